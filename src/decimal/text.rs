@@ -1,0 +1,81 @@
+//! The canonical text of an exact number: no exponent, no trailing zeros, no `-0`.
+
+use arrow::datatypes::i256;
+
+/// The text of `scaled` / 10^`scale`.
+pub fn text_of_scaled_i128(scaled: i128, scale: u8) -> String {
+    if scale == 0 {
+        return scaled.to_string();
+    }
+    plain_text(scaled < 0, &scaled.unsigned_abs().to_string(), usize::from(scale))
+}
+
+/// The text of `scaled` / 10^`scale`.
+pub fn text_of_scaled(scaled: i256, scale: u8) -> String {
+    if let Some(narrow) = scaled.to_i128() {
+        return text_of_scaled_i128(narrow, scale);
+    }
+    let text = scaled.to_string();
+    match text.strip_prefix('-') {
+        Some(digits) => plain_text(true, digits, usize::from(scale)),
+        None => plain_text(false, &text, usize::from(scale)),
+    }
+}
+
+/// The text of `digits` / 10^`scale`; `digits` has no leading zero unless it is `0`.
+pub(super) fn plain_text(negative: bool, digits: &str, scale: usize) -> String {
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(scale));
+    let leading_zeros = scale - fraction.len();
+    let fraction = fraction.trim_end_matches('0');
+
+    let mut text = String::with_capacity(digits.len() + leading_zeros + 3);
+    if negative {
+        text.push('-');
+    }
+    text.push_str(if whole.is_empty() { "0" } else { whole });
+    if !fraction.is_empty() {
+        text.push('.');
+        text.extend(std::iter::repeat_n('0', leading_zeros));
+        text.push_str(fraction);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scaled_integers_become_canonical_text() {
+        for (scaled, scale, want) in [
+            (0, 0, "0"),
+            (0, 18, "0"),
+            (-5, 0, "-5"),
+            (100, 0, "100"),
+            (100, 2, "1"),
+            (-100, 1, "-10"),
+            (5, 3, "0.005"),
+            (-50, 3, "-0.05"),
+            (123_450, 3, "123.45"),
+            (7, 40, "0.0000000000000000000000000000000000000007"),
+            (i128::MIN, 38, "-1.70141183460469231731687303715884105728"),
+        ] {
+            assert_eq!(text_of_scaled_i128(scaled, scale), want, "{scaled} {scale}");
+            assert_eq!(text_of_scaled(i256::from_i128(scaled), scale), want, "{scaled} {scale}");
+        }
+    }
+
+    #[test]
+    fn integers_beyond_128_bits_become_canonical_text() {
+        let digits = "12345678901234567890123456789012345678901234567890";
+        let scaled = i256::from_string(digits).unwrap();
+        assert_eq!(text_of_scaled(scaled, 0), digits);
+        assert_eq!(
+            text_of_scaled(-scaled, 38),
+            "-123456789012.3456789012345678901234567890123456789"
+        );
+        let least =
+            "-57896044618658097711785492504343953926634992332820282019728792003956564819968";
+        assert_eq!(text_of_scaled(i256::MIN, 0), least);
+    }
+}

@@ -1,0 +1,150 @@
+//! Runs plans: one DataFusion session per question, with its limits.
+//!
+//! A seam: what stands above hands over a logical plan and gets record batches, and need not know
+//! where they were computed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{
+    FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder,
+};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::error::{Error, Result};
+use crate::functions;
+use crate::lake::location::Location;
+
+/// What a question may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Partitions that run side by side.
+    pub threads: usize,
+    /// Memory for the state of operators; beyond it they spill.
+    pub memory_bytes: usize,
+    /// Where they spill to; the system's folder for temporary files if none.
+    pub spill_folder: Option<PathBuf>,
+    /// Most bytes that they may spill.
+    pub spill_max_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory_bytes: 2 << 30,
+            spill_folder: None,
+            spill_max_bytes: 100 << 30,
+        }
+    }
+}
+
+/// How much of the data a question is likely to touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// A few rows that the sort order finds: rows are filtered inside the Parquet reader.
+    Needle,
+    /// Most rows: filtering inside the reader would cost more than it saves.
+    Broad,
+}
+
+/// The memory and disk that the questions of one process share.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    limits: Limits,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl Engine {
+    /// An engine that reads the lake at `location`.
+    ///
+    /// # Errors
+    /// A folder to spill to that cannot be used.
+    pub fn new(location: &Location, limits: Limits) -> Result<Self> {
+        let disk = DiskManagerBuilder::default()
+            .with_mode(match &limits.spill_folder {
+                Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
+                None => DiskManagerMode::OsTmpDirectory,
+            })
+            .with_max_temp_directory_size(limits.spill_max_bytes);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(|error| Error::invalid("folder to spill to").with_source(error))?;
+        runtime.register_object_store(&location.url, Arc::clone(&location.store));
+        Ok(Self { limits, runtime })
+    }
+
+    /// A session with our functions and settings.
+    pub fn session(&self, reach: Reach) -> SessionContext {
+        SessionContext::new_with_state(self.state(reach))
+    }
+
+    fn state(&self, reach: Reach) -> SessionState {
+        let mut config = SessionConfig::new().with_target_partitions(self.limits.threads.max(1));
+        let options = config.options_mut();
+        options.sql_parser.parse_float_as_decimal = true;
+        options.sql_parser.enable_ident_normalization = false;
+        options.optimizer.max_passes = 3;
+        let parquet = &mut options.execution.parquet;
+        parquet.pushdown_filters = reach == Reach::Needle;
+        parquet.reorder_filters = reach == Reach::Needle;
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .build();
+        for function in functions::scalar_functions() {
+            // Registering replaces what has the same name and cannot fail.
+            let _ = state.register_udf(function);
+        }
+        for function in functions::aggregate_functions() {
+            let _ = state.register_udaf(function);
+        }
+        state
+    }
+
+    /// The physical plan of a logical one.
+    ///
+    /// # Errors
+    /// A plan that the engine cannot run.
+    pub async fn physical(
+        &self,
+        plan: &LogicalPlan,
+        reach: Reach,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.session(reach).state().create_physical_plan(plan).await.map_err(engine_error)
+    }
+
+    /// Runs a physical plan; rows come as one ordered stream.
+    ///
+    /// # Errors
+    /// A plan that cannot start.
+    pub fn execute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
+        let context = self.session(Reach::Broad).task_ctx();
+        execute_stream(plan, context).map_err(engine_error)
+    }
+}
+
+/// The engine's errors by whose turn it is.
+pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
+    use datafusion::error::DataFusionError as Engine;
+    let message = error.strip_backtrace();
+    let message = message.lines().next().unwrap_or_default().to_owned();
+    let failed = match error.find_root() {
+        Engine::ResourcesExhausted(_) => {
+            Error::unavailable(format!("the question needs more memory than allowed: {message}"))
+        }
+        Engine::ObjectStore(_) | Engine::IoError(_) => Error::unavailable(message),
+        Engine::ParquetError(_) => Error::corrupt(format!("a data file cannot be read: {message}")),
+        Engine::Internal(_) => Error::internal(message),
+        _ => Error::invalid(message),
+    };
+    failed.with_source(error)
+}

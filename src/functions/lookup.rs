@@ -1,0 +1,108 @@
+//! `lookup(text, keys, values, otherwise)`: maps a text by a table that the plan carries.
+//!
+//! A text that is not among the keys, null included, becomes `otherwise`, so that the unmapped
+//! are a visible group.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, AsArray, ListArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
+
+type Rows = Arc<HashMap<String, String>>;
+
+/// The function; the table that it read last stays, as every batch brings the same literals.
+#[derive(Debug)]
+pub struct Lookup {
+    signature: Signature,
+    last: Mutex<Option<(Arc<ListArray>, Arc<ListArray>, Rows)>>,
+}
+
+impl Lookup {
+    /// The function.
+    pub fn new() -> Self {
+        Self { signature: Signature::any(4, Volatility::Immutable), last: Mutex::new(None) }
+    }
+
+    fn rows(&self, keys: &Arc<ListArray>, values: &Arc<ListArray>) -> Rows {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known_keys, known_values, rows)) = last.as_ref()
+            && Arc::ptr_eq(known_keys, keys)
+            && Arc::ptr_eq(known_values, values)
+        {
+            return Arc::clone(rows);
+        }
+        let texts = |list: &ListArray| list.values().as_string::<i32>().clone();
+        let (key_texts, value_texts) = (texts(keys), texts(values));
+        let rows = key_texts
+            .iter()
+            .flatten()
+            .zip(value_texts.iter().flatten())
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let rows = Arc::new(rows.collect());
+        *last = Some((Arc::clone(keys), Arc::clone(values), Arc::clone(&rows)));
+        rows
+    }
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for Lookup {
+    fn eq(&self, other: &Self) -> bool {
+        self.signature == other.signature
+    }
+}
+
+impl Eq for Lookup {}
+
+impl std::hash::Hash for Lookup {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.signature.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Lookup {
+    fn name(&self) -> &'static str {
+        "lookup"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [
+            texts,
+            ColumnarValue::Scalar(ScalarValue::List(keys)),
+            ColumnarValue::Scalar(ScalarValue::List(values)),
+            ColumnarValue::Scalar(ScalarValue::Utf8(Some(otherwise))),
+        ] = args.args.as_slice()
+        else {
+            return exec_err!("lookup takes a text, lists of keys and values, and a text");
+        };
+        let rows = self.rows(keys, values);
+        let texts = cast(&texts.to_array(args.number_rows)?, &DataType::Utf8View)?;
+        let mapped: StringArray = texts
+            .as_string_view()
+            .iter()
+            .map(|text| {
+                let found = text.and_then(|text| rows.get(text));
+                Some(found.map_or(otherwise.as_str(), String::as_str))
+            })
+            .collect();
+        Ok(ColumnarValue::Array(Arc::new(mapped) as ArrayRef))
+    }
+}

@@ -1,0 +1,98 @@
+//! The DataFusion functions that our plans and SQL use beside the stock ones.
+//!
+//! Plans name them and carry everything else as literals, so that the same plan runs wherever
+//! [`scalar_functions`] and [`aggregate_functions`] are registered. No I/O.
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+
+pub mod average;
+pub mod count_unique;
+pub mod latest;
+pub mod lookup;
+pub mod number;
+mod single;
+pub mod sum;
+pub mod window_start;
+
+/// The exact sum of our plans.
+pub fn exact_sum() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(sum::ExactSum::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The exact average of our plans.
+pub fn exact_avg() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(average::ExactAverage::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The value of the latest event.
+pub fn latest() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(latest::ValueAt::new(latest::End::Latest).into()));
+    Arc::clone(&SHARED)
+}
+
+/// The value of the earliest event.
+pub fn earliest() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(latest::ValueAt::new(latest::End::Earliest).into()));
+    Arc::clone(&SHARED)
+}
+
+/// The exact number of distinct texts.
+pub fn count_unique() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(count_unique::CountUnique::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The start of an instant's window.
+pub fn window_start() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(window_start::WindowStart::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The exact number that a text reads as.
+pub fn to_number() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(number::ToNumber::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The canonical text of a number.
+pub fn canonical_text() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(number::CanonicalText::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// A text mapped by a table in the plan.
+pub fn lookup() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(lookup::Lookup::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// Every scalar function of ours.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    vec![window_start(), to_number(), canonical_text(), lookup()]
+}
+
+/// Every aggregate function of ours; `sum` and `avg` take the place of the stock ones in SQL.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![
+        exact_sum(),
+        exact_avg(),
+        latest(),
+        earliest(),
+        count_unique(),
+        Arc::new(sum::ExactSum::for_sql().into()),
+        Arc::new(average::ExactAverage::for_sql().into()),
+    ]
+}

@@ -1,0 +1,325 @@
+//! One batch on its way to its commit: sealed parts, their keys, and the files made of them.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tokio::runtime::Handle;
+
+use super::Counts;
+use super::columns::Chunk;
+use super::decode::{Decoded, Rejected};
+use super::gather::{BatchFacts, Gatherer, promote_numeric_texts};
+use super::quarantine::Quarantined;
+use super::seal::{self, Deduplicated, Sorted};
+use super::spill::{Spill, merge_day, united_schema};
+use crate::dedupe::{Index, Key, StagedRun};
+use crate::error::{Error, Result};
+use crate::lake::staged::StagedFile;
+use crate::lake::table::Table;
+use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
+use crate::schema::{IDEMPOTENCY_KEY, INGESTED_AT, ORDINAL, SORT_COLUMNS, TIMESTAMP};
+use crate::time::Timestamp;
+
+/// Rows that are gathered at a time.
+const GATHER_ROWS: usize = 8_192;
+
+/// A batch under construction.
+pub(super) struct Batch {
+    received: Timestamp,
+    counts: Counts,
+    sealed_events: u64,
+    /// Sealed parts on disk.
+    spills: Vec<Spill>,
+    /// The last sealed part, still in memory.
+    held: Option<Held>,
+    keys: Vec<StagedRun>,
+    quarantined: Vec<Quarantined>,
+}
+
+struct Held {
+    chunks: Vec<Chunk>,
+    rows: Vec<Sorted>,
+    facts: BatchFacts,
+}
+
+/// What deduplication asks.
+pub(super) struct Identities<'i> {
+    /// The keys of the lake.
+    pub index: &'i Index,
+    /// Off only in tests that show what deduplication is for.
+    pub deduplicate: bool,
+}
+
+impl Batch {
+    /// An empty batch that was received at `received`.
+    pub(super) fn new(received: Timestamp) -> Self {
+        Self {
+            received,
+            counts: Counts::default(),
+            sealed_events: 0,
+            spills: Vec::new(),
+            held: None,
+            keys: Vec::new(),
+            quarantined: Vec::new(),
+        }
+    }
+
+    /// What became of its events.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Its instant of receipt.
+    pub(super) fn received(&self) -> Timestamp {
+        self.received
+    }
+
+    /// Refused and conflicting events since the last call.
+    pub(super) fn take_quarantined(&mut self) -> Vec<Quarantined> {
+        std::mem::take(&mut self.quarantined)
+    }
+
+    /// How many refused and conflicting events wait.
+    pub(super) fn quarantined_rows(&self) -> usize {
+        self.quarantined.len()
+    }
+
+    /// Whether no event is to be stored.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.accepted == 0
+    }
+
+    /// The staged keys of its events.
+    pub(super) fn take_keys(&mut self) -> Vec<StagedRun> {
+        std::mem::take(&mut self.keys)
+    }
+
+    /// Deduplicates and sorts decoded events; a part that was held goes to disk in `spill_folder`.
+    ///
+    /// # Errors
+    /// A disk that is full, a damaged key index.
+    pub(super) fn seal(
+        &mut self,
+        decoded: Vec<Decoded>,
+        identities: &Identities<'_>,
+        spill_folder: &std::path::Path,
+    ) -> Result<()> {
+        self.spill_held(spill_folder)?;
+        let mut chunks = Vec::with_capacity(decoded.len());
+        for piece in decoded {
+            self.counts.read += piece.read();
+            self.counts.rejected += piece.rejected.len() as u64;
+            self.quarantined.extend(piece.rejected.into_iter().map(|r: Rejected| r.into()));
+            chunks.push(piece.chunk);
+        }
+        let received_micros = self.received.micros();
+        let found = if identities.deduplicate {
+            seal::deduplicate(&chunks, received_micros, |keys| self.known(identities.index, keys))?
+        } else {
+            seal::keep_all(&chunks)
+        };
+        self.account(&chunks, &found);
+        let first_ordinal = i64::try_from(self.sealed_events).unwrap_or(i64::MAX);
+        self.sealed_events += chunks.iter().map(|chunk| chunk.rows() as u64).sum::<u64>();
+        if found.kept.is_empty() {
+            return Ok(());
+        }
+        if !found.entries.is_empty() {
+            self.keys.push(identities.index.stage(found.entries.into_iter())?);
+        }
+        promote_numeric_texts(&mut chunks);
+        let rows = seal::sort(&chunks, &found.kept, received_micros);
+        let facts = BatchFacts { received_micros, first_ordinal };
+        self.held = Some(Held { chunks, rows, facts });
+        Ok(())
+    }
+
+    fn account(&mut self, chunks: &[Chunk], found: &Deduplicated) {
+        self.counts.accepted += found.kept.len() as u64;
+        self.counts.duplicate += found.duplicates;
+        self.counts.conflict += found.conflicts.len() as u64;
+        let conflicts = found.conflicts.iter().map(|conflict| {
+            let chunk = &chunks[conflict.row.chunk as usize];
+            Quarantined::conflict(chunk, conflict, self.received)
+        });
+        self.quarantined.extend(conflicts);
+    }
+
+    /// What the lake, and the parts of this batch that were sealed before, hold of sorted keys.
+    fn known(&self, index: &Index, keys: &[Key]) -> Result<Vec<Option<crate::dedupe::Found>>> {
+        let mut found = index.probe(keys)?;
+        for part in &self.keys {
+            for (found, staged) in found.iter_mut().zip(part.probe(keys)?) {
+                *found = found.or(staged);
+            }
+        }
+        Ok(found)
+    }
+
+    fn spill_held(&mut self, folder: &std::path::Path) -> Result<()> {
+        if let Some(held) = self.held.take() {
+            let gatherer = Gatherer::new(&held.chunks, held.facts);
+            self.spills.push(Spill::write(&gatherer, &held.rows, folder)?);
+        }
+        Ok(())
+    }
+
+    /// Writes the events as data files of `events`, day by day, and stages them.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub(super) fn write(
+        &mut self,
+        events: &Table,
+        runtime: &Handle,
+        threads: usize,
+        spill_folder: &std::path::Path,
+    ) -> Result<Vec<StagedFile>> {
+        if !self.spills.is_empty() {
+            self.spill_held(spill_folder)?;
+            let schema = united_schema(&self.spills);
+            let days: BTreeSet<i32> = self.spills.iter().flat_map(Spill::days).collect();
+            let days: Vec<i32> = days.into_iter().collect();
+            return write_days(&days, &schema, events, runtime, threads, |day, take| {
+                merge_day(&self.spills, day, &schema, take)
+            });
+        }
+        let Some(held) = self.held.take() else { return Ok(Vec::new()) };
+        let gatherer = Gatherer::new(&held.chunks, held.facts);
+        let days: Vec<&[Sorted]> = held.rows.chunk_by(|a, b| a.date == b.date).collect();
+        let dates: Vec<i32> = days.iter().map(|day| day[0].date).collect();
+        let schema = gatherer.schema();
+        write_days(&dates, &schema, events, runtime, threads, |date, take| {
+            let day = dates.binary_search(&date).map_or(&[][..], |place| days[place]);
+            day.chunks(GATHER_ROWS).try_for_each(|rows| take(gatherer.batch(rows)?))
+        })
+    }
+}
+
+type Take<'t> = &'t mut dyn FnMut(RecordBatch) -> Result<()>;
+
+/// Writes each day with a writer of its own, `threads` days at a time.
+fn write_days(
+    days: &[i32],
+    schema: &SchemaRef,
+    events: &Table,
+    runtime: &Handle,
+    threads: usize,
+    rows_of: impl Fn(i32, Take<'_>) -> Result<()> + Sync,
+) -> Result<Vec<StagedFile>> {
+    let next = AtomicUsize::new(0);
+    let staged = Mutex::new(Vec::new());
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let keep_error = |error| {
+        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, days.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(&day) = days.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match write_day(day, schema, events, runtime, &rows_of) {
+                        Ok(files) => {
+                            staged.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+                        }
+                        Err(error) => {
+                            next.store(days.len(), Ordering::Relaxed);
+                            keep_error(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let mut staged: Vec<StagedFile> = staged.into_inner().unwrap_or_else(PoisonError::into_inner);
+    staged.sort_by(|a, b| (a.partition, &a.path).cmp(&(b.partition, &b.path)));
+    Ok(staged)
+}
+
+fn write_day(
+    day: i32,
+    schema: &SchemaRef,
+    events: &Table,
+    runtime: &Handle,
+    rows_of: impl Fn(i32, Take<'_>) -> Result<()>,
+) -> Result<Vec<StagedFile>> {
+    let mut writer: Option<ParquetFileWriter> = None;
+    let mut staged = Vec::new();
+    let mut stage = |file: EncodedFile| -> Result<()> {
+        staged.push(runtime.block_on(events.stage(file))?);
+        Ok(())
+    };
+    rows_of(day, &mut |rows| {
+        // The first rows of a day tell which columns hardly repeat.
+        let open = match &mut writer {
+            Some(open) => open,
+            None => {
+                let layout = layout_for(&rows);
+                writer.insert(ParquetFileWriter::new(Arc::clone(schema), &layout, Some(day))?)
+            }
+        };
+        open.write(&rows)?.into_iter().try_for_each(&mut stage)
+    })?;
+    if let Some(last) = writer.map(ParquetFileWriter::finish).transpose()?.flatten() {
+        stage(last)?;
+    }
+    Ok(staged)
+}
+
+/// How files of events are encoded, by what a sample of their rows looks like.
+fn layout_for(sample: &RecordBatch) -> Layout {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let mut no_dictionary: Vec<String> = names(&[IDEMPOTENCY_KEY, TIMESTAMP, ORDINAL]);
+    for (field, column) in sample.schema().fields().iter().zip(sample.columns()) {
+        if hardly_repeats(column) {
+            no_dictionary.push(field.name().clone());
+        }
+    }
+    Layout {
+        sorted_by: names(&SORT_COLUMNS),
+        bloom_filter: Some(IDEMPOTENCY_KEY.to_owned()),
+        delta_packed: names(&[TIMESTAMP, INGESTED_AT, ORDINAL]),
+        no_dictionary,
+        ..Layout::default()
+    }
+}
+
+/// Whether more than half of the values of a column are distinct.
+fn hardly_repeats(column: &arrow::array::ArrayRef) -> bool {
+    const SAMPLE_ROWS: usize = 4_096;
+    const FEW: usize = 64;
+    let sample = column.slice(0, column.len().min(SAMPLE_ROWS));
+    let values = sample.len() - sample.null_count();
+    if values < FEW || sample.data_type().is_nested() {
+        return false;
+    }
+    let Ok(converter) =
+        arrow::row::RowConverter::new(vec![arrow::row::SortField::new(sample.data_type().clone())])
+    else {
+        return false;
+    };
+    let Ok(rows) = converter.convert_columns(&[sample]) else { return false };
+    let distinct: std::collections::HashSet<arrow::row::Row<'_>> = rows.iter().collect();
+    distinct.len() * 2 > values
+}
+
+/// The folder that a run spills to, removed with everything in it when dropped.
+pub(super) fn spill_folder(state: &std::path::Path) -> Result<tempfile::TempDir> {
+    let folder: PathBuf = state.join("spill");
+    let failed = |error: std::io::Error| {
+        Error::unavailable(format!("{}: cannot be used: {error}", folder.display()))
+            .with_source(error)
+    };
+    // What a killed run left behind is of no use: only the holder of the key index gets here.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(failed)?;
+    }
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    tempfile::TempDir::new_in(&folder).map_err(failed)
+}

@@ -1,0 +1,225 @@
+//! Pieces of input turned into columns; what is refused is kept with its reason and place.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+
+use serde_json::value::RawValue;
+
+use super::columns::{Chunk, ChunkBuilder};
+use super::record::Mapper;
+use super::rows::Rows;
+use super::source::{Piece, Records};
+use super::split::Block;
+use crate::dedupe::Hasher;
+use crate::error::Result;
+use crate::event::json::{decode_event, flatten, object};
+use crate::event::{EVENT_MAX_BYTES, Event, EventRules, Rejection, Value};
+use crate::schema::ColumnNames;
+use crate::time::Timestamp;
+
+/// Longest text of a refused event that is kept, in bytes.
+const KEPT_MAX_BYTES: usize = 64 << 10;
+
+/// An event that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The input it came from.
+    pub input: Arc<str>,
+    /// Its line or row there, from 1.
+    pub line: u64,
+    /// Why.
+    pub rejection: Rejection,
+    /// Its text, shortened where it is very long.
+    pub event: String,
+}
+
+/// What one piece became.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    /// The accepted events.
+    pub chunk: Chunk,
+    /// The refused ones.
+    pub rejected: Vec<Rejected>,
+}
+
+impl Decoded {
+    /// How many events the piece held.
+    pub(super) fn read(&self) -> u64 {
+        (self.chunk.rows() + self.rejected.len()) as u64
+    }
+}
+
+/// What all decoders of a run share.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    /// Makes events of foreign records; `None` reads JSON of our own shape.
+    pub mapper: Option<Mapper>,
+    /// What a CSV or Parquet file without a mapping goes by.
+    pub plain: Mapper,
+    /// What is demanded of events.
+    pub rules: EventRules,
+    /// The instant that timestamps are compared with.
+    pub now: Timestamp,
+    /// Which properties have columns.
+    pub names: Mutex<ColumnNames>,
+    /// Hashes identities and contents.
+    pub hasher: Hasher,
+}
+
+impl Decoder {
+    /// Decodes and checks every record of `piece`.
+    ///
+    /// # Errors
+    /// A defect of ours only; what is wrong with the input is in [`Decoded::rejected`].
+    pub(super) fn decode(&self, piece: &Piece) -> Result<Decoded> {
+        let mut sink = Sink {
+            decoder: self,
+            input: &piece.input,
+            chunk: ChunkBuilder::new(&self.names, &self.hasher),
+            rejected: Vec::new(),
+        };
+        match &piece.records {
+            Records::Json(block) => sink.json(block),
+            Records::Csv { header, records, broken } => {
+                for (line, record) in records {
+                    let event = csv_record(header, record)
+                        .and_then(|r| self.mapper.as_ref().unwrap_or(&self.plain).event(r));
+                    sink.take(*line, event, || csv_text(record));
+                }
+                if let Some((line, detail)) = broken {
+                    sink.refuse(*line, Rejection::Unreadable { detail: detail.clone() }, "");
+                }
+            }
+            Records::Rows { batch, first } => {
+                let mapper = self.mapper.as_ref().unwrap_or(&self.plain);
+                match Rows::new(batch) {
+                    Ok(rows) => {
+                        for (line, row) in (*first..).zip(0..batch.num_rows()) {
+                            let event = rows.record(row).and_then(|r| mapper.event(r));
+                            sink.take(line, event, || row_text(&rows, row));
+                        }
+                    }
+                    Err(error) => {
+                        let detail = error.to_string();
+                        for line in (*first..).take(batch.num_rows()) {
+                            let detail = detail.clone();
+                            sink.refuse(line, Rejection::Unreadable { detail }, "");
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Decoded { chunk: sink.chunk.finish()?, rejected: sink.rejected })
+    }
+
+    fn json_event<'a>(&self, text: &'a [u8]) -> Result<Event<'a>, Rejection> {
+        if text.len() > EVENT_MAX_BYTES {
+            let field = "event".to_owned();
+            return Err(Rejection::TooLong { field, bytes: text.len(), max: EVENT_MAX_BYTES });
+        }
+        let Some(mapper) = &self.mapper else { return decode_event(text) };
+        object(text)?;
+        let text = std::str::from_utf8(text)
+            .map_err(|error| Rejection::Unreadable { detail: error.to_string() })?;
+        let raw: &RawValue = serde_json::from_str(text)
+            .map_err(|error| Rejection::Unreadable { detail: error.to_string() })?;
+        let mut record = Vec::with_capacity(16);
+        flatten(raw, "", &mut record, 0)?;
+        mapper.event(record)
+    }
+}
+
+struct Sink<'d> {
+    decoder: &'d Decoder,
+    input: &'d Arc<str>,
+    chunk: ChunkBuilder<'d>,
+    rejected: Vec<Rejected>,
+}
+
+impl Sink<'_> {
+    fn json(&mut self, block: &Block) {
+        for (line, range) in &block.records {
+            let text = &block.bytes[range.clone()];
+            let event = self.decoder.json_event(text);
+            self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
+        }
+        for line in &block.oversized {
+            let rejection = Rejection::TooLong {
+                field: "event".to_owned(),
+                bytes: super::split::BLOCK_BYTES,
+                max: EVENT_MAX_BYTES,
+            };
+            self.refuse(*line, rejection, "");
+        }
+        if let Some((line, detail)) = block.broken {
+            self.refuse(line, Rejection::Unreadable { detail: detail.to_owned() }, "");
+        }
+    }
+
+    fn take(
+        &mut self,
+        line: u64,
+        event: Result<Event<'_>, Rejection>,
+        text: impl FnOnce() -> String,
+    ) {
+        let checked = event.and_then(|event| {
+            event.check(self.decoder.rules, self.decoder.now)?;
+            Ok(event)
+        });
+        match checked {
+            Ok(event) => self.chunk.push(&event),
+            Err(rejection) => self.refuse(line, rejection, &text()),
+        }
+    }
+
+    fn refuse(&mut self, line: u64, rejection: Rejection, text: &str) {
+        let end =
+            (0..=KEPT_MAX_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        self.rejected.push(Rejected {
+            input: Arc::clone(self.input),
+            line,
+            rejection,
+            event: text[..end.unwrap_or(0)].to_owned(),
+        });
+    }
+}
+
+fn csv_record<'a>(
+    header: &'a [String],
+    record: &'a csv::ByteRecord,
+) -> Result<super::record::Record<'a>, Rejection> {
+    if record.len() != header.len() {
+        let detail = format!("{} cells under {} columns", record.len(), header.len());
+        return Err(Rejection::Unreadable { detail });
+    }
+    if record.as_slice().len() > EVENT_MAX_BYTES {
+        let (field, bytes) = ("event".to_owned(), record.as_slice().len());
+        return Err(Rejection::TooLong { field, bytes, max: EVENT_MAX_BYTES });
+    }
+    let mut cells = Vec::with_capacity(header.len());
+    for (name, cell) in header.iter().zip(record) {
+        let text = std::str::from_utf8(cell).map_err(|error| Rejection::Unreadable {
+            detail: format!("column `{name}` is not UTF-8: {error}"),
+        })?;
+        // An empty cell is an absent value.
+        if !text.is_empty() {
+            cells.push((Cow::Borrowed(name.as_str()), Value::Text(Cow::Borrowed(text))));
+        }
+    }
+    Ok(cells)
+}
+
+fn csv_text(record: &csv::ByteRecord) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    // Writing to memory cannot fail; an odd record is kept as far as it goes.
+    let _ = writer.write_byte_record(record);
+    let bytes = writer.into_inner().unwrap_or_default();
+    String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned()
+}
+
+fn row_text(rows: &Rows, row: usize) -> String {
+    match rows.record(row) {
+        Ok(record) => format!("{record:?}"),
+        Err(_) => String::new(),
+    }
+}

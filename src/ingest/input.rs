@@ -1,0 +1,226 @@
+//! What is read: files, folders, globs and standard input, opened and decompressed.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// How the records of an input are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputFormat {
+    /// One JSON object per line, or one JSON array of objects.
+    Json,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Parquet.
+    Parquet,
+}
+
+impl std::str::FromStr for InputFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "json" | "ndjson" | "jsonl" => Ok(Self::Json),
+            "csv" => Ok(Self::Csv),
+            "parquet" => Ok(Self::Parquet),
+            other => Err(Error::invalid(format!(
+                "unknown input format `{other}`: json, ndjson, csv or parquet"
+            ))),
+        }
+    }
+}
+
+/// One input, named as it appears in messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The path as given, or `-`.
+    pub name: String,
+    /// The file; `None` is standard input.
+    pub path: Option<PathBuf>,
+    /// How it is written.
+    pub format: InputFormat,
+}
+
+/// The inputs that `arguments` stand for: files, folders (their event files, subfolders included),
+/// globs, and `-`; each file once, those of a folder or glob sorted by path.
+///
+/// # Errors
+/// A path where nothing is, a glob without a match, a file whose format its name does not tell.
+pub fn expand(arguments: &[String], format: Option<InputFormat>) -> Result<Vec<Input>> {
+    let mut inputs: Vec<Input> = Vec::new();
+    for argument in arguments {
+        if argument == "-" {
+            let format = format.unwrap_or(InputFormat::Json);
+            inputs.push(Input { name: "-".to_owned(), path: None, format });
+            continue;
+        }
+        for path in paths_of(argument, format)? {
+            let Some(format) = format.or_else(|| format_of(&path)) else {
+                return Err(Error::invalid(format!(
+                    "{}: the name tells no format; add --format json, csv or parquet",
+                    path.display()
+                )));
+            };
+            let name = path.display().to_string();
+            if !inputs.iter().any(|known| known.path.as_ref() == Some(&path)) {
+                inputs.push(Input { name, path: Some(path), format });
+            }
+        }
+    }
+    Ok(inputs)
+}
+
+fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>> {
+    let path = Path::new(argument);
+    if path.is_dir() {
+        let mut files = Vec::new();
+        walk(path, format, &mut files)?;
+        files.sort();
+        if files.is_empty() {
+            return Err(Error::not_found(format!(
+                "{argument}: the folder holds no .ndjson, .jsonl, .json, .csv or .parquet file"
+            )));
+        }
+        return Ok(files);
+    }
+    if path.exists() {
+        return Ok(vec![path.to_owned()]);
+    }
+    if !argument.contains(['*', '?', '[']) {
+        return Err(Error::not_found(format!("{argument}: no such file or folder")));
+    }
+    let matches = glob::glob(argument)
+        .map_err(|error| Error::invalid(format!("{argument}: not a glob: {error}")))?;
+    let mut files: Vec<PathBuf> = matches.flatten().filter(|path| path.is_file()).collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::not_found(format!("{argument}: the glob matches no file")));
+    }
+    Ok(files)
+}
+
+fn walk(folder: &Path, format: Option<InputFormat>, files: &mut Vec<PathBuf>) -> Result<()> {
+    let unreadable = |error| unreadable(folder, error);
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, format, files)?;
+        } else if format_of(&path).is_some_and(|found| format.is_none_or(|want| want == found)) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn format_of(path: &Path) -> Option<InputFormat> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    match plain.rsplit_once('.')?.1 {
+        "json" | "ndjson" | "jsonl" => Some(InputFormat::Json),
+        "csv" => Some(InputFormat::Csv),
+        "parquet" => Some(InputFormat::Parquet),
+        _ => None,
+    }
+}
+
+/// Opens an input for reading; gzip and zstd are recognised by their first bytes.
+///
+/// # Errors
+/// A file that cannot be opened or read.
+pub fn open(input: &Input) -> Result<Box<dyn Read + Send>> {
+    let Some(path) = &input.path else {
+        return decompressed(std::io::stdin()).map_err(|error| read_failed(&input.name, error));
+    };
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    decompressed(file).map_err(|error| read_failed(&input.name, error))
+}
+
+fn decompressed(mut source: impl Read + Send + 'static) -> std::io::Result<Box<dyn Read + Send>> {
+    let mut magic = [0_u8; 4];
+    let mut read = 0;
+    while read < magic.len() {
+        match source.read(&mut magic[read..])? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    let whole = std::io::Cursor::new(magic[..read].to_vec()).chain(source);
+    Ok(match &magic[..read] {
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(whole))),
+        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(whole)?),
+        _ => Box::new(whole),
+    })
+}
+
+/// An input that broke off while it was read.
+pub fn read_failed(name: &str, error: std::io::Error) -> Error {
+    Error::unavailable(format!("{name}: cannot be read: {error}")).with_source(error)
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    let message = format!("{}: cannot be read: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::not_found(message),
+        _ => Error::unavailable(message),
+    }
+    .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn folders_give_their_event_files_in_order_and_formats_come_from_names() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("b")).unwrap();
+        for name in ["z.csv", "b/a.ndjson.gz", "a.parquet", ".hidden.json", "readme.md"] {
+            File::create(folder.path().join(name)).unwrap();
+        }
+        let found = expand(&[folder.path().display().to_string()], None).unwrap();
+        let names: Vec<(String, InputFormat)> = found
+            .iter()
+            .map(|i| (i.name.rsplit('/').next().unwrap().to_owned(), i.format))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("a.parquet".to_owned(), InputFormat::Parquet),
+                ("a.ndjson.gz".to_owned(), InputFormat::Json),
+                ("z.csv".to_owned(), InputFormat::Csv),
+            ]
+        );
+    }
+
+    #[test]
+    fn compression_is_told_by_content_not_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(b"hello").unwrap();
+        let zst = zstd::encode_all(&b"hello"[..], 1).unwrap();
+        for (name, bytes) in [("gz", gz.finish().unwrap()), ("zst", zst), ("x", b"hello".to_vec())]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let input =
+                Input { name: name.to_owned(), path: Some(path), format: InputFormat::Json };
+            let mut text = String::new();
+            open(&input).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "hello", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_where_nothing_is_names_it() {
+        let error = expand(&["nowhere.ndjson".to_owned()], None).unwrap_err();
+        assert_eq!(error.to_string(), "nowhere.ndjson: no such file or folder");
+    }
+}

@@ -1,0 +1,52 @@
+//! Bytes in, committed events out: decode, validate, deduplicate, sort, write, commit.
+//!
+//! One batch is one commit. A batch is filled piece by piece; whenever memory is full its events
+//! are sealed (deduplicated, sorted) and spilled, and the commit merges the spills by day. Stopped
+//! at any moment, a run is simply started again: what was committed is found to be duplicate.
+
+pub mod accounts;
+mod batch;
+mod columns;
+mod decode;
+mod fill;
+mod gather;
+pub mod input;
+pub mod mapping;
+pub mod quarantine;
+mod record;
+mod rows;
+mod run;
+mod seal;
+mod source;
+mod spill;
+mod split;
+mod stored;
+
+pub use decode::Rejected;
+pub use run::{IngestSettings, Progress, Summary, ingest};
+pub use stored::catch_up;
+
+/// What became of events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Submitted.
+    pub read: u64,
+    /// New, and stored.
+    pub accepted: u64,
+    /// There already, with the same content.
+    pub duplicate: u64,
+    /// Their identity is taken by an event of other content.
+    pub conflict: u64,
+    /// Refused.
+    pub rejected: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.read += more.read;
+        self.accepted += more.accepted;
+        self.duplicate += more.duplicate;
+        self.conflict += more.conflict;
+        self.rejected += more.rejected;
+    }
+}

@@ -1,0 +1,180 @@
+//! Decides which of the events in memory are new, and in which order they are stored.
+//!
+//! Identities are sorted once: repeats within the batch become neighbours, and the key index is
+//! asked in its own order. Nothing is written here.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, StringArray};
+
+use super::columns::Chunk;
+use crate::dedupe::{Entry, Found};
+use crate::error::Result;
+
+/// Microseconds of a day of UTC.
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// One event of a batch: its chunk and its row there. The order is the order of receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowRef {
+    /// Place of the chunk in the batch.
+    pub chunk: u32,
+    /// Row in the chunk.
+    pub row: u32,
+}
+
+/// An event whose identity is taken by one of other content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Conflict {
+    /// The second event.
+    pub row: RowRef,
+    /// Content hash of the event that holds the identity.
+    pub first: u64,
+    /// Content hash of the second event.
+    pub second: u64,
+}
+
+/// What deduplication made of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Deduplicated {
+    /// The events that are new, in no particular order.
+    pub kept: Vec<RowRef>,
+    /// Their index entries, sorted by key.
+    pub entries: Vec<Entry>,
+    /// How many were there already, with the same content.
+    pub duplicates: u64,
+    /// Those that were there already, with other content.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// The instant of a row in microseconds; events without a timestamp happened when received.
+pub(super) fn timestamp_of(chunk: &Chunk, row: usize, received_micros: i64) -> i64 {
+    if chunk.timestamp.is_null(row) { received_micros } else { chunk.timestamp.value(row) }
+}
+
+/// Days since 1970 of an instant in microseconds.
+pub(super) fn date_of(micros: i64) -> i32 {
+    // Timestamps are limited to the years 1-9999, so the day number fits by far.
+    i32::try_from(micros.div_euclid(DAY_MICROS)).unwrap_or(i32::MAX)
+}
+
+/// Every identity of `chunks` against itself and against `known`, which answers sorted keys.
+///
+/// # Errors
+/// Those of `known`.
+pub(super) fn deduplicate(
+    chunks: &[Chunk],
+    received_micros: i64,
+    known: impl FnOnce(&[[u8; 16]]) -> Result<Vec<Option<Found>>>,
+) -> Result<Deduplicated> {
+    let mut all: Vec<([u8; 16], RowRef)> = Vec::with_capacity(chunks.iter().map(Chunk::rows).sum());
+    for (place, chunk) in (0..).zip(chunks) {
+        let rows = (0..).zip(&chunk.keys);
+        all.extend(rows.map(|(row, key)| (*key, RowRef { chunk: place, row })));
+    }
+    all.sort_unstable();
+    let keys: Vec<[u8; 16]> =
+        all.chunk_by(|a, b| a.0 == b.0).filter_map(|same| same.first()).map(|f| f.0).collect();
+    let found = known(&keys)?;
+
+    let content = |row: RowRef| chunks[row.chunk as usize].contents[row.row as usize];
+    let mut result = Deduplicated {
+        kept: Vec::with_capacity(keys.len()),
+        entries: Vec::with_capacity(keys.len()),
+        ..Deduplicated::default()
+    };
+    for (same, found) in all.chunk_by(|a, b| a.0 == b.0).zip(found) {
+        let (key, row) = same[0];
+        let held = found.map_or_else(|| content(row), |found| found.content);
+        if found.is_none() {
+            let chunk = &chunks[row.chunk as usize];
+            let date = date_of(timestamp_of(chunk, row.row as usize, received_micros));
+            result.entries.push(Entry { key, content: held, date });
+            result.kept.push(row);
+        }
+        for &(_, row) in &same[usize::from(found.is_none())..] {
+            match content(row) {
+                same if same == held => result.duplicates += 1,
+                second => result.conflicts.push(Conflict { row, first: held, second }),
+            }
+        }
+    }
+    Ok(result)
+}
+
+/// Every event of `chunks` as if each were new; for tests that show what deduplication is for.
+pub(super) fn keep_all(chunks: &[Chunk]) -> Deduplicated {
+    let rows = (0..).zip(chunks).flat_map(|(chunk, columns): (u32, &Chunk)| {
+        (0..).zip(&columns.keys).map(move |(row, _)| RowRef { chunk, row })
+    });
+    Deduplicated { kept: rows.collect(), ..Deduplicated::default() }
+}
+
+/// An event in storage order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Sorted {
+    /// Partition, days since 1970.
+    pub date: i32,
+    /// Rank of its event name among those of the batch.
+    name: u32,
+    /// Rank of its customer; no customer comes first.
+    customer: u32,
+    timestamp: i64,
+    /// Which event.
+    pub row: RowRef,
+}
+
+/// `rows` by date, event name, customer, timestamp and order of receipt.
+pub(super) fn sort(chunks: &[Chunk], rows: &[RowRef], received_micros: i64) -> Vec<Sorted> {
+    let names = ranks(chunks, |chunk| &chunk.event_name);
+    let customers = ranks(chunks, |chunk| &chunk.customer_id);
+    let mut sorted: Vec<Sorted> = rows
+        .iter()
+        .map(|&row| {
+            let (chunk, place) = (row.chunk as usize, row.row as usize);
+            let timestamp = timestamp_of(&chunks[chunk], place, received_micros);
+            Sorted {
+                date: date_of(timestamp),
+                name: names[chunk][place],
+                customer: customers[chunk][place],
+                timestamp,
+                row,
+            }
+        })
+        .collect();
+    sorted.sort_unstable();
+    sorted
+}
+
+/// For each row of each chunk the rank of its text among all texts of the column; null is 0.
+fn ranks(chunks: &[Chunk], column: impl Fn(&Chunk) -> &StringArray) -> Vec<Vec<u32>> {
+    let mut places: HashMap<&str, u32> = HashMap::new();
+    let mut coded: Vec<Vec<u32>> = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        let mut last: Option<(&str, u32)> = None;
+        let codes = column(chunk).iter().map(|text| {
+            let Some(text) = text else { return 0 };
+            if let Some((known, code)) = last
+                && known == text
+            {
+                return code;
+            }
+            // Rows of one batch fit in memory, so their number fits 32 bits.
+            let next = u32::try_from(places.len() + 1).unwrap_or(u32::MAX);
+            let code = *places.entry(text).or_insert(next);
+            last = Some((text, code));
+            code
+        });
+        coded.push(codes.collect());
+    }
+    let mut order: Vec<(&str, u32)> = places.into_iter().collect();
+    order.sort_unstable();
+    let mut rank_of_code = vec![0; order.len() + 1];
+    for (rank, (_, code)) in (1..).zip(order) {
+        rank_of_code[code as usize] = rank;
+    }
+    for code in coded.iter_mut().flatten() {
+        *code = rank_of_code[*code as usize];
+    }
+    coded
+}

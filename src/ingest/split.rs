@@ -1,0 +1,349 @@
+//! Cuts a stream of JSON into blocks of whole records: lines, or the elements of one array.
+//!
+//! Memory is bounded whatever the input: a record longer than a block is passed over and reported.
+//! Whether a record is valid JSON is the decoder's to say.
+
+use std::io::Read;
+use std::ops::Range;
+
+/// How much is read at a time, and the longest record that is looked at.
+pub(super) const BLOCK_BYTES: usize = 4 << 20;
+
+/// Some records of one input.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Block {
+    /// The text that the records lie in.
+    pub bytes: Vec<u8>,
+    /// Line (from 1) and place in `bytes` of each record.
+    pub records: Vec<(u64, Range<usize>)>,
+    /// Lines at which a record began that was longer than a block.
+    pub oversized: Vec<u64>,
+    /// Line and description of a break in the structure around the records.
+    pub broken: Option<(u64, &'static str)>,
+}
+
+/// Reads blocks from a stream.
+pub(super) struct Splitter<R> {
+    source: R,
+    pending: Vec<u8>,
+    line: u64,
+    form: Form,
+    ended: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Unknown,
+    Lines,
+    /// The rest of a line that was too long is being passed over.
+    LongLine,
+    Array,
+    /// The rest of an element that was too long is being passed over.
+    LongElement(Scan),
+    /// The array has ended.
+    AfterArray,
+}
+
+/// Where in a JSON value a scan stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Scan {
+    depth: usize,
+    in_text: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    /// Takes one byte; whether it ends the element (a comma or bracket of the outer array).
+    fn ends_at(&mut self, byte: u8) -> bool {
+        if self.in_text {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_text = false,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'"' => self.in_text = true,
+            b'[' | b'{' => self.depth += 1,
+            b']' | b'}' if self.depth > 0 => self.depth -= 1,
+            b']' | b'}' | b',' => return self.depth == 0,
+            _ => {}
+        }
+        false
+    }
+}
+
+impl<R: Read> Splitter<R> {
+    /// A splitter at the beginning of `source`.
+    pub(super) fn new(source: R) -> Self {
+        Self { source, pending: Vec::new(), line: 1, form: Form::Unknown, ended: false }
+    }
+
+    /// The next records, `None` at the end.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub(super) fn next_block(&mut self) -> std::io::Result<Option<Block>> {
+        loop {
+            if self.ended && self.pending.is_empty() {
+                return Ok(self.end_of_input());
+            }
+            self.fill()?;
+            if self.form == Form::Unknown {
+                self.recognise();
+            }
+            let mut block = Block::default();
+            match self.form {
+                Form::Unknown | Form::Lines => self.take_lines(&mut block),
+                Form::LongLine => self.skip_line(),
+                Form::Array => self.take_elements(&mut block),
+                Form::LongElement(scan) => self.skip_element(scan),
+                Form::AfterArray => self.after_array(&mut block),
+            }
+            if block != Block::default() {
+                return Ok(Some(block));
+            }
+        }
+    }
+
+    /// An array that was never closed is reported once.
+    fn end_of_input(&mut self) -> Option<Block> {
+        let open = matches!(self.form, Form::Array | Form::LongElement(_));
+        self.form = Form::AfterArray;
+        open.then(|| Block {
+            broken: Some((self.line, "the input ends inside the array")),
+            ..Block::default()
+        })
+    }
+
+    fn fill(&mut self) -> std::io::Result<()> {
+        while !self.ended && self.pending.len() < BLOCK_BYTES {
+            let held = self.pending.len();
+            self.pending.resize(BLOCK_BYTES, 0);
+            let read = match self.source.read(&mut self.pending[held..]) {
+                Ok(read) => read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    self.pending.truncate(held);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            self.pending.truncate(held + read);
+            self.ended = read == 0;
+        }
+        Ok(())
+    }
+
+    /// An input whose first value is an array is one array; everything else is lines.
+    fn recognise(&mut self) {
+        if self.pending.starts_with(b"\xef\xbb\xbf") {
+            self.pending.drain(..3);
+        }
+        let start = self.pending.iter().position(|byte| !byte.is_ascii_whitespace());
+        self.form = match start {
+            Some(start) if self.pending[start] == b'[' => {
+                self.line += lines_in(&self.pending[..start]);
+                self.pending.drain(..=start);
+                Form::Array
+            }
+            _ => Form::Lines,
+        };
+    }
+
+    fn take_lines(&mut self, block: &mut Block) {
+        let end = match self.pending.iter().rposition(|&byte| byte == b'\n') {
+            Some(last) => last + 1,
+            None if self.ended => self.pending.len(),
+            None => {
+                block.oversized.push(self.line);
+                self.pending.clear();
+                self.form = Form::LongLine;
+                return;
+            }
+        };
+        let rest = self.pending.split_off(end);
+        let bytes = std::mem::replace(&mut self.pending, rest);
+        let mut start = 0;
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let record = trimmed(&bytes, start..start + line.len());
+            if !record.is_empty() {
+                block.records.push((self.line, record));
+            }
+            start += line.len();
+            self.line += u64::from(line.ends_with(b"\n"));
+        }
+        block.bytes = bytes;
+        if block.records.is_empty() {
+            block.bytes.clear();
+        }
+    }
+
+    fn skip_line(&mut self) {
+        match self.pending.iter().position(|&byte| byte == b'\n') {
+            Some(end) => {
+                self.pending.drain(..=end);
+                self.line += 1;
+                self.form = Form::Lines;
+            }
+            None => self.pending.clear(),
+        }
+    }
+
+    fn take_elements(&mut self, block: &mut Block) {
+        let (mut start, mut scan, mut closed) = (0, Scan::default(), None);
+        for place in 0..self.pending.len() {
+            let byte = self.pending[place];
+            if !scan.ends_at(byte) {
+                continue;
+            }
+            let record = trimmed(&self.pending, start..place);
+            let first = block.records.is_empty() && start == 0;
+            let line = self.line + lines_in(&self.pending[start..record.start]);
+            // `[]` has no element; `[1,]` has an empty one, which no decoder accepts.
+            if !(record.is_empty() && byte == b']' && first) {
+                block.records.push((line, record));
+            }
+            self.line += lines_in(&self.pending[start..=place]);
+            start = place + 1;
+            if byte != b',' {
+                closed = Some(byte);
+                break;
+            }
+        }
+        match closed {
+            Some(b']') => self.form = Form::AfterArray,
+            Some(_) => {
+                block.broken = Some((self.line, "the array is closed by `}`"));
+                self.form = Form::AfterArray;
+            }
+            None if start == 0 && self.pending.len() >= BLOCK_BYTES => {
+                block.oversized.push(self.line);
+                self.line += lines_in(&self.pending);
+                self.form = Form::LongElement(scan);
+                start = self.pending.len();
+            }
+            None if self.ended => {
+                let record = trimmed(&self.pending, start..self.pending.len());
+                if !record.is_empty() {
+                    block.records.push((self.line, record));
+                }
+                start = self.pending.len();
+            }
+            None => {}
+        }
+        let rest = self.pending.split_off(start);
+        let bytes = std::mem::replace(&mut self.pending, rest);
+        if !block.records.is_empty() {
+            block.bytes = bytes;
+        }
+    }
+
+    fn skip_element(&mut self, mut scan: Scan) {
+        let end = self.pending.iter().position(|&byte| scan.ends_at(byte));
+        let Some(end) = end else {
+            self.line += lines_in(&self.pending);
+            self.pending.clear();
+            self.form = Form::LongElement(scan);
+            return;
+        };
+        self.line += lines_in(&self.pending[..end]);
+        self.form = if self.pending[end] == b',' { Form::Array } else { Form::AfterArray };
+        self.pending.drain(..=end);
+    }
+
+    fn after_array(&mut self, block: &mut Block) {
+        if let Some(place) = self.pending.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            let line = self.line + lines_in(&self.pending[..place]);
+            block.broken = Some((line, "text follows the end of the array"));
+            self.ended = true;
+        }
+        self.pending.clear();
+    }
+}
+
+fn lines_in(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum()
+}
+
+fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
+    let text = &bytes[range.clone()];
+    let start = range.start + (text.len() - text.trim_ascii_start().len());
+    start..start + text.trim_ascii().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(text: &[u8]) -> (Vec<(u64, String)>, Vec<u64>, Option<(u64, &'static str)>) {
+        let mut splitter = Splitter::new(text);
+        let (mut found, mut oversized, mut broken) = (Vec::new(), Vec::new(), None);
+        while let Some(block) = splitter.next_block().unwrap() {
+            for (line, range) in &block.records {
+                let record = String::from_utf8_lossy(&block.bytes[range.clone()]).into_owned();
+                found.push((*line, record));
+            }
+            oversized.extend(block.oversized);
+            broken = broken.or(block.broken);
+        }
+        (found, oversized, broken)
+    }
+
+    #[test]
+    fn records_keep_their_lines() {
+        for (name, text, want, broken) in [
+            ("lines", "a\n\n b \r\nc", vec![(1, "a"), (3, "b"), (4, "c")], None),
+            ("mark of byte order", "\u{feff}a\n", vec![(1, "a")], None),
+            ("nothing", " \n\n", vec![], None),
+            ("empty array", " [ ] ", vec![], None),
+            (
+                "array",
+                "[{\"a\":\"],\"},\n [1,2] ]\n",
+                vec![(1, "{\"a\":\"],\"}"), (2, "[1,2]")],
+                None,
+            ),
+            ("escapes", r#"["\"],","b"]"#, vec![(1, r#""\"],""#), (1, "\"b\"")], None),
+            ("empty last element", "[1,]", vec![(1, "1"), (1, "")], None),
+            (
+                "never closed",
+                "[1,\n2",
+                vec![(1, "1"), (2, "2")],
+                Some((2, "the input ends inside the array")),
+            ),
+            (
+                "text after",
+                "[1]\nx",
+                vec![(1, "1")],
+                Some((2, "text follows the end of the array")),
+            ),
+            ("wrong bracket", "[1}", vec![(1, "1")], Some((1, "the array is closed by `}`"))),
+        ] {
+            let (found, _, got_broken) = records(text.as_bytes());
+            let want: Vec<(u64, String)> =
+                want.into_iter().map(|(line, text)| (line, text.to_owned())).collect();
+            assert_eq!(found, want, "{name}");
+            assert_eq!(got_broken, broken, "{name}");
+        }
+    }
+
+    #[test]
+    fn records_beyond_a_block_are_passed_over_in_bounded_memory() {
+        let long = "x".repeat(2 * BLOCK_BYTES + 5);
+        let (found, oversized, _) = records(format!("a\n{long}\nb\n").as_bytes());
+        assert_eq!(found, [(1, "a".to_owned()), (3, "b".to_owned())]);
+        assert_eq!(oversized, [2]);
+        let (found, oversized, broken) = records(format!("[1,\n\"{long}\",\n2]").as_bytes());
+        assert_eq!(found.last(), Some(&(3, "2".to_owned())));
+        assert_eq!((oversized.len(), broken), (1, None));
+    }
+
+    #[test]
+    fn blocks_are_cut_between_records() {
+        let text = "0123456789\n".repeat(BLOCK_BYTES / 11 * 2);
+        let (found, _, _) = records(text.as_bytes());
+        assert_eq!(found.len(), BLOCK_BYTES / 11 * 2);
+        assert!(found.iter().all(|(_, record)| record == "0123456789"));
+    }
+}

@@ -1,0 +1,23 @@
+//! The lake: Delta tables below `<root>/<namespace>/<table>/`, and the files they are made of.
+//!
+//! - [`location`]: where a lake lies; [`store`]: a local disk whose puts survive a power cut;
+//!   [`state`]: where the local state belonging to a lake lies.
+//! - [`table`]: making and opening a table; [`snapshot`]: one version of it, with its files and
+//!   their [`statistics`].
+//! - [`writer`]: making data files; [`staged`]: those not committed yet; [`commit`]: making them visible.
+
+pub mod commit;
+mod kernel;
+pub mod location;
+mod log;
+pub mod snapshot;
+pub mod staged;
+pub mod state;
+pub mod statistics;
+pub mod store;
+pub mod table;
+pub mod tables;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;

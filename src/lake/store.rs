@@ -1,0 +1,341 @@
+//! A local disk as an object store whose answers can be trusted after a power cut.
+//!
+//! `object_store`'s own local store never calls fsync. Here a put writes to a temporary name beside
+//! its target, syncs the file, gives it its name in one step (hard link for create, rename for
+//! overwrite) and syncs the folder; only then does it answer. Temporary names end in `#<digits>`,
+//! which listings leave out.
+//!
+//! Listings come in the order of their paths, as cloud stores give them and the Delta kernel expects
+//! them. Reads and deletions are those of [`LocalFileSystem`]. A file system without hard links
+//! is refused for create: the only substitute would show readers half-written files.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result, UploadPart,
+};
+
+const NAME: &str = "DurableLocal";
+
+/// The local file system, with puts that are on disk when they return.
+#[derive(Debug, Clone)]
+pub struct DurableLocal {
+    inner: Arc<LocalFileSystem>,
+    settled: Arc<Folders>,
+}
+
+impl DurableLocal {
+    /// Wraps a local store; its prefix, if it has one, is kept.
+    pub fn new(inner: LocalFileSystem) -> Self {
+        Self { inner: Arc::new(inner), settled: Arc::default() }
+    }
+}
+
+impl fmt::Display for DurableLocal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{NAME}({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for DurableLocal {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        let naming = match opts.mode {
+            PutMode::Create => Naming::Create,
+            PutMode::Overwrite => Naming::Overwrite,
+            PutMode::Update(_) => {
+                return Err(Error::NotImplemented {
+                    operation: "`put_opts` with mode `PutMode::Update`".into(),
+                    implementer: NAME.into(),
+                });
+            }
+        };
+        let target = self.inner.path_to_filesystem(location)?;
+        let settled = Arc::clone(&self.settled);
+        blocking(move || {
+            let mut staged = Staged::create(target, &settled)?;
+            let written = payload.iter().try_for_each(|chunk| staged.file.write_all(chunk));
+            written.map_err(|error| at(&staged.target, error))?;
+            staged.publish(naming)
+        })
+        .await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        _opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let target = self.inner.path_to_filesystem(location)?;
+        let settled = Arc::clone(&self.settled);
+        let staged = blocking(move || Staged::create(target, &settled)).await?;
+        Ok(Box::new(Upload { staged: Arc::new(Mutex::new(Some(staged))), offset: 0 }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        in_order(self.inner.list(prefix))
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        in_order(self.inner.list_with_offset(prefix, offset))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        let mode = match options.mode {
+            CopyMode::Create => PutMode::Create,
+            CopyMode::Overwrite => PutMode::Overwrite,
+        };
+        let content = self.inner.get(from).await?.bytes().await?;
+        self.put_opts(to, content.into(), mode.into()).await.map(|_| ())
+    }
+}
+
+/// How a staged file gets its name.
+#[derive(Debug, Clone, Copy)]
+enum Naming {
+    /// Refused when the name is taken.
+    Create,
+    /// Takes the name's place.
+    Overwrite,
+}
+
+/// A file under its temporary name. Dropped without [`Staged::publish`], it is removed.
+#[derive(Debug)]
+struct Staged {
+    file: File,
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl Staged {
+    fn create(target: PathBuf, settled: &Folders) -> Result<Self> {
+        let folder = folder_of(&target)?;
+        settled.ensure(folder).map_err(|error| at(folder, error))?;
+        loop {
+            let temporary = temporary_name(&target);
+            match File::options().write(true).create_new(true).open(&temporary) {
+                Ok(file) => return Ok(Self { file, temporary, target }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                // Somebody removed the folder after this process had seen it.
+                Err(error) if error.kind() == ErrorKind::NotFound && settled.forget(folder) => {
+                    settled.ensure(folder).map_err(|error| at(folder, error))?;
+                }
+                Err(error) => return Err(at(&temporary, error)),
+            }
+        }
+    }
+
+    /// Syncs the content, then the name. After an error the name may or may not be there.
+    fn publish(self, naming: Naming) -> Result<PutResult> {
+        self.file.sync_all().map_err(|error| at(&self.target, error))?;
+        let named = match naming {
+            Naming::Create => fs::hard_link(&self.temporary, &self.target),
+            Naming::Overwrite => fs::rename(&self.temporary, &self.target),
+        };
+        match named {
+            Ok(()) => self.settle_name()?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // Whoever created it may have died before the name was on disk.
+                self.settle_name()?;
+                return Err(at(&self.target, error));
+            }
+            Err(error) => return Err(self.naming_error(naming, error)),
+        }
+        Ok(PutResult { e_tag: None, version: None })
+    }
+
+    fn settle_name(&self) -> Result<()> {
+        remove_quietly(&self.temporary);
+        let folder = folder_of(&self.target)?;
+        sync_folder(folder).map_err(|error| at(folder, error))
+    }
+
+    fn naming_error(&self, naming: Naming, error: io::Error) -> Error {
+        let no_hard_links =
+            matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::PermissionDenied);
+        match naming {
+            // The file was just written here, so it is the link that is not permitted.
+            Naming::Create if no_hard_links => Error::NotSupported {
+                source: format!(
+                    "cannot create {}: its file system has no hard links ({error})",
+                    self.target.display()
+                )
+                .into(),
+            },
+            Naming::Create | Naming::Overwrite => at(&self.target, error),
+        }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        remove_quietly(&self.temporary);
+    }
+}
+
+/// A file that grows part by part; the parts may be written in any order.
+#[derive(Debug)]
+struct Upload {
+    staged: Arc<Mutex<Option<Staged>>>,
+    offset: u64,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let offset = self.offset;
+        self.offset += u64::try_from(data.content_length()).unwrap_or(u64::MAX);
+        let staged = Arc::clone(&self.staged);
+        Box::pin(blocking(move || {
+            let mut slot = locked(&staged);
+            let staged = slot.as_mut().ok_or_else(finished)?;
+            let mut file = &staged.file;
+            file.seek(SeekFrom::Start(offset))
+                .and_then(|_| data.iter().try_for_each(|chunk| file.write_all(chunk)))
+                .map_err(|error| at(&staged.target, error))
+        }))
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let staged = locked(&self.staged).take().ok_or_else(finished)?;
+        blocking(move || staged.publish(Naming::Overwrite)).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        drop(locked(&self.staged).take());
+        Ok(())
+    }
+}
+
+/// The folders whose own names this process knows to be on disk.
+#[derive(Debug, Default)]
+struct Folders(Mutex<HashSet<PathBuf>>);
+
+impl Folders {
+    /// Makes `folder` and what is missing above it, and syncs the names of all of them.
+    fn ensure(&self, folder: &FsPath) -> io::Result<()> {
+        if locked(&self.0).contains(folder) {
+            return Ok(());
+        }
+        if let Some(parent) = folder.parent() {
+            self.ensure(parent)?;
+            match fs::create_dir(folder) {
+                Ok(()) => sync_folder(parent)?,
+                // Another process may have made it a moment ago without having synced it yet.
+                // Above the lake we may lack the right to do so, and then did not make it either.
+                Err(_) if folder.is_dir() => drop(sync_folder(parent)),
+                Err(error) => return Err(error),
+            }
+        }
+        locked(&self.0).insert(folder.to_path_buf());
+        Ok(())
+    }
+
+    /// Whether `folder` was known; it and the folders above it are looked at anew.
+    fn forget(&self, folder: &FsPath) -> bool {
+        let mut known = locked(&self.0);
+        let was_known = known.contains(folder);
+        known.retain(|other| !folder.starts_with(other));
+        was_known
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+fn in_order(
+    listed: BoxStream<'static, Result<ObjectMeta>>,
+) -> BoxStream<'static, Result<ObjectMeta>> {
+    let sorted = async move {
+        let mut objects: Vec<ObjectMeta> = listed.try_collect().await?;
+        objects.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        Ok::<_, Error>(stream::iter(objects.into_iter().map(Ok)))
+    };
+    stream::once(sorted).try_flatten().boxed()
+}
+
+/// `<target>#<digits>`, unique among the processes and threads that write to the folder.
+fn temporary_name(target: &FsPath) -> PathBuf {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut name = target.as_os_str().to_owned();
+    name.push(format!("#{}{:09}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+    PathBuf::from(name)
+}
+
+fn folder_of(target: &FsPath) -> Result<&FsPath> {
+    target.parent().ok_or_else(|| at(target, io::Error::from(ErrorKind::InvalidInput)))
+}
+
+fn sync_folder(folder: &FsPath) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn remove_quietly(path: &FsPath) {
+    // Nothing depends on it: listings do not show temporary names.
+    drop(fs::remove_file(path));
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn finished() -> Error {
+    Error::Generic { store: NAME, source: "the upload was completed or aborted before".into() }
+}
+
+/// The store's error for what the system said about `path`.
+fn at(path: &FsPath, error: io::Error) -> Error {
+    let text = path.display().to_string();
+    match error.kind() {
+        ErrorKind::AlreadyExists => Error::AlreadyExists { path: text, source: error.into() },
+        ErrorKind::NotFound => Error::NotFound { path: text, source: error.into() },
+        ErrorKind::PermissionDenied => Error::PermissionDenied { path: text, source: error.into() },
+        _ => Error::Generic { store: NAME, source: format!("{text}: {error}").into() },
+    }
+}

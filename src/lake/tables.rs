@@ -1,0 +1,87 @@
+//! The tables that make up one namespace of a lake: events, quarantine and accounts.
+
+use std::collections::BTreeMap;
+
+use crate::error::{ErrorKind, Result};
+use crate::lake::location::{Location, Namespace};
+use crate::lake::table::Table;
+use crate::schema::{self, EVENT_DATE};
+
+const EVENTS: &str = "events";
+const QUARANTINE: &str = "quarantine";
+const BATCHES: &str = "batches";
+
+/// One namespace of a lake.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    /// Where the lake lies.
+    pub location: Location,
+    /// Which part of it this is.
+    pub namespace: Namespace,
+    /// The events.
+    pub events: Table,
+}
+
+impl Lake {
+    /// Opens a lake that is there.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    pub async fn open(location: &Location, namespace: &Namespace) -> Result<Self> {
+        let events = Table::open(location, namespace, EVENTS).await?;
+        Ok(Self { location: location.clone(), namespace: namespace.clone(), events })
+    }
+
+    /// Opens a lake, making it where there is none.
+    ///
+    /// # Errors
+    /// A place that cannot hold a lake.
+    pub async fn open_or_create(location: &Location, namespace: &Namespace) -> Result<Self> {
+        let (columns, info) = (schema::events_schema(), BTreeMap::new());
+        let events =
+            Table::create(location, namespace, EVENTS, &columns, &[EVENT_DATE], &info).await?;
+        Ok(Self { location: location.clone(), namespace: namespace.clone(), events })
+    }
+
+    /// The refused events, `None` while there were none.
+    ///
+    /// # Errors
+    /// A damaged table.
+    pub async fn quarantine(&self) -> Result<Option<Table>> {
+        optional(Table::open(&self.location, &self.namespace, QUARANTINE).await)
+    }
+
+    /// The table of refused events, made where it is missing.
+    ///
+    /// # Errors
+    /// A place that cannot hold it.
+    pub async fn quarantine_or_create(&self) -> Result<Table> {
+        let (columns, info) = (schema::quarantine::schema(), BTreeMap::new());
+        Table::create(&self.location, &self.namespace, QUARANTINE, &columns, &[], &info).await
+    }
+
+    /// The counts of every batch, `None` while there was none.
+    ///
+    /// # Errors
+    /// A damaged table.
+    pub async fn batches(&self) -> Result<Option<Table>> {
+        optional(Table::open(&self.location, &self.namespace, BATCHES).await)
+    }
+
+    /// The table of counts, made where it is missing.
+    ///
+    /// # Errors
+    /// A place that cannot hold it.
+    pub async fn batches_or_create(&self) -> Result<Table> {
+        let (columns, info) = (schema::batches::schema(), BTreeMap::new());
+        Table::create(&self.location, &self.namespace, BATCHES, &columns, &[], &info).await
+    }
+}
+
+fn optional(opened: Result<Table>) -> Result<Option<Table>> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,22 @@
+//! meterhouse: a usage-metering engine over Parquet.
+//!
+//! Raw events go in, exact usage comes out: per customer, per billing period, broken down by any
+//! property. Modules stand on floors and import only downwards; ARCHITECTURE.md has the table and
+//! `tests/it/architecture.rs` holds it.
+
+pub mod clock;
+pub mod decimal;
+pub mod dedupe;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod functions;
+pub mod ingest;
+pub mod lake;
+pub mod meter;
+pub mod plan;
+pub mod schema;
+pub mod table;
+pub mod time;
+pub mod unit;
+pub mod usage;

@@ -1,0 +1,540 @@
+//! Reads a meter file: text in, a meter or all that is wrong with it out. No I/O.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::condition::filter;
+use super::diagnostic::{Diagnostics, Findings, quote};
+use super::document::{Content, Entry, Node, read_document};
+use super::keys::{METER, METER_RESERVED};
+use super::lookup::{Lookups, lookups};
+use super::measure::{aggregation, unit};
+use super::value::{Keys, filled_text, keys_except, text, texts};
+use super::{FILE_MAX_BYTES, Filter, Meter};
+use crate::time::parse_zone;
+
+/// Longest identifier of a meter.
+const NAME_MAX_BYTES: usize = 63;
+
+/// Longest name of an event, in bytes.
+const EVENT_NAME_MAX_BYTES: usize = 128;
+
+/// The meter that a file's text (YAML or JSON) defines. Lookups have no rows yet: they stand in
+/// files of their own, which [`super::load_file`] reads.
+///
+/// `file` is only named in diagnostics.
+///
+/// # Errors
+/// Everything that is wrong with the text, each with its place.
+pub fn parse(text: &str, file: &str) -> Result<Meter, Diagnostics> {
+    parse_located(text, file).map(|located| located.meter)
+}
+
+/// A meter and the places that matter once its neighbours are known.
+pub(super) struct Located {
+    pub(super) meter: Meter,
+    pub(super) name_span: Range<usize>,
+    pub(super) lookups: Lookups,
+}
+
+/// Like [`parse`]; the places are bytes of `text`.
+pub(super) fn parse_located(text: &str, file: &str) -> Result<Located, Diagnostics> {
+    if text.len() > FILE_MAX_BYTES {
+        let mut findings = Findings::new("", file);
+        findings.report(&(0..0), too_large(text.len() as u64));
+        return findings.finish(None);
+    }
+    let mut findings = Findings::new(text, file);
+    let located = read_document(&mut findings).and_then(|root| meter(&root, &mut findings));
+    findings.finish(located)
+}
+
+/// The message about a file that is too large to be a meter.
+pub(super) fn too_large(bytes: u64) -> String {
+    format!("file of {bytes} bytes is larger than {FILE_MAX_BYTES}")
+}
+
+fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
+    refuse_reserved(root, findings);
+    let top = root.span.start..root.span.start + 1;
+    let keys = keys_except(root, &top, "a meter", &METER, &METER_RESERVED, findings)?;
+    let lookups =
+        keys.get("lookups").map_or_else(Lookups::default, |entry| lookups(entry, findings));
+    let name = keys.require("meter", "its identifier, such as `meter: requests`", findings);
+    let name = name.and_then(|entry| Some((identifier(entry, findings)?, entry)));
+    let title = keys.get("name").and_then(|entry| filled_text(entry, findings));
+    let description = keys.get("description").and_then(|entry| text(entry, findings));
+    let events = events(&keys, findings);
+    let filter = keys
+        .get("filter")
+        .map_or(Some(Filter::everything()), |entry| filter(entry, &lookups.by_name, findings));
+    let aggregation = aggregation(&keys, &lookups.by_name, findings);
+    let dimensions = dimensions(&keys, findings);
+    let unit = keys.get("unit").and_then(|entry| unit(entry, findings));
+    let timezone = keys.get("timezone").and_then(|entry| timezone(entry, findings));
+    // A part that is wrong may be missing here: its finding keeps the meter from being used.
+    let (name, name_entry) = name?;
+    let meter = Meter {
+        name,
+        title,
+        description,
+        events,
+        filter: filter?,
+        aggregation: aggregation?,
+        dimensions,
+        lookups: lookups.by_name.clone(),
+        unit,
+        timezone,
+    };
+    Some(Located { meter, name_span: name_entry.value_span().clone(), lookups })
+}
+
+/// Reports keys of aggregations that this version does not have.
+fn refuse_reserved(root: &Node, findings: &mut Findings<'_>) {
+    let Content::Mapping(entries) = &root.content else { return };
+    for entry in entries.iter().filter(|entry| METER_RESERVED.contains(&&*entry.key)) {
+        let message = format!("key `{}` is not supported by this version", entry.key);
+        findings.report(&entry.key_span, message);
+    }
+}
+
+fn identifier(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
+    let found = text(entry, findings)?;
+    let follows = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    let is_identifier = found.len() <= NAME_MAX_BYTES
+        && found.starts_with(|c: char| c.is_ascii_lowercase())
+        && found.bytes().all(follows);
+    if !is_identifier {
+        let message = format!("{} is no identifier", quote(&found));
+        let help = format!(
+            "a lower-case letter, then letters, digits, `_` and `-`, at most {NAME_MAX_BYTES}"
+        );
+        findings.report_help(entry.value_span(), message, help);
+        return None;
+    }
+    Some(found)
+}
+
+fn events(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Vec<String> {
+    let Some(entry) = keys.get("event") else { return Vec::new() };
+    if matches!(&entry.value.content, Content::List(nodes) if nodes.is_empty()) {
+        let help = "leave it out to count every event";
+        findings.report_help(entry.value_span(), "`event` names no event", help);
+    }
+    let names = texts(entry, findings);
+    for (name, place) in &names {
+        if name.is_empty() || name.len() > EVENT_NAME_MAX_BYTES {
+            let message = format!(
+                "event name {} has {} bytes, not 1 to {EVENT_NAME_MAX_BYTES}",
+                quote(name),
+                name.len()
+            );
+            findings.report(place, message);
+        }
+    }
+    distinct(&names, "event", findings)
+}
+
+fn dimensions(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Vec<String> {
+    let Some(entry) = keys.get("dimensions") else { return Vec::new() };
+    let names = texts(entry, findings);
+    for (_, place) in names.iter().filter(|(name, _)| name.is_empty()) {
+        findings.report(place, "a dimension has no name");
+    }
+    distinct(&names, "dimension", findings)
+}
+
+/// The names, of which none may stand twice.
+fn distinct(
+    names: &[(&str, &Range<usize>)],
+    subject: &str,
+    findings: &mut Findings<'_>,
+) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    for (name, place) in names {
+        if !seen.insert(name) {
+            findings.report(place, format!("{subject} {} stands twice", quote(name)));
+        }
+    }
+    names.iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
+/// The zone's name as the database spells it.
+fn timezone(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
+    let found = text(entry, findings)?;
+    match parse_zone(&found) {
+        Ok(zone) => Some(zone.iana_name().unwrap_or(&found).to_owned()),
+        Err(error) => {
+            findings.report(entry.value_span(), error.to_string());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Field;
+    use super::super::keys::{AGGREGATIONS, OPERATORS};
+    use super::super::tests::{count, read};
+    use super::*;
+
+    /// What is said about a text that is wrong.
+    fn refusal(text: &str) -> String {
+        parse(text, "m.yaml").expect_err(text).to_string()
+    }
+
+    #[test]
+    fn a_wrong_key_is_shown_with_the_right_one() {
+        let text = "meter: m\nagregation: sum\nproperty: bytes\n";
+        let want = "\
+m.yaml:1:1: missing key `aggregation`
+  |
+1 | meter: m
+  | ^^^^^ one of `count`, `count_unique`, `sum`, `min`, `max`, `average`, `latest`, `earliest`
+
+m.yaml:2:1: unknown key `agregation`
+  |
+2 | agregation: sum
+  | ^^^^^^^^^^ did you mean `aggregation`?";
+        assert_eq!(refusal(text), want);
+    }
+
+    /// Wrong texts, and what is said about each without the source line: place, message, marked
+    /// part in brackets, help.
+    fn check(cases: &[(String, &str)]) {
+        for (text, want) in cases {
+            let found = parse(text, "m.yaml").expect_err(text);
+            assert_eq!(short(&found), expand(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_meter_is_told_with_its_place() {
+        check(&[
+            (String::new(), "1:1: file holds no meter"),
+            ("just text".to_owned(), "1:1: a meter needs a mapping, not a value [j]"),
+            ("- a\n- b".to_owned(), "1:1: a meter needs a mapping, not a list [-]"),
+            (
+                "{}".to_owned(),
+                "1:1: missing key `meter` [{] its identifier, such as `meter: \
+                 requests`\n\
+                 1:1: missing key `aggregation` [{] one of {aggregations}",
+            ),
+            (
+                "meter: My Meter\naggregation: count".to_owned(),
+                "1:8: `My Meter` is no identifier [My Meter] a lower-case letter, \
+                 then letters, digits, `_` and `-`, at most 63",
+            ),
+            (
+                "meter:\naggregation: count".to_owned(),
+                "1:1: `meter` needs a text, not nothing [meter]",
+            ),
+            (count("meter: n"), "3:1: duplicate key `meter` [meter] it stands above already"),
+            (count("name:"), "3:1: `name` needs a text, not nothing [name]"),
+            (
+                count("event: []"),
+                "3:8: `event` names no event [[]] leave it out to count every event",
+            ),
+            (
+                count("event: [a, b, a, '']"),
+                "3:15: event `a` stands twice [a]\n\
+                 3:18: event name `` has 0 bytes, not 1 to 128 ['']",
+            ),
+            (
+                count("event:\n  - a\n  - {b: c}"),
+                "5:5: `event` needs a text, not a mapping [{b: c}]",
+            ),
+            (
+                count("dimensions: [d, '', d]"),
+                "3:17: a dimension has no name ['']\n\
+                 3:21: dimension `d` stands twice [d]",
+            ),
+            (
+                count("name: !!str x"),
+                "3:7: tags are not supported [!!str] quote a value to make it a text",
+            ),
+            (
+                count("name: &a x\ndescription: *a"),
+                "3:7: anchors are not supported [&a] leave it out and repeat the \
+                 value where it is needed\n\
+                 4:14: aliases are not supported [*a] write the value out, or quote a \
+                 text that starts with `*`",
+            ),
+            (count("<<: {name: x}"), "3:1: unknown key `<<` [<<]"),
+        ]);
+    }
+
+    #[test]
+    fn a_wrong_aggregation_or_operand_is_told_with_its_place() {
+        const SUM: &str = "meter: m\naggregation: sum\n";
+        check(&[
+            (
+                "meter: m\naggregation: avg\nproperty: p".to_owned(),
+                "2:14: unknown aggregation `avg` [avg] did you mean `average`?",
+            ),
+            (
+                "meter: m\naggregation: magic\nproperty: p".to_owned(),
+                "2:14: unknown aggregation `magic` [magic] use one of {aggregations}",
+            ),
+            (
+                "meter: m\naggregation: percentile\nproperty: p\npercentile: 95".to_owned(),
+                "2:14: aggregation `percentile` is not supported by this version \
+                 [percentile]\n\
+                 4:1: key `percentile` is not supported by this version [percentile]",
+            ),
+            (
+                "meter: m\naggregation: time_weighted\nproperty: p\nof: level".to_owned(),
+                "2:14: aggregation `time_weighted` is not supported by this version \
+                 [time_weighted]\n\
+                 4:1: key `of` is not supported by this version [of]",
+            ),
+            (
+                "meter: m\naggregation: {sum: {max: bytes, per: hour}}".to_owned(),
+                "2:14: an aggregation of aggregations is not supported by this \
+                 version [{sum: {max: bytes, per: hour}}]",
+            ),
+            (
+                SUM.to_owned(),
+                "2:14: `sum` needs a `property` or a `field` [sum] add `property: \
+                 <name of a property>`",
+            ),
+            (
+                format!("{SUM}property: p\nfield: source"),
+                "4:1: `property` and `field` cannot stand together [field] leave one \
+                 of them out",
+            ),
+            (
+                format!("{SUM}property: customer_id"),
+                "3:11: `customer_id` is a built-in field, not a property \
+                 [customer_id] write `field: customer_id`, or `property: \
+                 property.customer_id` for a property of that name",
+            ),
+            (format!("{SUM}property: ''"), "3:11: `property` is empty ['']"),
+            (
+                format!("{SUM}property: [a, b]"),
+                "3:11: `property` needs a text, not a list [[a, b]]",
+            ),
+            (
+                format!("{SUM}field: customer"),
+                "3:8: unknown field `customer` [customer] did you mean `customer_id`?",
+            ),
+            (
+                format!("{SUM}field: bytes"),
+                "3:8: unknown field `bytes` [bytes] the fields are {fields}",
+            ),
+            (
+                format!("{SUM}field: resource_id"),
+                "3:8: `sum` needs numbers, and `resource_id` is a text [resource_id] \
+                 only `count_unique` reads built-in fields",
+            ),
+            (
+                "meter: m\naggregation: max\nfield: timestamp".to_owned(),
+                "3:8: `max` needs numbers, and `timestamp` is a moment [timestamp] \
+                 only `count_unique` reads built-in fields",
+            ),
+            (
+                count("property: p"),
+                "3:1: `count` takes no `property` [property] it counts events; \
+                 `count_unique` counts values",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_condition_that_is_none_is_told_with_its_place() {
+        check(&[
+            (count("filter: status"), "3:9: a condition needs a mapping, not a value [status]"),
+            (count("filter: [[]]"), "3:10: a condition needs a mapping, not a list [[]]"),
+            (
+                count("filter: {}"),
+                "3:9: condition has no `property` or `field` [{}] say what is \
+                 compared\n\
+                 3:9: condition has no operator [{}] add one of {operators}",
+            ),
+            (
+                count("filter: {equals: 1}"),
+                "3:10: condition has no `property` or `field` [equals] say what is \
+                 compared",
+            ),
+            (
+                count("filter: {property: p, gte: 1}"),
+                "3:23: unknown operator `gte` [gte] did you mean `greater_or_equal`?",
+            ),
+            (
+                count("filter: {proprety: p, equals: 1}"),
+                "3:10: unknown key `proprety` [proprety] did you mean `property`?",
+            ),
+            (
+                count("filter:\n  - property: p\n    equals: 1\n    not_equals: 2"),
+                "6:5: condition has two operators, `equals` and `not_equals` \
+                 [not_equals] write a condition for each, in a list",
+            ),
+            (
+                count("filter: {any: [], property: p}"),
+                "3:15: `any` needs at least one condition [[]]\n\
+                 3:19: `property` cannot stand beside `any` [property] make it a \
+                 condition of its own, in a list",
+            ),
+            (
+                count("filter: {not: [{property: p, exists: true}]}"),
+                "3:15: `not` takes one condition [[{property: p, exists: true}]] join \
+                 several with `all` or `any` inside of it",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_compared_is_told_with_its_place() {
+        check(&[
+            (count("filter: {property: p, in: []}"), "3:27: `in` needs at least one value [[]]"),
+            (
+                count("filter: {property: p, in: [1, [2]]}"),
+                "3:31: `in` needs a value, not a list [[2]]",
+            ),
+            (
+                count("filter: {property: p, equals: null}"),
+                "3:31: `equals` needs a value, not nothing [null] an absent value is \
+                 asked for with `exists: false`",
+            ),
+            (
+                count("filter: {property: p, equals: }"),
+                "3:23: `equals` needs a value, not nothing [equals] an absent value \
+                 is asked for with `exists: false`",
+            ),
+            (
+                count("filter: {property: p, less_than: true}"),
+                "3:34: `less_than` needs a number or a text, not `true` [true]",
+            ),
+            (
+                count("filter: {property: p, between: 5}"),
+                "3:32: `between` needs two values [5] write them as `[low, high]`, \
+                 both included",
+            ),
+            (
+                count("filter: {property: p, between: [1, b]}"),
+                "3:32: `between` needs two numbers or two texts, not one of each [[1, \
+                 b]]",
+            ),
+            (
+                count("filter: {property: p, between: [10, 9]}"),
+                "3:32: `between` starts above its end [[10, 9]] nothing lies between \
+                 them, write the lower one first",
+            ),
+            (
+                count("filter: {property: p, exists: 'true'}"),
+                "3:31: `exists` needs `true` or `false` ['true']",
+            ),
+            (
+                count("filter: {property: p, contains: [a]}"),
+                "3:33: `contains` needs a text, not a list [[a]]",
+            ),
+            (
+                count("filter: {property: p, equals: 1e99}"),
+                "3:31: number `1e99` has too many digits [1e99] at most 38 stand \
+                 before and 38 after the point; quote it if it is a text",
+            ),
+            (
+                count("filter: {field: timestamp, like: 2026%}"),
+                "3:28: `like` compares texts, and `timestamp` is a moment [like] \
+                 compare it with `between`, `greater_or_equal` or `less_than`",
+            ),
+            (
+                count("filter: {field: timestamp, less_than: 2026-10-01}"),
+                "3:39: `timestamp` is a moment, and this is none [2026-10-01] write \
+                 it as `2026-10-01T00:00:00Z`",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_wrong_lookup_or_unit_is_told_with_its_place() {
+        check(&[
+            (
+                count("lookups: {source: {of: a, file: f.csv, key: k, value: v}}"),
+                "3:11: lookup `source` has the name of a built-in field [source] give \
+                 it another name",
+            ),
+            (
+                count("lookups: {property.x: {of: a, file: /f.csv, key: k, value: v}}"),
+                "3:11: lookup `property.x` has the name of a property [property.x] \
+                 names that start with `property.` are properties\n\
+                 3:37: `file` needs a relative path, not `/f.csv` [/f.csv] it starts \
+                 at the meter file's folder",
+            ),
+            (
+                count("lookups:\n  region:\n    of: a\n    fiel: f.csv\n    key: ''\n    value: v"),
+                "5:5: missing key `file` [of] a CSV file, relative to the meter file\n\
+                 6:5: unknown key `fiel` [fiel] did you mean `file`?\n\
+                 7:10: `key` is empty ['']",
+            ),
+            (
+                count("unit: GB"),
+                "3:7: `unit` needs a mapping, not a value [GB] write it as `{ name: \
+                 GB }`",
+            ),
+            (
+                count("unit: {divide_by: 0, multiply_by: x}"),
+                "3:8: missing key `name` [divide_by] the unit's name, such as `name: \
+                 GB`\n\
+                 3:22: `divide_by` and `multiply_by` cannot stand together \
+                 [multiply_by] leave one of them out",
+            ),
+            (
+                count("unit: {name: GB, divide_by: 0, round: nearest}"),
+                "3:29: `divide_by` needs a number above zero, not `0` [0]\n\
+                 3:39: unknown round `nearest` [nearest] use one of `up`, `down`, \
+                 `half_up`, `half_even`, `none`",
+            ),
+            (
+                count("unit: {name: GB, precision: 2}"),
+                "3:18: `precision` says nothing without rounding [precision] add \
+                 `round`, or leave it out",
+            ),
+            (
+                count("unit: {name: GB, round: up, precision: 2.5}"),
+                "3:40: `precision` needs a whole number from -38 to 38, not `2.5` \
+                 [2.5]",
+            ),
+        ]);
+    }
+
+    /// The words that a want leaves out.
+    fn expand(want: &str) -> String {
+        let list = |words: &[&str]| format!("`{}`", words.join("`, `"));
+        want.replace("{aggregations}", &list(&AGGREGATIONS))
+            .replace("{operators}", &list(&OPERATORS))
+            .replace("{fields}", &list(&Field::ALL.map(Field::as_str)))
+    }
+
+    /// One line for each diagnostic, with the marked part in brackets.
+    fn short(found: &Diagnostics) -> String {
+        let lines = found.list.iter().map(|d| {
+            let marked: String = d.source_line.chars().skip(d.column - 1).take(d.length).collect();
+            let marked = if marked.is_empty() { marked } else { format!(" [{marked}]") };
+            let help = d.help.as_ref().map_or(String::new(), |help| format!(" {help}"));
+            format!("{}:{}: {}{marked}{help}", d.line, d.column, d.message)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn an_unknown_zone_is_refused() {
+        let found = refusal(&count("timezone: Europe/Berlinn"));
+        assert!(found.starts_with("m.yaml:3:11: "), "{found}");
+        assert!(found.contains("Europe/Berlinn"), "{found}");
+        assert_eq!(read(&count("timezone: europe/berlin")).timezone.unwrap(), "Europe/Berlin");
+    }
+
+    #[test]
+    fn a_huge_file_is_refused_and_a_thousand_mistakes_are_summed_up() {
+        let huge = format!("meter: m # {}", "x".repeat(FILE_MAX_BYTES));
+        assert_eq!(
+            refusal(&huge),
+            format!("m.yaml:1:1: file of {} bytes is larger than 1048576", huge.len())
+        );
+        let keys: String = (0..1000).map(|n| format!("x{n}: 1\n")).collect();
+        let found = parse(&count(&keys), "m.yaml").unwrap_err();
+        assert_eq!((found.list.len(), found.omitted), (100, 900));
+        assert!(found.to_string().ends_with("\n\nand 900 more"));
+    }
+}

@@ -1,0 +1,245 @@
+//! A meter in words, for people.
+
+use super::version::rounding_name;
+use super::{Comparison, Filter, Literal, Lookup, Meter, Operand, Test, version};
+use crate::decimal::Decimal;
+use crate::unit::{Factor, Unit};
+
+/// Width of the column of labels.
+const LABEL_WIDTH: usize = 13;
+
+/// A meter in several lines, a label and a text in each; ends with a line break.
+pub fn describe(meter: &Meter) -> String {
+    let mut lines = Lines::default();
+    lines.push("meter", &meter.name);
+    lines.push("version", &version(meter));
+    lines.push_some("name", meter.title.as_deref());
+    lines.push_some("description", meter.description.as_deref().map(str::trim_end));
+    let events =
+        if meter.events.is_empty() { "every one".to_owned() } else { names(&meter.events) };
+    lines.push("events", &events);
+    if !meter.filter.is_everything() {
+        lines.push("filter", &describe_filter(&meter.filter));
+    }
+    let computed = match meter.aggregation.operand() {
+        Some(operand) => format!("{} of {}", meter.aggregation.name(), operand_text(operand)),
+        None => meter.aggregation.name().to_owned(),
+    };
+    lines.push("aggregation", &computed);
+    if !meter.dimensions.is_empty() {
+        lines.push("dimensions", &names(&meter.dimensions));
+    }
+    for (name, lookup) in &meter.lookups {
+        lines.push("lookup", &lookup_text(name, lookup));
+    }
+    lines.push_some("unit", meter.unit.as_ref().map(unit_text).as_deref());
+    lines.push_some("timezone", meter.timezone.as_deref());
+    lines.text
+}
+
+/// Lines of a label and a text.
+#[derive(Default)]
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    /// A label and its text, whose further lines are indented below the first.
+    fn push(&mut self, label: &str, text: &str) {
+        for (index, line) in text.split('\n').enumerate() {
+            let label = if index == 0 { label } else { "" };
+            let line = format!("{label:LABEL_WIDTH$}{}", printable(line));
+            self.text.push_str(line.trim_end());
+            self.text.push('\n');
+        }
+    }
+
+    fn push_some(&mut self, label: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.push(label, text);
+        }
+    }
+}
+
+/// A text that cannot move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A filter in one line, in the words of the format.
+pub fn describe_filter(filter: &Filter) -> String {
+    match filter {
+        Filter::All(filters) if filters.is_empty() => "every event".to_owned(),
+        Filter::Any(filters) if filters.is_empty() => "no event".to_owned(),
+        Filter::All(filters) => joined(filters, " and "),
+        Filter::Any(filters) => joined(filters, " or "),
+        Filter::Not(inner) => format!("not ({})", describe_filter(inner)),
+        Filter::Test(test) => test_text(test),
+    }
+}
+
+/// Filters with a word between them; a group of several gets brackets.
+fn joined(filters: &[Filter], word: &str) -> String {
+    let texts: Vec<String> = filters
+        .iter()
+        .map(|filter| match filter {
+            Filter::All(inner) | Filter::Any(inner) if inner.len() > 1 && filters.len() > 1 => {
+                format!("({})", describe_filter(filter))
+            }
+            Filter::All(_) | Filter::Any(_) | Filter::Not(_) | Filter::Test(_) => {
+                describe_filter(filter)
+            }
+        })
+        .collect();
+    texts.join(word)
+}
+
+fn test_text(test: &Test) -> String {
+    let operand = operand_text(&test.operand);
+    match &test.comparison {
+        Comparison::Equals(value) => format!("{operand} = {}", literal_text(value)),
+        Comparison::NotEquals(value) => format!("{operand} <> {}", literal_text(value)),
+        Comparison::In(values) => format!("{operand} in ({})", literals_text(values)),
+        Comparison::NotIn(values) => format!("{operand} not in ({})", literals_text(values)),
+        Comparison::GreaterThan(value) => format!("{operand} > {}", literal_text(value)),
+        Comparison::GreaterOrEqual(value) => format!("{operand} >= {}", literal_text(value)),
+        Comparison::LessThan(value) => format!("{operand} < {}", literal_text(value)),
+        Comparison::LessOrEqual(value) => format!("{operand} <= {}", literal_text(value)),
+        Comparison::Between(low, high) => {
+            format!("{operand} between {} and {}", literal_text(low), literal_text(high))
+        }
+        Comparison::Contains(part) => format!("{operand} contains {}", quoted(part)),
+        Comparison::NotContains(part) => format!("{operand} contains no {}", quoted(part)),
+        Comparison::StartsWith(part) => format!("{operand} starts with {}", quoted(part)),
+        Comparison::EndsWith(part) => format!("{operand} ends with {}", quoted(part)),
+        Comparison::Like(pattern) => format!("{operand} like {}", quoted(pattern)),
+        Comparison::Exists => format!("{operand} exists"),
+        Comparison::NotExists => format!("{operand} does not exist"),
+    }
+}
+
+fn literals_text(values: &[Literal]) -> String {
+    values.iter().map(literal_text).collect::<Vec<_>>().join(", ")
+}
+
+fn literal_text(literal: &Literal) -> String {
+    match literal {
+        Literal::Number(number) => number.to_string(),
+        Literal::Text(text) => quoted(text),
+        Literal::Boolean(value) => value.to_string(),
+    }
+}
+
+/// A text in single quotes, as in SQL, without characters that are not shown.
+fn quoted(text: &str) -> String {
+    let mut shown = String::from("'");
+    for c in text.chars() {
+        match c {
+            '\'' => shown.push_str("''"),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown.push('\'');
+    shown
+}
+
+fn operand_text(operand: &Operand) -> String {
+    match operand {
+        Operand::Property(name) | Operand::Lookup(name) => name_text(name),
+        Operand::Field(field) => format!("field {field}"),
+    }
+}
+
+fn names(names: &[String]) -> String {
+    names.iter().map(|name| name_text(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A name as it is, or in double quotes if it could be taken for something else.
+fn name_text(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':');
+    if !name.is_empty() && name.chars().all(plain) { name.to_owned() } else { format!("{name:?}") }
+}
+
+fn lookup_text(name: &str, lookup: &Lookup) -> String {
+    format!(
+        "{} from {}: {} to {} in {}, {} rows, otherwise {}",
+        name_text(name),
+        operand_text(&lookup.source()),
+        name_text(&lookup.key),
+        name_text(&lookup.value),
+        name_text(&lookup.file),
+        lookup.rows.len(),
+        name_text(lookup.fallback())
+    )
+}
+
+fn unit_text(unit: &Unit) -> String {
+    let mut text = unit.name.clone();
+    if let Some(plural) = unit.plural.as_ref().filter(|plural| **plural != unit.name) {
+        text.push_str(&format!(" (plural {plural})"));
+    }
+    match &unit.factor {
+        Factor::MultiplyBy(one) | Factor::DivideBy(one) if *one == Decimal::from(1) => {}
+        Factor::MultiplyBy(factor) => text.push_str(&format!(", raw value times {factor}")),
+        Factor::DivideBy(divisor) => text.push_str(&format!(", raw value divided by {divisor}")),
+    }
+    match rounding_name(&unit.round) {
+        Some(rounding) => {
+            text.push_str(&format!(", rounded {rounding} to {} digits", unit.precision));
+        }
+        None => text.push_str(", not rounded"),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{bandwidth, filter_of, read};
+    use super::*;
+
+    #[test]
+    fn a_meter_is_described_in_words() {
+        let meter = bandwidth();
+        let want = format!(
+            "\
+meter        bandwidth
+version      {}
+name         Used bandwidth
+description  Bytes sent to readers, internal traffic left out
+events       transfer
+filter       status in (200, 206) and (cache does not exist or cache <> 'internal')
+aggregation  sum of bytes
+dimensions   domain, region
+lookup       region from data_center: data_center to region in ../lookups/regions.csv, 0 rows, otherwise unmapped
+unit         GB, raw value divided by 1000000000, rounded up to 0 digits
+timezone     Europe/Berlin
+",
+            version(&meter)
+        );
+        assert_eq!(describe(&meter), want);
+        let plain = read("meter: m\naggregation: count\ndescription: |\n  two\n  lines\n");
+        let want = format!(
+            "meter        m\nversion      {}\ndescription  two\n             lines\nevents       every \
+             one\naggregation  count\n",
+            version(&plain)
+        );
+        assert_eq!(describe(&plain), want);
+    }
+
+    #[test]
+    fn every_comparison_is_described() {
+        for (written, want) in [
+            ("equals: it's", "p = 'it''s'"),
+            ("greater_or_equal: 1.50", "p >= 1.5"),
+            ("between: [1, 2]", "p between 1 and 2"),
+            ("not_in: [true, \"a\\nb\"]", "p not in (true, 'a\\nb')"),
+            ("not_contains: x", "p contains no 'x'"),
+            ("exists: true", "p exists"),
+        ] {
+            assert_eq!(describe_filter(&filter_of(&format!("{{property: p, {written}}}"))), want);
+        }
+        let not = filter_of("{not: {property: 'a b', starts_with: x}}");
+        assert_eq!(describe_filter(&not), "not (\"a b\" starts with 'x')");
+    }
+}

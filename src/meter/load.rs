@@ -1,0 +1,310 @@
+//! Loads meter files and the lookup tables they name. The only part of `meter` that does I/O.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::definition::{Located, parse_located, too_large};
+use super::diagnostic::{Diagnostics, Source};
+use super::lookup::read_rows;
+use super::{FILE_MAX_BYTES, Meter};
+use crate::error::{Error, Result};
+
+/// Largest lookup table, in bytes.
+const TABLE_MAX_BYTES: u64 = 64 << 20;
+
+/// Endings of meter files.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// The meter of one file, with the rows of its lookups.
+///
+/// # Errors
+/// `Invalid` with every mistake of the file and its tables; `NotFound` or `Unavailable` if the
+/// file cannot be read.
+pub fn load_file(path: &Path) -> Result<Meter> {
+    match load(path) {
+        Ok(loaded) => Ok(loaded.located.meter),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// The meters of a folder, in the order of their files' names. Reads `*.yaml`, `*.yml` and
+/// `*.json` of the folder itself; hidden files are passed over.
+///
+/// # Errors
+/// `Invalid` with every mistake of every file, a name that two of them define included;
+/// `NotFound` or `Unavailable` if the folder or a file cannot be read.
+pub fn load_folder(path: &Path) -> Result<Vec<Meter>> {
+    let mut meters = Vec::new();
+    let mut wrong = Diagnostics::default();
+    let mut defined_in: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for file in meter_files(path)? {
+        match load(&file) {
+            Ok(loaded) => {
+                let name = &loaded.located.meter.name;
+                if let Some(first) = defined_in.get(name) {
+                    wrong.append(loaded.diagnose_duplicate(first));
+                } else {
+                    defined_in.insert(name.clone(), file);
+                    meters.push(loaded.located.meter);
+                }
+            }
+            Err(Failure::Wrong(found)) => wrong.append(found),
+            Err(Failure::Unreadable(error)) => return Err(error),
+        }
+    }
+    if wrong.list.is_empty() { Ok(meters) } else { Err(wrong.into()) }
+}
+
+/// The folder's meter files, sorted by name.
+fn meter_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| unreadable(folder, "folder of meters", error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        let ending = path.extension().and_then(OsStr::to_str).unwrap_or("");
+        if !hidden && EXTENSIONS.contains(&ending) && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Why a file gave no meter.
+enum Failure {
+    /// It was read, and is wrong.
+    Wrong(Diagnostics),
+    /// It could not be read.
+    Unreadable(Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Wrong(found) => found.into(),
+            Failure::Unreadable(error) => error,
+        }
+    }
+}
+
+/// A meter with the text it was read from.
+struct Loaded {
+    located: Located,
+    file: String,
+    text: String,
+}
+
+impl Loaded {
+    fn diagnose_duplicate(&self, first: &Path) -> Diagnostics {
+        let name = &self.located.meter.name;
+        let message = format!("meter `{name}` is already defined in {}", first.display());
+        let source = Source::new(&self.text, &self.file);
+        let found = source.diagnostic(&self.located.name_span, message, None);
+        Diagnostics { list: vec![found], omitted: 0 }
+    }
+}
+
+fn load(path: &Path) -> Result<Loaded, Failure> {
+    let file = path.display().to_string();
+    let opened = File::open(path).map_err(|error| unreadable(path, "meter file", error));
+    let opened = opened.map_err(Failure::Unreadable)?;
+    let limit = FILE_MAX_BYTES as u64;
+    let text = match read_text(opened, limit) {
+        Ok(text) => text,
+        Err(Unfit::Io(error)) => {
+            return Err(Failure::Unreadable(unreadable(path, "meter file", error)));
+        }
+        Err(Unfit::TooLarge(bytes)) => {
+            return Err(Failure::Wrong(at_start(&file, too_large(bytes))));
+        }
+        Err(Unfit::NotUtf8(message)) => return Err(Failure::Wrong(at_start(&file, message))),
+    };
+    let mut located = parse_located(&text, &file).map_err(Failure::Wrong)?;
+    let wrong = load_tables(path, &file, &text, &mut located);
+    if !wrong.list.is_empty() {
+        return Err(Failure::Wrong(wrong));
+    }
+    Ok(Loaded { located, file, text })
+}
+
+/// Reads the table of every lookup into the meter; gives what is wrong with them.
+fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Diagnostics {
+    let mut wrong = Diagnostics::default();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for (name, lookup) in &mut located.meter.lookups {
+        let table_path = folder.join(&lookup.file);
+        let table_file = table_path.display().to_string();
+        let table = File::open(&table_path)
+            .map_err(Unfit::Io)
+            .and_then(|opened| read_text(opened, TABLE_MAX_BYTES));
+        match table {
+            Ok(table) => match read_rows(&table, &table_file, &lookup.key, &lookup.value) {
+                Ok(rows) => lookup.rows = Arc::new(rows),
+                Err(found) => wrong.append(found),
+            },
+            Err(unfit) => {
+                let span = located.lookups.file_spans.get(name).cloned().unwrap_or(0..0);
+                let message = format!("table {table_file} of lookup `{name}` {}", unfit.reason());
+                wrong.list.push(Source::new(text, file).diagnostic(&span, message, None));
+            }
+        }
+    }
+    wrong
+}
+
+/// Why a file has no text for us.
+enum Unfit {
+    Io(std::io::Error),
+    TooLarge(u64),
+    NotUtf8(String),
+}
+
+impl Unfit {
+    fn reason(&self) -> String {
+        match self {
+            Self::Io(error) if error.kind() == IoErrorKind::NotFound => "does not exist".to_owned(),
+            Self::Io(error) => format!("cannot be read: {error}"),
+            Self::TooLarge(bytes) => format!("has {bytes} bytes, more than {TABLE_MAX_BYTES}"),
+            Self::NotUtf8(message) => format!("is not readable: {message}"),
+        }
+    }
+}
+
+/// The text of a file of at most `limit` bytes. What its size is said to be is not trusted.
+fn read_text(file: File, limit: u64) -> Result<String, Unfit> {
+    let said = file.metadata().map_or(0, |metadata| metadata.len());
+    if said > limit {
+        return Err(Unfit::TooLarge(said));
+    }
+    let mut bytes = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut bytes).map_err(Unfit::Io)?;
+    if read as u64 > limit {
+        return Err(Unfit::TooLarge(read as u64));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Unfit::NotUtf8(format!("file is not UTF-8 at byte {valid}, in line {line}"))
+    })
+}
+
+/// A finding about a file whose text cannot be shown.
+fn at_start(file: &str, message: String) -> Diagnostics {
+    let found = Source::new("", file).diagnostic(&(0..0), message, None);
+    Diagnostics { list: vec![found], omitted: 0 }
+}
+
+fn unreadable(path: &Path, subject: &str, error: std::io::Error) -> Error {
+    let path = path.display();
+    if error.kind() == IoErrorKind::NotFound {
+        return Error::not_found(format!("{subject} {path} does not exist")).with_source(error);
+    }
+    Error::unavailable(format!("{subject} {path} cannot be read: {error}")).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::BANDWIDTH;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    /// The message of a failure to load the folder `meters`, its path left out.
+    fn failure(folder: &tempfile::TempDir) -> (ErrorKind, String) {
+        let error = load_folder(&folder.path().join("meters")).unwrap_err();
+        let root = format!("{}/", folder.path().display());
+        (error.kind(), error.to_string().replace(&root, ""))
+    }
+
+    #[test]
+    fn a_folder_is_read_in_order_with_its_lookups() {
+        let folder = folder(&[
+            ("meters/b.yml", "meter: b\naggregation: count"),
+            ("meters/a.yaml", BANDWIDTH),
+            ("meters/c.json", r#"{"meter":"c","aggregation":"count"}"#),
+            ("meters/.hidden.yaml", "nonsense"),
+            ("meters/notes.txt", "nonsense"),
+            ("meters/deeper.yaml/d.yaml", "nonsense"),
+            ("lookups/regions.csv", "data_center,region\nfra1,eu\n"),
+        ]);
+        let meters = load_folder(&folder.path().join("meters")).unwrap();
+        let names: Vec<&str> = meters.iter().map(|meter| &*meter.name).collect();
+        assert_eq!(names, ["bandwidth", "b", "c"]);
+        let rows = &meters[0].lookups["region"].rows;
+        assert_eq!(**rows, BTreeMap::from([("fra1".to_owned(), "eu".to_owned())]));
+        assert_eq!(load_file(&folder.path().join("meters/a.yaml")).unwrap(), meters[0]);
+    }
+
+    #[test]
+    fn the_mistakes_of_all_files_are_told_at_once() {
+        let folder = folder(&[
+            ("meters/a.yaml", BANDWIDTH),
+            ("meters/b.yaml", "meter: b\naggregation: summ\n"),
+            ("meters/c.yaml", "meter: c\naggregation: count\n"),
+            ("meters/d.yaml", "aggregation: count\nmeter: c\n"),
+        ]);
+        let (kind, message) = failure(&folder);
+        assert_eq!(kind, ErrorKind::Invalid);
+        let heads: Vec<&str> = message.lines().filter(|line| line.starts_with("meters/")).collect();
+        assert_eq!(
+            heads,
+            [
+                "meters/a.yaml:14:36: table meters/../lookups/regions.csv of lookup `region` does \
+                 not exist",
+                "meters/b.yaml:2:14: unknown aggregation `summ`",
+                "meters/d.yaml:2:8: meter `c` is already defined in meters/c.yaml",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_table_is_told_with_its_own_line() {
+        let folder = folder(&[
+            ("meters/a.yaml", BANDWIDTH),
+            ("lookups/regions.csv", "data_center,region\nfra1,eu\nfra1,us\n"),
+        ]);
+        let want = "\
+meters/../lookups/regions.csv:3:1: key `fra1` is mapped to `us`, but to `eu` in line 2
+  |
+3 | fra1,us
+  | ^^^^^^^";
+        assert_eq!(failure(&folder), (ErrorKind::Invalid, want.to_owned()));
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_refused() {
+        let folder = folder(&[("meters/a.yaml", "meter: m\n")]);
+        let path = folder.path().join("meters/a.yaml");
+        fs::write(&path, b"meter: m\nname: \xff\n").unwrap();
+        let want = "meters/a.yaml:1:1: file is not UTF-8 at byte 15, in line 2";
+        assert_eq!(failure(&folder), (ErrorKind::Invalid, want.to_owned()));
+        fs::write(&path, vec![b' '; FILE_MAX_BYTES + 1]).unwrap();
+        let want = "meters/a.yaml:1:1: file of 1048577 bytes is larger than 1048576";
+        assert_eq!(failure(&folder), (ErrorKind::Invalid, want.to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let error = load_folder(Path::new("no/such/folder")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.to_string(), "folder of meters no/such/folder does not exist");
+        let error = load_file(Path::new("no/such/file.yaml")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,294 @@
+//! Meter + query → `LogicalPlan`: a pure function without I/O and without SQL text.
+//!
+//! Plans consist of stock nodes and of the functions of [`crate::functions`]; names go through
+//! `ident`, values through `lit`. The rows come out ordered, with the columns of [`output`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_aggregate::min_max::{max, min};
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, SortExpr, TableSource, cast, ident,
+    in_list, lit,
+};
+
+use crate::error::{Error, Result};
+use crate::functions;
+use crate::meter::{Aggregation, Filter, Lookup, Meter, Operand};
+use crate::schema::{EVENT_DATE, EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL, TIMESTAMP};
+use crate::time::{TimeRange, WindowStarts};
+
+mod operand;
+mod predicate;
+mod range;
+
+use operand::Operands;
+pub use operand::TableFacts;
+
+/// Names of the columns that a usage plan puts out.
+pub mod output {
+    /// Start of the window.
+    pub const WINDOW_START: &str = "window_start";
+
+    /// The text of the group at `place`.
+    pub fn group(place: usize) -> String {
+        format!("group_{place}")
+    }
+
+    /// The value of the meter at `place`.
+    pub fn value(place: usize) -> String {
+        format!("value_{place}")
+    }
+
+    /// How many events made the value of the meter at `place`.
+    pub fn events(place: usize) -> String {
+        format!("events_{place}")
+    }
+
+    /// How many events matched the meter at `place`, skipped ones included.
+    pub fn matched(place: usize) -> String {
+        format!("matched_{place}")
+    }
+}
+
+/// What is asked of meters, with everything relative already resolved.
+#[derive(Debug, Clone, Default)]
+pub struct UsageQuery {
+    /// Which instants.
+    pub range: TimeRange,
+    /// The windows that tile the range, if the answer is windowed.
+    pub windows: Option<WindowStarts>,
+    /// What to group by; empty for a total.
+    pub groups: Vec<Operand>,
+    /// Only this customer's events.
+    pub customer: Option<String>,
+    /// A condition beside the meter's own.
+    pub filter: Filter,
+    /// Only that many rows of the largest values; for one meter.
+    pub top: Option<usize>,
+}
+
+/// The plan that answers `query` for `meters`, all over the same events, in one scan.
+///
+/// Columns: the window's start, the groups' texts, then for each meter value, events and matched.
+/// Rows are ordered by window, then groups, null first; with `top` by value, largest first.
+///
+/// # Errors
+/// A filter whose literal cannot be compared with its operand.
+pub fn usage_plan(
+    events: &Arc<dyn TableSource>,
+    meters: &[&Meter],
+    query: &UsageQuery,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let lookups = all_lookups(meters);
+    let operands = Operands { facts, lookups: &lookups };
+    let own: Vec<Option<Expr>> = meters
+        .iter()
+        .map(|meter| predicate::predicate(&meter.filter, operands))
+        .collect::<Result<_>>()?;
+    let shared = shared_condition(meters, query, operands, &own)?;
+    let scan = range::scan(events, query.range, facts.days, shared.condition.as_ref())?;
+    let keys = group_keys(query, operands);
+    let filters: Vec<Option<Expr>> = if shared.covers_own { vec![None; own.len()] } else { own };
+    let defect = |error| Error::internal("plan usage").with_source(error);
+    let aggregated = match meters {
+        [Meter { aggregation: Aggregation::CountUnique(operand), .. }] => {
+            count_unique_alone(scan, &keys, operands.text(operand))
+        }
+        _ => aggregate(scan, &keys, meters, &filters, operands),
+    }
+    .map_err(defect)?;
+    let projected = project(aggregated, &keys, meters.len()).map_err(defect)?;
+    order(projected, query, &keys).and_then(LogicalPlanBuilder::build).map_err(defect)
+}
+
+fn all_lookups(meters: &[&Meter]) -> BTreeMap<String, Lookup> {
+    let tables = meters.iter().flat_map(|meter| &meter.lookups);
+    tables.map(|(name, table)| (name.clone(), table.clone())).collect()
+}
+
+/// What every row of the scan must meet, and whether that includes each meter's own filter.
+struct Shared {
+    condition: Option<Expr>,
+    covers_own: bool,
+}
+
+fn shared_condition(
+    meters: &[&Meter],
+    query: &UsageQuery,
+    operands: Operands<'_>,
+    own: &[Option<Expr>],
+) -> Result<Shared> {
+    let mut all = Vec::new();
+    if operands.facts.corrections {
+        all.push(ident(KIND).eq(lit(KIND_EVENT)));
+    }
+    match meters.first().map(|meter| meter.events.as_slice()) {
+        None | Some([]) => {}
+        Some([name]) => all.push(ident(EVENT_NAME).eq(lit(name.as_str()))),
+        Some(names) => {
+            let names = names.iter().map(|name| lit(name.as_str())).collect();
+            all.push(in_list(ident(EVENT_NAME), names, false));
+        }
+    }
+    if let Some(customer) = &query.customer {
+        all.push(operand::customer().eq(lit(customer.as_str())));
+    }
+    all.extend(predicate::predicate(&query.filter, operands)?);
+    let covers_own = own.windows(2).all(|pair| pair[0] == pair[1]);
+    if covers_own {
+        all.extend(own.first().cloned().flatten());
+    } else if own.iter().all(Option::is_some) {
+        all.extend(disjunction(own.iter().flatten().cloned()));
+    }
+    Ok(Shared { condition: conjunction(all), covers_own })
+}
+
+/// A column to group by: what is hashed, and how its text is made of it afterwards.
+struct GroupKey {
+    name: String,
+    expr: Expr,
+    as_text: bool,
+}
+
+fn group_keys(query: &UsageQuery, operands: Operands<'_>) -> Vec<GroupKey> {
+    let window = query.windows.as_ref().map(|windows| GroupKey {
+        name: output::WINDOW_START.to_owned(),
+        expr: window_start(windows),
+        as_text: false,
+    });
+    let groups = query.groups.iter().enumerate().map(|(place, operand)| {
+        let name = output::group(place);
+        match operands.only_integers(operand) {
+            Some(integers) => GroupKey { name, expr: integers, as_text: true },
+            None => GroupKey { name, expr: operands.text(operand), as_text: false },
+        }
+    });
+    window.into_iter().chain(groups).collect()
+}
+
+/// Windows that begin at midnights of UTC are told from the partition, without any timestamp.
+fn window_start(windows: &WindowStarts) -> Expr {
+    let instant = if windows.all_utc_midnights() {
+        let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
+        cast(cast(ident(EVENT_DATE), plain), crate::schema::timestamp_type())
+    } else {
+        ident(TIMESTAMP)
+    };
+    functions::window_start().call(vec![instant, lit(windows.to_literal())])
+}
+
+type Built = datafusion::error::Result<LogicalPlanBuilder>;
+
+fn aggregate(
+    scan: LogicalPlanBuilder,
+    keys: &[GroupKey],
+    meters: &[&Meter],
+    filters: &[Option<Expr>],
+    operands: Operands<'_>,
+) -> Built {
+    let mut aggregates = Vec::new();
+    for (place, (meter, filter)) in meters.iter().zip(filters).enumerate() {
+        let filtered = |expr: Expr| match filter {
+            Some(filter) => expr.filter(filter.clone()).build(),
+            None => Ok(expr),
+        };
+        let value = value_of(&meter.aggregation, operands);
+        let present = match &meter.aggregation {
+            Aggregation::Count => lit(1_i64),
+            aggregation => counted_operand(aggregation, operands),
+        };
+        aggregates.push(filtered(value)?.alias(output::value(place)));
+        aggregates.push(filtered(count(present))?.alias(output::events(place)));
+        aggregates.push(filtered(count(lit(1_i64)))?.alias(output::matched(place)));
+    }
+    let keys: Vec<Expr> = keys.iter().map(|key| key.expr.clone().alias(&key.name)).collect();
+    scan.aggregate(keys, aggregates)
+}
+
+fn value_of(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
+    let number = |operand: &Operand| operands.number(operand);
+    let at = |operand: &Operand| {
+        vec![number(operand), ident(TIMESTAMP), ident(INGESTED_AT), ident(ORDINAL)]
+    };
+    match aggregation {
+        Aggregation::Count => count(lit(1_i64)),
+        Aggregation::CountUnique(operand) => {
+            functions::count_unique().call(vec![operands.text(operand)])
+        }
+        Aggregation::Sum(operand) => functions::exact_sum().call(vec![number(operand)]),
+        Aggregation::Min(operand) => min(number(operand)),
+        Aggregation::Max(operand) => max(number(operand)),
+        Aggregation::Average(operand) => functions::exact_avg().call(vec![number(operand)]),
+        Aggregation::Latest(operand) => functions::latest().call(at(operand)),
+        Aggregation::Earliest(operand) => functions::earliest().call(at(operand)),
+    }
+}
+
+/// What is null for an event that the aggregation skips.
+fn counted_operand(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
+    match aggregation {
+        Aggregation::Count => lit(1_i64),
+        Aggregation::CountUnique(operand) => operands.text(operand),
+        Aggregation::Sum(operand)
+        | Aggregation::Min(operand)
+        | Aggregation::Max(operand)
+        | Aggregation::Average(operand)
+        | Aggregation::Latest(operand)
+        | Aggregation::Earliest(operand) => operands.number(operand),
+    }
+}
+
+/// Distinct values by grouping twice: first by value too, then counting the groups. Both halves
+/// run on every core and spill, which one set per group would not.
+fn count_unique_alone(scan: LogicalPlanBuilder, keys: &[GroupKey], text: Expr) -> Built {
+    const DISTINCT: &str = "distinct_value";
+    const ROWS: &str = "rows";
+    let mut inner: Vec<Expr> = keys.iter().map(|key| key.expr.clone().alias(&key.name)).collect();
+    inner.push(text.alias(DISTINCT));
+    let outer: Vec<Expr> = keys.iter().map(|key| ident(&key.name)).collect();
+    let integer = |sum: Expr| functions::exact_sum().call(vec![sum]);
+    let with_value = integer(ident(ROWS)).filter(ident(DISTINCT).is_not_null()).build()?;
+    scan.aggregate(inner, vec![count(lit(1_i64)).alias(ROWS)])?.aggregate(
+        outer,
+        vec![
+            count(ident(DISTINCT)).alias(output::value(0)),
+            with_value.alias(output::events(0)),
+            integer(ident(ROWS)).alias(output::matched(0)),
+        ],
+    )
+}
+
+fn project(aggregated: LogicalPlanBuilder, keys: &[GroupKey], meters: usize) -> Built {
+    let mut columns: Vec<Expr> = keys
+        .iter()
+        .map(|key| match key.as_text {
+            true => cast(ident(&key.name), DataType::Utf8).alias(&key.name),
+            false => ident(&key.name),
+        })
+        .collect();
+    let integer = |name: String| {
+        let counted = cast(ident(&name), DataType::Int64);
+        datafusion::functions::core::expr_fn::coalesce(vec![counted, lit(0_i64)]).alias(name)
+    };
+    for place in 0..meters {
+        columns.push(ident(output::value(place)));
+        columns.push(integer(output::events(place)));
+        columns.push(integer(output::matched(place)));
+    }
+    aggregated.project(columns)
+}
+
+fn order(projected: LogicalPlanBuilder, query: &UsageQuery, keys: &[GroupKey]) -> Built {
+    let by_key = keys.iter().map(|key| ident(&key.name).sort(true, true));
+    let by_value = query.top.map(|_| ident(output::value(0)).sort(false, false));
+    let sorts: Vec<SortExpr> = by_value.into_iter().chain(by_key).collect();
+    if sorts.is_empty() {
+        return Ok(projected);
+    }
+    projected.sort_with_limit(sorts, query.top)
+}

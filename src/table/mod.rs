@@ -1,0 +1,278 @@
+//! The events of one lake version as a DataFusion table.
+//!
+//! Prunes files by partition and statistics, then returns the stock Parquet scan: nothing of ours
+//! is between the plan and the reader. The file list is that of the snapshot, never a listing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt64Type};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, DataFusionError, Result as EngineResult, Statistics};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::scalar::ScalarValue;
+
+use crate::error::{Error, Result};
+use crate::lake::snapshot::Snapshot;
+use crate::lake::table::Table;
+use crate::plan::TableFacts;
+use crate::schema::{self, EVENT_DATE, KIND, KIND_EVENT, PROPERTIES, ValueKind};
+
+mod statistics;
+
+use statistics::{SnapshotStatistics, file_statistics};
+
+/// Longest `IN` list that files are pruned by.
+const IN_LIST_MAX: usize = 1_000;
+
+/// What the scans of a table have left out, for explanations.
+#[derive(Debug, Default)]
+pub struct ScanCounts {
+    scans: AtomicUsize,
+    files_read: AtomicUsize,
+}
+
+impl ScanCounts {
+    /// How many scans were planned.
+    pub fn scans(&self) -> usize {
+        self.scans.load(Ordering::Relaxed)
+    }
+
+    /// How many files they read together.
+    pub fn files_read(&self) -> usize {
+        self.files_read.load(Ordering::Relaxed)
+    }
+}
+
+/// One version of the events table, ready to be scanned.
+#[derive(Debug)]
+pub struct EventsTable {
+    snapshot: Arc<Snapshot>,
+    schema: TableSchema,
+    store: ObjectStoreUrl,
+    files: Vec<PartitionedFile>,
+    dates: RecordBatch,
+    counts: ScanCounts,
+}
+
+impl EventsTable {
+    /// The events of `snapshot`, a version of `table`.
+    ///
+    /// # Errors
+    /// A file of the log that lies outside the table, or that has no `event_date`.
+    pub fn new(table: &Table, snapshot: Arc<Snapshot>) -> Result<Self> {
+        let file_schema = Arc::new(as_views(&without_partition(&snapshot.schema)));
+        let date: FieldRef = Arc::new(Field::new(EVENT_DATE, DataType::Date32, false));
+        let mut values = Vec::with_capacity(snapshot.files.len());
+        let mut files = Vec::with_capacity(snapshot.files.len());
+        let statistics = file_statistics(&snapshot, &file_schema);
+        for (file, statistics) in snapshot.files.iter().zip(statistics) {
+            let Some(day) = file.partition else {
+                return Err(Error::corrupt(format!(
+                    "{}: file {} has no event_date",
+                    table.display(),
+                    file.path
+                )));
+            };
+            values.push(day);
+            let path = table.object_path(&file.path)?;
+            files.push(
+                PartitionedFile::new(path, file.size)
+                    .with_partition_values(vec![ScalarValue::Date32(Some(day))])
+                    .with_statistics(Arc::new(statistics)),
+            );
+        }
+        let dates = arrow::array::Date32Array::from(values);
+        let date_schema = Arc::new(Schema::new(vec![Arc::clone(&date)]));
+        let dates = RecordBatch::try_new(date_schema, vec![Arc::new(dates)])
+            .map_err(|error| Error::internal("partition values").with_source(error))?;
+        let store = ObjectStoreUrl::parse(&table.location().url)
+            .map_err(|error| Error::internal("address of the store").with_source(error))?;
+        Ok(Self {
+            schema: TableSchema::builder(file_schema).with_table_partition_cols(vec![date]).build(),
+            store,
+            files,
+            dates,
+            snapshot,
+            counts: ScanCounts::default(),
+        })
+    }
+
+    /// The version that is scanned.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// What the scans so far have read.
+    pub fn counts(&self) -> &ScanCounts {
+        &self.counts
+    }
+
+    /// What the statistics tell about the whole version.
+    pub fn facts(&self) -> TableFacts {
+        let holds = |column: &str| {
+            let rows = self.snapshot.stats().row_counts();
+            let rows = rows.as_primitive::<UInt64Type>();
+            let Some(nulls) = self.snapshot.stats().null_count(column) else { return true };
+            let nulls = nulls.as_primitive::<UInt64Type>();
+            (0..nulls.len()).any(|file| nulls.is_null(file) || nulls.value(file) < rows.value(file))
+        };
+        let mut properties: BTreeMap<String, Vec<ValueKind>> = BTreeMap::new();
+        for field in self.snapshot.schema.fields() {
+            if let Some((kind, name)) = schema::property_of_column(field.name()) {
+                let kinds = properties.entry(name.to_owned()).or_default();
+                if holds(field.name()) {
+                    kinds.push(kind);
+                }
+            }
+        }
+        let days = self.snapshot.files.iter().filter_map(|file| file.partition);
+        TableFacts {
+            properties,
+            others: holds(PROPERTIES),
+            days: days.clone().min().zip(days.max()),
+            corrections: self.has_corrections(),
+        }
+    }
+
+    fn has_corrections(&self) -> bool {
+        let bound = |bound: Option<arrow::array::ArrayRef>| {
+            bound.is_some_and(|bound| {
+                bound.as_string::<i32>().iter().all(|kind| kind == Some(KIND_EVENT))
+            })
+        };
+        let statistics = self.snapshot.stats();
+        !(bound(statistics.min(KIND)) && bound(statistics.max(KIND)))
+    }
+
+    fn is_about_partition(expr: &Expr) -> bool {
+        let columns = expr.column_refs();
+        !columns.is_empty()
+            && !expr.is_volatile()
+            && columns.iter().all(|column| column.name() == EVENT_DATE)
+    }
+
+    /// Which files may hold rows that meet `filters`.
+    fn prune(&self, state: &dyn Session, filters: &[Expr]) -> EngineResult<Vec<bool>> {
+        let mut keep = vec![true; self.files.len()];
+        let (dates, others): (Vec<Expr>, Vec<Expr>) =
+            filters.iter().cloned().partition(Self::is_about_partition);
+        if let Some(dates) = conjunction(dates) {
+            let schema = DFSchema::try_from(self.dates.schema())?;
+            let condition = state.create_physical_expr(dates, &schema)?;
+            let met = condition.evaluate(&self.dates)?.into_array(self.dates.num_rows())?;
+            let met = met.as_boolean();
+            for (file, keep) in keep.iter_mut().enumerate() {
+                *keep = met.is_valid(file) && met.value(file);
+            }
+        }
+        if let Some(others) = conjunction(others) {
+            let schema = self.schema();
+            let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
+            let condition = state.create_physical_expr(others, &df_schema)?;
+            let pruning = PruningPredicateBuilder::new()
+                .with_file_schema(schema)
+                .with_max_in_list_size(IN_LIST_MAX)
+                .try_build(condition)?;
+            if !pruning.always_true() {
+                let statistics =
+                    SnapshotStatistics { snapshot: &self.snapshot, dates: &self.dates };
+                for (keep, may) in keep.iter_mut().zip(pruning.prune(&statistics)?) {
+                    *keep &= may;
+                }
+            }
+        }
+        Ok(keep)
+    }
+}
+
+fn without_partition(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().filter(|field| field.name() != EVENT_DATE);
+    Schema::new(fields.cloned().collect::<Vec<_>>())
+}
+
+/// The same columns with texts as views, which the engine reads and groups by fastest.
+fn as_views(schema: &Schema) -> Schema {
+    let view = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => Arc::clone(field),
+    };
+    Schema::new(schema.fields().iter().map(view).collect::<Vec<_>>())
+}
+
+#[async_trait]
+impl TableProvider for EventsTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.schema.table_schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        let support = |filter: &&Expr| match Self::is_about_partition(filter) {
+            true => TableProviderFilterPushDown::Exact,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let schema = self.schema();
+        let keep = self.prune(state, filters)?;
+        let kept = self.files.iter().zip(keep).filter(|(_, keep)| *keep);
+        let kept: Vec<PartitionedFile> = kept.map(|(file, _)| file.clone()).collect();
+        self.counts.scans.fetch_add(1, Ordering::Relaxed);
+        self.counts.files_read.fetch_add(kept.len(), Ordering::Relaxed);
+        if kept.is_empty() {
+            let projected = datafusion::physical_plan::project_schema(&schema, projection)?;
+            return Ok(Arc::new(EmptyExec::new(projected)));
+        }
+        let groups = FileGroup::new(kept).split_files(state.config().target_partitions());
+        let groups = groups.into_iter().map(|group| {
+            let statistics = merged(group.files(), &schema)?;
+            Ok::<_, DataFusionError>(group.with_statistics(Arc::new(statistics)))
+        });
+        let groups = groups.collect::<EngineResult<Vec<FileGroup>>>()?;
+        let statistics = Statistics::try_merge_iter(
+            groups.iter().filter_map(|group| group.file_statistics(None)),
+            &schema,
+        )?;
+        let source = ParquetSource::new(self.schema.clone())
+            .with_table_parquet_options(state.table_options().parquet.clone());
+        let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(statistics)
+            .with_limit(limit)
+            .with_projection_indices(projection.cloned())?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+fn merged(files: &[PartitionedFile], schema: &SchemaRef) -> EngineResult<Statistics> {
+    Statistics::try_merge_iter(files.iter().filter_map(|file| file.statistics.as_deref()), schema)
+}

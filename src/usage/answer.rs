@@ -1,0 +1,261 @@
+//! Rows of a plan as rows of an answer: exact texts, converted and rounded once.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StringBuilder,
+};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Decimal256Type, Field, Int64Type, Schema, SchemaRef,
+    TimestampMicrosecondType,
+};
+
+use super::request::Resolved;
+use crate::decimal::Decimal;
+use crate::error::{Error, Result};
+use crate::functions::number::canonical_texts;
+use crate::functions::sum::OVERFLOW;
+use crate::meter::{Aggregation, Meter};
+use crate::plan::output;
+use crate::time::{Timestamp, format_in_zone};
+
+/// The columns of answers, in order, as far as they apply.
+pub mod columns {
+    /// Name of the meter, when several are asked.
+    pub const METER: &str = "meter";
+    /// Start of the window, RFC 3339.
+    pub const WINDOW_START: &str = "window_start";
+    /// End of the window, RFC 3339.
+    pub const WINDOW_END: &str = "window_end";
+    /// Exact value in raw units.
+    pub const VALUE: &str = "value";
+    /// The value in the meter's unit.
+    pub const CONVERTED: &str = "converted";
+    /// The converted value, rounded as the meter says.
+    pub const BILLABLE: &str = "billable";
+    /// Events that made the value.
+    pub const EVENTS: &str = "events";
+    /// Events that matched but had no usable value.
+    pub const SKIPPED: &str = "skipped";
+}
+
+/// Which columns an answer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) names_meter: bool,
+    pub(super) windowed: bool,
+    pub(super) groups: Vec<String>,
+    pub(super) has_unit: bool,
+}
+
+impl Shape {
+    pub(super) fn schema(&self) -> SchemaRef {
+        let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+        let mut fields = Vec::new();
+        if self.names_meter {
+            fields.push(text(columns::METER, false));
+        }
+        if self.windowed {
+            fields.push(text(columns::WINDOW_START, false));
+            fields.push(text(columns::WINDOW_END, false));
+        }
+        fields.extend(self.groups.iter().map(|name| text(name, true)));
+        fields.push(text(columns::VALUE, true));
+        if self.has_unit {
+            fields.push(text(columns::CONVERTED, true));
+            fields.push(text(columns::BILLABLE, true));
+        }
+        fields.push(Field::new(columns::EVENTS, DataType::Int64, false));
+        fields.push(Field::new(columns::SKIPPED, DataType::Int64, false));
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// Running totals over the rows of one meter.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Totals {
+    pub(super) rows: u64,
+    pub(super) events: i64,
+    pub(super) skipped: i64,
+    raw: Option<Decimal>,
+    billable: Option<Decimal>,
+}
+
+impl Totals {
+    /// How far the sum of the rounded rows lies from the rounded total, where that has a meaning.
+    pub(super) fn rounding_difference(&self, meter: &Meter) -> Result<Option<Decimal>> {
+        let (Some(unit), Some(raw), Some(billable)) = (&meter.unit, &self.raw, &self.billable)
+        else {
+            return Ok(None);
+        };
+        let additive = matches!(meter.aggregation, Aggregation::Count | Aggregation::Sum(_));
+        if !additive || self.rows < 2 {
+            return Ok(None);
+        }
+        let difference = billable - &unit.convert(raw)?.billable;
+        Ok((!difference.is_zero()).then_some(difference))
+    }
+}
+
+/// Makes rows of answers for the meter at one place of a plan.
+pub(super) struct Finisher<'a> {
+    pub(super) meter: &'a Meter,
+    pub(super) place: usize,
+    pub(super) resolved: &'a Resolved,
+    pub(super) shape: &'a Shape,
+    /// Rows of other meters' groups are left out.
+    pub(super) shared: bool,
+}
+
+impl Finisher<'_> {
+    /// The rows of `batch` that belong to the meter.
+    ///
+    /// # Errors
+    /// A total that overflowed, naming meter and group; an inexact conversion.
+    pub(super) fn rows(&self, batch: &RecordBatch, totals: &mut Totals) -> Result<RecordBatch> {
+        let batch = if self.shared { self.only_matched(batch)? } else { batch.clone() };
+        let defect = |error| Error::internal("rows of the answer").with_source(error);
+        let column = |name: String| -> Result<&ArrayRef> {
+            let missing = || Error::internal(format!("the plan has no column `{name}`"));
+            batch.column_by_name(&name).ok_or_else(missing)
+        };
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        if self.shape.names_meter {
+            columns.push(Arc::new(StringArray::from(vec![self.meter.name.as_str(); batch.num_rows()])));
+        }
+        if self.shape.windowed {
+            let [start, end] = self.window_texts(column(output::WINDOW_START.to_owned())?);
+            columns.extend([start, end]);
+        }
+        let groups_at = columns.len();
+        for place in 0..self.shape.groups.len() {
+            columns.push(cast(column(output::group(place))?, &DataType::Utf8).map_err(defect)?);
+        }
+        let groups = &columns[groups_at..];
+        let values = column(output::value(self.place))?;
+        self.check_overflow(values, groups)?;
+        let [converted, billable] = self.conversions(values, totals)?;
+        columns.push(canonical_texts(values).map_err(crate::engine::engine_error)?);
+        if self.shape.has_unit {
+            columns.extend([converted, billable]);
+        }
+        let events = column(output::events(self.place))?.as_primitive::<Int64Type>();
+        let matched = column(output::matched(self.place))?.as_primitive::<Int64Type>();
+        let skipped: Int64Array =
+            events.values().iter().zip(matched.values()).map(|(e, m)| Some(m - e)).collect();
+        totals.rows += batch.num_rows() as u64;
+        totals.events += events.values().iter().sum::<i64>();
+        totals.skipped += skipped.values().iter().sum::<i64>();
+        columns.push(Arc::new(events.clone()));
+        columns.push(Arc::new(skipped));
+        RecordBatch::try_new(self.shape.schema(), columns).map_err(defect)
+    }
+
+    fn only_matched(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let matched = batch.column_by_name(&output::matched(self.place));
+        let Some(matched) = matched.and_then(|column| column.as_primitive_opt::<Int64Type>())
+        else {
+            return Err(Error::internal("the plan does not count matches"));
+        };
+        // A total has its row even if nothing matched.
+        if self.shape.groups.is_empty() && !self.shape.windowed {
+            return Ok(batch.clone());
+        }
+        let keep: BooleanArray = matched.iter().map(|m| Some(m.unwrap_or(0) > 0)).collect();
+        filter_record_batch(batch, &keep)
+            .map_err(|error| Error::internal("rows of a meter").with_source(error))
+    }
+
+    /// Start and end of the windows, cut where the asked range cuts them.
+    fn window_texts(&self, starts: &ArrayRef) -> [ArrayRef; 2] {
+        let (range, zone) = (self.resolved.query.range, &self.resolved.zone);
+        let (mut from, mut to) = (StringBuilder::new(), StringBuilder::new());
+        for start in starts.as_primitive::<TimestampMicrosecondType>().values() {
+            let windows = self.resolved.query.windows.as_ref();
+            let end = Timestamp::from_micros(windows.map_or(*start, |w| w.end_of(*start)));
+            let start = Timestamp::from_micros(*start);
+            let start = range.from.map_or(start, |bound| bound.max(start));
+            let end = range.to.map_or(end, |bound| bound.min(end));
+            from.append_value(format_in_zone(start, zone));
+            to.append_value(format_in_zone(end, zone));
+        }
+        [Arc::new(from.finish()), Arc::new(to.finish())]
+    }
+
+    fn check_overflow(&self, values: &ArrayRef, groups: &[ArrayRef]) -> Result<()> {
+        let Some(wide) = values.as_primitive_opt::<Decimal256Type>() else { return Ok(()) };
+        let Some(row) = (0..wide.len()).find(|&row| wide.is_valid(row) && wide.value(row) == OVERFLOW)
+        else {
+            return Ok(());
+        };
+        let group: Vec<String> = self
+            .shape
+            .groups
+            .iter()
+            .zip(groups)
+            .map(|(name, texts)| {
+                let texts = texts.as_string::<i32>();
+                let text = if texts.is_valid(row) { texts.value(row) } else { "null" };
+                format!("{name} = {text}")
+            })
+            .collect();
+        let group = if group.is_empty() { "the total".to_owned() } else { group.join(", ") };
+        Err(Error::invalid(format!(
+            "meter `{}`: the sum of {group} has more than 38 integer digits",
+            self.meter.name
+        )))
+    }
+
+    fn conversions(&self, values: &ArrayRef, totals: &mut Totals) -> Result<[ArrayRef; 2]> {
+        let (mut converted, mut billable) = (StringBuilder::new(), StringBuilder::new());
+        let Some(unit) = &self.meter.unit else {
+            if self.shape.has_unit {
+                // Another meter of the answer has a unit; this one's values are their own.
+                let texts = canonical_texts(values).map_err(crate::engine::engine_error)?;
+                return Ok([Arc::clone(&texts), texts]);
+            }
+            return Ok([Arc::new(converted.finish()), Arc::new(billable.finish())]);
+        };
+        for row in 0..values.len() {
+            let Some(raw) = decimal_at(values, row) else {
+                converted.append_null();
+                billable.append_null();
+                continue;
+            };
+            let result = unit.convert(&raw).map_err(|error| {
+                Error::invalid(format!("meter `{}`: {error}", self.meter.name))
+            })?;
+            converted.append_value(result.converted.to_string());
+            billable.append_value(result.billable.to_string());
+            totals.billable = Some(match &totals.billable {
+                Some(sum) => sum + &result.billable,
+                None => result.billable,
+            });
+            totals.raw = Some(match &totals.raw {
+                Some(sum) => sum + &raw,
+                None => raw,
+            });
+        }
+        Ok([Arc::new(converted.finish()), Arc::new(billable.finish())])
+    }
+}
+
+fn decimal_at(values: &ArrayRef, row: usize) -> Option<Decimal> {
+    if values.is_null(row) {
+        return None;
+    }
+    let scale_of = |scale: i8| u8::try_from(scale).ok();
+    match values.data_type() {
+        DataType::Int64 => Some(Decimal::from(values.as_primitive::<Int64Type>().value(row))),
+        DataType::Decimal128(_, scale) => {
+            let scaled = values.as_primitive::<Decimal128Type>().value(row);
+            Some(Decimal::from_scaled_i128(scaled, scale_of(*scale)?))
+        }
+        DataType::Decimal256(_, scale) => {
+            let scaled = values.as_primitive::<Decimal256Type>().value(row);
+            Some(Decimal::from_scaled(scaled, scale_of(*scale)?))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,287 @@
+//! Usage: what meters say for a period, exactly, with everything needed to reproduce it.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use futures::StreamExt;
+
+mod answer;
+mod conditions;
+mod request;
+
+pub use answer::columns;
+pub use conditions::parse_conditions;
+pub use request::{Grouping, UsageRequest};
+
+use answer::{Finisher, Shape, Totals};
+use request::{Resolved, names_one_customer, share_scan};
+
+use crate::clock::Clock;
+use crate::decimal::Decimal;
+use crate::engine::{Engine, Reach, engine_error};
+use crate::error::{Error, Result};
+use crate::lake::tables::Lake;
+use crate::meter::{self, Meter};
+use crate::plan::{TableFacts, usage_plan};
+use crate::table::EventsTable;
+use crate::time::format_in_zone;
+
+/// What questions are answered from.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The lake.
+    pub lake: Lake,
+    /// What runs the plans.
+    pub engine: Engine,
+    /// The meters that may be asked.
+    pub meters: Arc<Vec<Meter>>,
+    /// What "today" is relative to.
+    pub clock: Clock,
+}
+
+/// How an answer for one meter came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Name of the meter.
+    pub meter: String,
+    /// Hash of its definition.
+    pub meter_version: String,
+    /// First instant, RFC 3339 in the zone; `None` is the beginning.
+    pub from: Option<String>,
+    /// End, exclusive; `None` is the end.
+    pub to: Option<String>,
+    /// IANA zone.
+    pub zone: String,
+    /// Version of the events table.
+    pub table_version: u64,
+    /// Name of the unit of `converted` and `billable`.
+    pub unit: Option<String>,
+    /// Rows of the answer.
+    pub rows: u64,
+    /// Events that made the values.
+    pub events: i64,
+    /// Events that matched but had no usable value.
+    pub skipped: i64,
+    /// Sum of the rounded rows less the rounded total, if they differ.
+    pub rounding_difference: Option<Decimal>,
+}
+
+/// Takes the rows of an answer, batch by batch; `false` stops.
+pub type Take<'t> = &'t mut (dyn FnMut(RecordBatch) -> Result<bool> + Send);
+
+/// Meters that are answered by one plan.
+struct Question<'m> {
+    meters: Vec<(usize, &'m Meter, Resolved)>,
+    plan: LogicalPlan,
+    physical: Arc<dyn ExecutionPlan>,
+}
+
+/// A request made ready to run.
+struct Prepared<'m> {
+    table: Arc<EventsTable>,
+    shape: Shape,
+    questions: Vec<Question<'m>>,
+    requested: usize,
+}
+
+/// The columns that the answer to `request` will have.
+///
+/// # Errors
+/// As [`usage`].
+pub async fn answer_schema(context: &Context, request: &UsageRequest) -> Result<SchemaRef> {
+    Ok(prepare(context, request).await?.shape.schema())
+}
+
+/// Answers `request`, giving its rows to `take`: meter by meter in the order asked, at least one
+/// (perhaps empty) batch.
+///
+/// # Errors
+/// A meter, period, zone, window or condition that does not exist or cannot be read; an overflow.
+pub async fn usage(
+    context: &Context,
+    request: &UsageRequest,
+    take: Take<'_>,
+) -> Result<Vec<Note>> {
+    let prepared = prepare(context, request).await?;
+    if !take(RecordBatch::new_empty(prepared.shape.schema()))? {
+        return Ok(Vec::new());
+    }
+    let mut answers: Vec<Option<(Vec<RecordBatch>, Note)>> = vec![None; prepared.requested];
+    let version = prepared.table.snapshot().version;
+    for question in &prepared.questions {
+        let streams = prepared.requested == 1;
+        let mut totals = vec![Totals::default(); question.meters.len()];
+        let mut held: Vec<Vec<RecordBatch>> = vec![Vec::new(); question.meters.len()];
+        let mut rows = context.engine.execute(Arc::clone(&question.physical))?;
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(engine_error)?;
+            for (place, (_, meter, resolved)) in question.meters.iter().enumerate() {
+                let finisher = Finisher {
+                    meter,
+                    place,
+                    resolved,
+                    shape: &prepared.shape,
+                    shared: question.meters.len() > 1,
+                };
+                let finished = finisher.rows(&batch, &mut totals[place])?;
+                if streams {
+                    if !take(finished)? {
+                        return Ok(Vec::new());
+                    }
+                } else {
+                    held[place].push(finished);
+                }
+            }
+        }
+        for ((place, meter, resolved), (totals, held)) in
+            question.meters.iter().zip(totals.into_iter().zip(held))
+        {
+            answers[*place] = Some((held, note(meter, resolved, &totals, version)?));
+        }
+    }
+    let mut notes = Vec::with_capacity(answers.len());
+    for (batches, note) in answers.into_iter().flatten() {
+        notes.push(note);
+        for batch in batches {
+            if !take(batch)? {
+                return Ok(Vec::new());
+            }
+        }
+    }
+    Ok(notes)
+}
+
+/// How `request` would be answered: plans, and what was pruned.
+///
+/// # Errors
+/// As [`usage`].
+pub async fn explain(context: &Context, request: &UsageRequest) -> Result<String> {
+    let prepared = prepare(context, request).await?;
+    let mut text = String::new();
+    for question in &prepared.questions {
+        let names: Vec<&str> = question.meters.iter().map(|(_, m, _)| m.name.as_str()).collect();
+        let physical = displayable(question.physical.as_ref()).indent(false);
+        text.push_str(&format!(
+            "meters: {}\n\nlogical plan\n{}\n\nphysical plan\n{physical}\n",
+            names.join(", "),
+            question.plan.display_indent(),
+        ));
+    }
+    let counts = prepared.table.counts();
+    let files = prepared.table.snapshot().files.len();
+    text.push_str(&format!(
+        "table version {}: {} scans read {} of {} files, {} left out by partition and statistics\n",
+        prepared.table.snapshot().version,
+        counts.scans(),
+        counts.files_read(),
+        files * counts.scans(),
+        files * counts.scans() - counts.files_read(),
+    ));
+    Ok(text)
+}
+
+fn note(meter: &Meter, resolved: &Resolved, totals: &Totals, version: u64) -> Result<Note> {
+    let bound = |bound: Option<crate::time::Timestamp>| {
+        bound.map(|bound| format_in_zone(bound, &resolved.zone))
+    };
+    Ok(Note {
+        meter: meter.name.clone(),
+        meter_version: meter::version(meter),
+        from: bound(resolved.query.range.from),
+        to: bound(resolved.query.range.to),
+        zone: resolved.zone_name.clone(),
+        table_version: version,
+        unit: meter.unit.as_ref().map(|unit| unit.name.clone()),
+        rows: totals.rows,
+        events: totals.events,
+        skipped: totals.skipped,
+        rounding_difference: totals.rounding_difference(meter)?,
+    })
+}
+
+async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Prepared<'m>> {
+    let meters = find_meters(&context.meters, &request.meters)?;
+    let snapshot = context.lake.events.snapshot(request.at).await?;
+    let table = Arc::new(EventsTable::new(&context.lake.events, snapshot)?);
+    let facts = table.facts();
+    let now = context.clock.now();
+    let mut groups: Vec<Vec<(usize, &Meter, Resolved)>> = Vec::new();
+    for (place, meter) in meters.iter().copied().enumerate() {
+        let resolved = request.resolve(meter, &facts, now)?;
+        let sharing = groups.iter_mut().find(|group| {
+            let (_, first, first_resolved) = &group[0];
+            request.top.is_none() && share_scan((first, first_resolved), (meter, &resolved))
+        });
+        match sharing {
+            Some(group) => group.push((place, meter, resolved)),
+            None => groups.push(vec![(place, meter, resolved)]),
+        }
+    }
+    let first = groups.first().and_then(|group| group.first());
+    let Some((_, _, resolved)) = first else {
+        return Err(Error::invalid("no meter is asked for; `meterhouse meters list` shows them"));
+    };
+    let shape = Shape {
+        names_meter: meters.len() > 1,
+        windowed: request.window.is_some(),
+        groups: resolved.group_names.clone(),
+        has_unit: meters.iter().any(|meter| meter.unit.is_some()),
+    };
+    let differing = groups.iter().flatten().find(|(_, _, r)| r.group_names != shape.groups);
+    if let Some((_, meter, resolved)) = differing {
+        return Err(Error::invalid(format!(
+            "meter `{}` is broken down by {}, the others by {}: ask for them apart, or say --by",
+            meter.name,
+            resolved.group_names.join(", "),
+            shape.groups.join(", ")
+        )));
+    }
+    let mut questions = Vec::with_capacity(groups.len());
+    for group in groups {
+        questions.push(question(context, &table, &facts, group).await?);
+    }
+    Ok(Prepared { table, shape, questions, requested: meters.len() })
+}
+
+async fn question<'m>(
+    context: &Context,
+    table: &Arc<EventsTable>,
+    facts: &TableFacts,
+    meters: Vec<(usize, &'m Meter, Resolved)>,
+) -> Result<Question<'m>> {
+    let source = provider_as_source(Arc::clone(table) as Arc<_>);
+    let definitions: Vec<&Meter> = meters.iter().map(|(_, meter, _)| *meter).collect();
+    let query = &meters[0].2.query;
+    let plan = usage_plan(&source, &definitions, query, facts)?;
+    let needle = definitions.iter().all(|meter| names_one_customer(query, meter));
+    let reach = if needle { Reach::Needle } else { Reach::Broad };
+    let physical = context.engine.physical(&plan, reach).await?;
+    Ok(Question { meters, plan, physical })
+}
+
+fn find_meters<'m>(known: &'m [Meter], names: &[String]) -> Result<Vec<&'m Meter>> {
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(meter) = known.iter().find(|meter| meter.name == *name) else {
+            let nearest = known
+                .iter()
+                .map(|meter| (strsim::damerau_levenshtein(&meter.name, name), &meter.name))
+                .min()
+                .filter(|(distance, _)| *distance <= 3)
+                .map(|(_, near)| format!("; did you mean `{near}`?"));
+            return Err(Error::not_found(format!(
+                "no meter `{name}`{}",
+                nearest.unwrap_or_else(|| "; `meterhouse meters list` shows them".to_owned())
+            )));
+        };
+        if found.iter().any(|other: &&Meter| other.name == meter.name) {
+            return Err(Error::invalid(format!("meter `{name}` is asked for twice")));
+        }
+        found.push(meter);
+    }
+    Ok(found)
+}

@@ -1,0 +1,182 @@
+//! What is asked of meters, and what it comes to: bounds, zone, groups and windows resolved.
+
+use jiff::tz::TimeZone;
+
+use super::conditions::parse_conditions;
+use crate::error::{Error, Result};
+use crate::meter::{Field, Filter, Meter, Operand, resolve};
+use crate::plan::{TableFacts, UsageQuery};
+use crate::time::{
+    TimeRange, Timestamp, Window, parse_bound, parse_period, parse_zone, window_starts,
+};
+
+/// How an answer is grouped.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Grouping {
+    /// A row per customer.
+    #[default]
+    Customer,
+    /// Exactly these: properties, built-in fields and lookups, by name.
+    By(Vec<String>),
+    /// By customer and the meter's own dimensions.
+    Breakdown,
+    /// No groups.
+    Total,
+}
+
+/// A question about usage, as a person or program puts it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageRequest {
+    /// Names of meters.
+    pub meters: Vec<String>,
+    /// A period such as `2026-10`; not together with `from` and `to`.
+    pub period: Option<String>,
+    /// First instant: a date or RFC 3339.
+    pub from: Option<String>,
+    /// End, exclusive: a date or RFC 3339.
+    pub to: Option<String>,
+    /// How to group.
+    pub grouping: Grouping,
+    /// Length of windows, such as `day`.
+    pub window: Option<String>,
+    /// Only this customer.
+    pub customer: Option<String>,
+    /// Conditions as SQL.
+    pub conditions: Option<String>,
+    /// IANA zone of periods and windows; the meter's own, or UTC, if none.
+    pub timezone: Option<String>,
+    /// Version of the events table; the newest if none.
+    pub at: Option<u64>,
+    /// Only that many rows, of the largest values.
+    pub top: Option<usize>,
+}
+
+/// A request resolved for one meter.
+#[derive(Debug, Clone)]
+pub(super) struct Resolved {
+    pub(super) zone: TimeZone,
+    pub(super) zone_name: String,
+    pub(super) group_names: Vec<String>,
+    pub(super) query: UsageQuery,
+}
+
+impl UsageRequest {
+    /// Resolves the request for `meter` over a table of `facts`, at the time `now`.
+    ///
+    /// # Errors
+    /// A period, zone, window or condition that cannot be read, with the form it should have.
+    pub(super) fn resolve(
+        &self,
+        meter: &Meter,
+        facts: &TableFacts,
+        now: Timestamp,
+    ) -> Result<Resolved> {
+        let zone_name = self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC");
+        let zone = parse_zone(zone_name)?;
+        let range = self.range(&zone, now)?;
+        let window: Option<Window> = self.window.as_deref().map(str::parse).transpose()?;
+        let windows = match (window, covered(range, facts)) {
+            (Some(window), Some((from, to))) => Some(window_starts(window, &zone, from, to)?),
+            (Some(window), None) => Some(window_starts(window, &zone, now, now)?),
+            (None, _) => None,
+        };
+        let group_names = self.group_names(meter)?;
+        let filter = match &self.conditions {
+            Some(text) => parse_conditions(text, meter)?,
+            None => Filter::everything(),
+        };
+        Ok(Resolved {
+            query: UsageQuery {
+                range,
+                windows,
+                groups: group_names.iter().map(|name| resolve(name, meter)).collect(),
+                customer: self.customer.clone(),
+                filter,
+                top: self.top,
+            },
+            zone_name: zone_name.to_owned(),
+            zone,
+            group_names,
+        })
+    }
+
+    fn range(&self, zone: &TimeZone, now: Timestamp) -> Result<TimeRange> {
+        if let Some(period) = &self.period {
+            if self.from.is_some() || self.to.is_some() {
+                return Err(Error::invalid("a period stands alone, without --from and --to"));
+            }
+            return parse_period(period, zone, now);
+        }
+        let bound = |text: &Option<String>| {
+            text.as_deref().map(|text| parse_bound(text, zone)).transpose()
+        };
+        let range = TimeRange { from: bound(&self.from)?, to: bound(&self.to)? };
+        if let (Some(from), Some(to)) = (range.from, range.to)
+            && range.is_empty()
+        {
+            return Err(Error::invalid(format!("the range from {from} to {to} is empty")));
+        }
+        Ok(range)
+    }
+
+    fn group_names(&self, meter: &Meter) -> Result<Vec<String>> {
+        let customer = Field::CustomerId.as_str().to_owned();
+        let names = match &self.grouping {
+            Grouping::Customer => vec![customer],
+            Grouping::By(names) => names.clone(),
+            Grouping::Breakdown => {
+                let own = meter.dimensions.iter().filter(|name| **name != customer).cloned();
+                std::iter::once(customer.clone()).chain(own).collect()
+            }
+            Grouping::Total => Vec::new(),
+        };
+        if let Some(name) = names.iter().enumerate().find_map(|(place, name)| {
+            names[..place].contains(name).then_some(name)
+        }) {
+            return Err(Error::invalid(format!("group `{name}` stands twice")));
+        }
+        if names.iter().any(String::is_empty) {
+            return Err(Error::invalid("a group has an empty name"));
+        }
+        Ok(names)
+    }
+}
+
+/// The instants that windows must cover: the range, as far as there are events.
+fn covered(range: TimeRange, facts: &TableFacts) -> Option<(Timestamp, Timestamp)> {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let (first, last) = facts.days?;
+    let start = Timestamp::from_micros(i64::from(first) * DAY_MICROS);
+    let end = Timestamp::from_micros((i64::from(last) + 1) * DAY_MICROS);
+    let from = range.from.map_or(start, |from| from.max(start));
+    let to = range.to.map_or(end, |to| to.min(end));
+    (from < to).then_some((from, to))
+}
+
+/// Whether two meters with these resolutions can share one scan.
+pub(super) fn share_scan(one: (&Meter, &Resolved), other: (&Meter, &Resolved)) -> bool {
+    let (a, b) = (&one.1.query, &other.1.query);
+    one.0.events == other.0.events
+        && one.0.lookups == other.0.lookups
+        && one.1.group_names == other.1.group_names
+        && one.1.zone_name == other.1.zone_name
+        && a.groups == b.groups
+        && a.filter == b.filter
+        && a.range == b.range
+}
+
+/// The operands that a query asks the sort key for: one customer is a needle.
+pub(super) fn names_one_customer(query: &UsageQuery, meter: &Meter) -> bool {
+    fn asks(filter: &Filter) -> bool {
+        use crate::meter::Comparison;
+        match filter {
+            Filter::All(parts) => parts.iter().any(asks),
+            Filter::Test(test) => {
+                test.operand == Operand::Field(Field::CustomerId)
+                    && matches!(test.comparison, Comparison::Equals(_) | Comparison::In(_))
+            }
+            Filter::Any(_) | Filter::Not(_) => false,
+        }
+    }
+    query.customer.is_some() || asks(&query.filter) || asks(&meter.filter)
+}
