@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 use crate::functions;
 use crate::lake::location::Location;
 
+/// Memory for the footers of data files, read once per process.
+const FOOTER_CACHE_BYTES: usize = 256 << 20;
+
 /// What a question may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -54,10 +57,15 @@ pub enum Reach {
 }
 
 /// The memory and disk that the questions of one process share.
+///
+/// What plans run with is prepared once: registering a few hundred functions takes longer than many
+/// answers.
 #[derive(Debug, Clone)]
 pub struct Engine {
     limits: Limits,
     runtime: Arc<RuntimeEnv>,
+    needle: Arc<SessionState>,
+    broad: Arc<SessionState>,
 }
 
 impl Engine {
@@ -75,39 +83,28 @@ impl Engine {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
             .with_disk_manager_builder(disk)
+            .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
             .build_arc()
             .map_err(|error| Error::invalid("folder to spill to").with_source(error))?;
         runtime.register_object_store(&location.url, Arc::clone(&location.store));
-        Ok(Self { limits, runtime })
+        Ok(Self {
+            needle: Arc::new(prepare(&limits, &runtime, Reach::Needle)),
+            broad: Arc::new(prepare(&limits, &runtime, Reach::Broad)),
+            limits,
+            runtime,
+        })
     }
 
-    /// A session with our functions and settings.
+    /// A session of its own, with our functions and settings and without any table.
     pub fn session(&self, reach: Reach) -> SessionContext {
-        SessionContext::new_with_state(self.state(reach))
+        SessionContext::new_with_state(prepare(&self.limits, &self.runtime, reach))
     }
 
-    fn state(&self, reach: Reach) -> SessionState {
-        let mut config = SessionConfig::new().with_target_partitions(self.limits.threads.max(1));
-        let options = config.options_mut();
-        options.sql_parser.parse_float_as_decimal = true;
-        options.sql_parser.enable_ident_normalization = false;
-        options.optimizer.max_passes = 3;
-        let parquet = &mut options.execution.parquet;
-        parquet.pushdown_filters = reach == Reach::Needle;
-        parquet.reorder_filters = reach == Reach::Needle;
-        let mut state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(Arc::clone(&self.runtime))
-            .with_default_features()
-            .build();
-        for function in functions::scalar_functions() {
-            // Registering replaces what has the same name and cannot fail.
-            let _ = state.register_udf(function);
+    fn state(&self, reach: Reach) -> &SessionState {
+        match reach {
+            Reach::Needle => &self.needle,
+            Reach::Broad => &self.broad,
         }
-        for function in functions::aggregate_functions() {
-            let _ = state.register_udaf(function);
-        }
-        state
     }
 
     /// The physical plan of a logical one.
@@ -119,7 +116,7 @@ impl Engine {
         plan: &LogicalPlan,
         reach: Reach,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.session(reach).state().create_physical_plan(plan).await.map_err(engine_error)
+        self.state(reach).create_physical_plan(plan).await.map_err(engine_error)
     }
 
     /// Runs a physical plan; rows come as one ordered stream.
@@ -127,9 +124,33 @@ impl Engine {
     /// # Errors
     /// A plan that cannot start.
     pub fn execute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
-        let context = self.session(Reach::Broad).task_ctx();
+        let context = self.broad.task_ctx();
         execute_stream(plan, context).map_err(engine_error)
     }
+}
+
+fn prepare(limits: &Limits, runtime: &Arc<RuntimeEnv>, reach: Reach) -> SessionState {
+    let mut config = SessionConfig::new().with_target_partitions(limits.threads.max(1));
+    let options = config.options_mut();
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.enable_ident_normalization = false;
+    options.optimizer.max_passes = 3;
+    let parquet = &mut options.execution.parquet;
+    parquet.pushdown_filters = reach == Reach::Needle;
+    parquet.reorder_filters = reach == Reach::Needle;
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(Arc::clone(runtime))
+        .with_default_features()
+        .build();
+    for function in functions::scalar_functions() {
+        // Registering replaces what has the same name and cannot fail.
+        let _ = state.register_udf(function);
+    }
+    for function in functions::aggregate_functions() {
+        let _ = state.register_udaf(function);
+    }
+    state
 }
 
 /// The engine's errors by whose turn it is.

@@ -4,6 +4,7 @@
 //! property. Modules stand on floors and import only downwards; ARCHITECTURE.md has the table and
 //! `tests/it/architecture.rs` holds it.
 
+pub mod cli;
 pub mod clock;
 pub mod decimal;
 pub mod dedupe;
@@ -16,6 +17,7 @@ pub mod lake;
 pub mod meter;
 pub mod plan;
 pub mod schema;
+pub mod sql;
 pub mod table;
 pub mod time;
 pub mod unit;

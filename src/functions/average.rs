@@ -215,6 +215,9 @@ fn divide(sum: i256, scale: i8, count: i64) -> i256 {
     if sum == OVERFLOW {
         return OVERFLOW;
     }
+    if let Some(quotient) = divide_narrow(sum, scale, count) {
+        return i256::from_i128(quotient);
+    }
     let (numerator, divisor) = if scale <= AVERAGE_SCALE {
         (sum.wrapping_mul(power(AVERAGE_SCALE - scale)), i256::from(count))
     } else {
@@ -228,6 +231,20 @@ fn divide(sum: i256, scale: i8, count: i64) -> i256 {
     } else {
         quotient
     }
+}
+
+/// The same in 128 bits, which is many times faster; `None` where that is not enough.
+fn divide_narrow(sum: i256, scale: i8, count: i64) -> Option<i128> {
+    let power = |digits: i8| 10_i128.checked_pow(u32::try_from(digits).ok()?);
+    let (numerator, divisor) = if scale <= AVERAGE_SCALE {
+        (sum.to_i128()?.checked_mul(power(AVERAGE_SCALE - scale)?)?, i128::from(count))
+    } else {
+        (sum.to_i128()?, i128::from(count).checked_mul(power(scale - AVERAGE_SCALE)?)?)
+    };
+    let (quotient, rest) = (numerator / divisor, numerator % divisor);
+    let twice = rest.abs().checked_mul(2)?;
+    let up = twice > divisor || (twice == divisor && quotient % 2 != 0);
+    Some(if up { quotient + numerator.signum() } else { quotient })
 }
 
 #[cfg(test)]
@@ -246,6 +263,13 @@ mod tests {
             ("negative half goes away from the odd digit", -15, 13, 1, -2),
         ] {
             assert_eq!(divide(i256::from(sum), scale, count), i256::from(want), "{name}");
+            let narrow = divide_narrow(i256::from(sum), scale, count);
+            assert_eq!(narrow, Some(i128::from(want)), "{name}, narrow");
+            // Far beyond 128 bits, with the same digits at the end.
+            let wide = i256::from(10).wrapping_pow(60).wrapping_mul(i256::from(count));
+            let far = divide(i256::from(sum).wrapping_add(wide), scale, count);
+            let shift = i256::from(10).wrapping_pow(60 + 12 - u32::from(scale.unsigned_abs()));
+            assert_eq!(far.wrapping_sub(shift), i256::from(want), "{name}, wide");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Numbers out of text, and the canonical text of numbers.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal256Builder, StringBuilder};
@@ -129,7 +130,12 @@ pub fn canonical_texts(numbers: &ArrayRef) -> Result<ArrayRef> {
     match numbers.data_type() {
         DataType::Int64 => {
             for number in numbers.as_primitive::<Int64Type>() {
-                texts.append_option(number.map(|n| n.to_string()));
+                append_integer(&mut texts, number.map(i128::from));
+            }
+        }
+        DataType::Decimal128(_, 0) => {
+            for number in numbers.as_primitive::<Decimal128Type>() {
+                append_integer(&mut texts, number);
             }
         }
         DataType::Decimal128(_, scale) => {
@@ -145,4 +151,16 @@ pub fn canonical_texts(numbers: &ArrayRef) -> Result<ArrayRef> {
         other => return exec_err!("no canonical text of {other}"),
     }
     Ok(Arc::new(texts.finish()))
+}
+
+fn append_integer(texts: &mut StringBuilder, number: Option<i128>) {
+    match (number, number.and_then(|number| i64::try_from(number).ok())) {
+        (None, _) => texts.append_null(),
+        // Writing to a builder cannot fail; the empty value ends what was written.
+        (Some(_), Some(narrow)) => {
+            let _ = write!(texts, "{narrow}");
+            texts.append_value("");
+        }
+        (Some(wide), None) => texts.append_value(wide.to_string()),
+    }
 }

@@ -14,7 +14,8 @@ use super::columns::Chunk;
 use super::decode::{Decoded, Rejected};
 use super::gather::{BatchFacts, Gatherer, promote_numeric_texts};
 use super::quarantine::Quarantined;
-use super::seal::{self, Deduplicated, Sorted};
+use super::rebase::{Rebased, Staged};
+use super::seal::{self, Deduplicated, RowRef, Sorted};
 use super::spill::{Spill, merge_day, united_schema};
 use crate::dedupe::{Index, Key, StagedRun};
 use crate::error::{Error, Result};
@@ -93,9 +94,12 @@ impl Batch {
         self.counts.accepted == 0
     }
 
-    /// The staged keys of its events.
-    pub(super) fn take_keys(&mut self) -> Vec<StagedRun> {
-        std::mem::take(&mut self.keys)
+    /// Takes over what a rebase changed.
+    pub(super) fn rebased(&mut self, rebased: Rebased, received: Timestamp) {
+        self.counts.accepted -= rebased.counts.duplicate + rebased.counts.conflict;
+        self.counts += rebased.counts;
+        self.quarantined.extend(rebased.quarantined);
+        self.received = received;
     }
 
     /// Deduplicates and sorts decoded events; a part that was held goes to disk in `spill_folder`.
@@ -122,8 +126,9 @@ impl Batch {
         } else {
             seal::keep_all(&chunks)
         };
-        self.account(&chunks, &found);
         let first_ordinal = i64::try_from(self.sealed_events).unwrap_or(i64::MAX);
+        let facts = BatchFacts { received_micros, first_ordinal };
+        self.account(&chunks, &found, facts)?;
         self.sealed_events += chunks.iter().map(|chunk| chunk.rows() as u64).sum::<u64>();
         if found.kept.is_empty() {
             return Ok(());
@@ -133,20 +138,26 @@ impl Batch {
         }
         promote_numeric_texts(&mut chunks);
         let rows = seal::sort(&chunks, &found.kept, received_micros);
-        let facts = BatchFacts { received_micros, first_ordinal };
         self.held = Some(Held { chunks, rows, facts });
         Ok(())
     }
 
-    fn account(&mut self, chunks: &[Chunk], found: &Deduplicated) {
+    fn account(&mut self, chunks: &[Chunk], found: &Deduplicated, facts: BatchFacts) -> Result<()> {
         self.counts.accepted += found.kept.len() as u64;
         self.counts.duplicate += found.duplicates;
         self.counts.conflict += found.conflicts.len() as u64;
-        let conflicts = found.conflicts.iter().map(|conflict| {
-            let chunk = &chunks[conflict.row.chunk as usize];
-            Quarantined::conflict(chunk, conflict, self.received)
-        });
-        self.quarantined.extend(conflicts);
+        if found.conflicts.is_empty() {
+            return Ok(());
+        }
+        let gatherer = Gatherer::new(chunks, facts);
+        for some in found.conflicts.chunks(GATHER_ROWS) {
+            let refs: Vec<RowRef> = some.iter().map(|conflict| conflict.row).collect();
+            let rows = gatherer.batch(&seal::in_order(chunks, &refs, facts.received_micros))?;
+            let kept = some.iter().enumerate();
+            self.quarantined
+                .extend(kept.map(|(row, c)| Quarantined::conflict(&rows, row, c.first, c.second)));
+        }
+        Ok(())
     }
 
     /// What the lake, and the parts of this batch that were sealed before, hold of sorted keys.
@@ -173,6 +184,17 @@ impl Batch {
     /// # Errors
     /// A store that cannot be written.
     pub(super) fn write(
+        &mut self,
+        events: &Table,
+        runtime: &Handle,
+        threads: usize,
+        spill_folder: &std::path::Path,
+    ) -> Result<Staged> {
+        let files = self.write_files(events, runtime, threads, spill_folder)?;
+        Ok(Staged { files, keys: std::mem::take(&mut self.keys) })
+    }
+
+    fn write_files(
         &mut self,
         events: &Table,
         runtime: &Handle,
@@ -273,7 +295,7 @@ fn write_day(
 }
 
 /// How files of events are encoded, by what a sample of their rows looks like.
-fn layout_for(sample: &RecordBatch) -> Layout {
+pub(super) fn layout_for(sample: &RecordBatch) -> Layout {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let mut no_dictionary: Vec<String> = names(&[IDEMPOTENCY_KEY, TIMESTAMP, ORDINAL]);
     for (field, column) in sample.schema().fields().iter().zip(sample.columns()) {

@@ -13,6 +13,7 @@ mod gather;
 pub mod input;
 pub mod mapping;
 pub mod quarantine;
+mod rebase;
 mod record;
 mod rows;
 mod run;

@@ -10,19 +10,15 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Decimal128Type, Int64Type, SchemaRef};
-use serde_json::{Map, Value as Json, json};
+use arrow::datatypes::{Int64Type, SchemaRef};
 
-use super::columns::Chunk;
 use super::decode::Rejected;
-use super::seal::Conflict;
 use super::stored;
-use crate::decimal::text_of_scaled_i128;
 use crate::error::{Error, Result};
 use crate::lake::commit::Commit;
 use crate::lake::tables::Lake;
 use crate::lake::writer::{Layout, ParquetFileWriter};
-use crate::schema::quarantine;
+use crate::schema::{self, quarantine};
 use crate::time::Timestamp;
 
 /// An event that is not among the events, and why.
@@ -59,22 +55,21 @@ impl From<Rejected> for Quarantined {
 }
 
 impl Quarantined {
-    /// The second event of a conflict, as it would have been stored.
-    pub(super) fn conflict(chunk: &Chunk, conflict: &Conflict, received: Timestamp) -> Self {
-        let row = conflict.row.row as usize;
+    /// The event of a conflict that came second: a row as it would have been stored, and the
+    /// content hashes of both.
+    pub(super) fn conflict(rows: &RecordBatch, row: usize, first: u64, second: u64) -> Self {
+        let key = rows.column_by_name(schema::IDEMPOTENCY_KEY).map(|k| k.as_string::<i32>());
         Self {
             outcome: "conflict",
             reason: "identity_taken".to_owned(),
-            field: Some("idempotency_key".to_owned()),
+            field: Some(schema::IDEMPOTENCY_KEY.to_owned()),
             message: format!(
-                "idempotency_key `{}` is taken by an event of content {:016x}, this one has {:016x}",
-                crate::event::shortened(chunk.idempotency_key.value(row)),
-                conflict.first,
-                conflict.second
+                "idempotency_key `{}` is taken by an event of content {first:016x}, this one has {second:016x}",
+                crate::event::shortened(key.map_or("", |key| key.value(row))),
             ),
             input: None,
             line: None,
-            event: event_text(chunk, row, received),
+            event: stored::event_text(rows, row),
         }
     }
 
@@ -94,53 +89,6 @@ impl Quarantined {
         }
         hasher.finalize().to_hex()[..32].to_owned()
     }
-}
-
-/// One event of a chunk as JSON of our own shape.
-fn event_text(chunk: &Chunk, row: usize, received: Timestamp) -> String {
-    let mut properties = Map::new();
-    for property in &chunk.properties {
-        let columns = [&property.integers, &property.decimals, &property.texts, &property.booleans];
-        for array in columns.into_iter().flatten().filter(|array| array.is_valid(row)) {
-            properties.insert(property.name.clone(), json_value(array, row));
-        }
-    }
-    let others = chunk.others.as_ref().and_then(|others| others.as_map_opt());
-    if let Some(others) = others.filter(|others| others.is_valid(row)) {
-        let entries = others.value(row);
-        let names = entries.column(0).as_string::<i32>();
-        let texts = entries.column(1).as_string::<i32>();
-        for (name, text) in names.iter().zip(texts.iter()) {
-            properties.insert(name.unwrap_or_default().to_owned(), json!(text));
-        }
-    }
-    let text = |column: &StringArray| column.is_valid(row).then(|| column.value(row).to_owned());
-    let timestamp = chunk.timestamp.is_valid(row).then(|| chunk.timestamp.value(row));
-    let timestamp = timestamp.map_or(received, Timestamp::from_micros);
-    json!({
-        "event_name": text(&chunk.event_name),
-        "idempotency_key": text(&chunk.idempotency_key),
-        "customer_id": text(&chunk.customer_id),
-        "resource_id": text(&chunk.resource_id),
-        "source": text(&chunk.source),
-        "timestamp": timestamp.to_string(),
-        "properties": properties,
-    })
-    .to_string()
-}
-
-fn json_value(array: &ArrayRef, row: usize) -> Json {
-    if let Some(integers) = array.as_primitive_opt::<Int64Type>() {
-        return json!(integers.value(row));
-    }
-    if let Some(decimals) = array.as_primitive_opt::<Decimal128Type>() {
-        // Text, as a JSON number would be read as a float by most.
-        return json!(text_of_scaled_i128(decimals.value(row), 18));
-    }
-    if let Some(booleans) = array.as_boolean_opt() {
-        return json!(booleans.value(row));
-    }
-    json!(array.as_string::<i32>().value(row))
 }
 
 /// Puts events into quarantine, unless they are there.

@@ -1,10 +1,11 @@
 //! One run of ingest: batches until the input ends, each committed for good before the next.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use arrow::datatypes::FieldRef;
 use tokio::runtime::Handle;
 
 use super::accounts::{self, Account};
@@ -13,6 +14,7 @@ use super::decode::Decoder;
 use super::fill::{Room, fill};
 use super::input::Input;
 use super::mapping::Mapping;
+use super::rebase::{self, Staged};
 use super::record::Mapper;
 use super::source::Pieces;
 use super::{Counts, quarantine, stored};
@@ -22,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventRules;
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
 use crate::lake::snapshot::Snapshot;
+use crate::lake::staged::StagedFile;
 use crate::lake::tables::Lake;
 use crate::schema::{self, ColumnNames, ValueKind};
 use crate::time::Timestamp;
@@ -188,10 +191,9 @@ impl Run {
                 so_far += batch.counts();
                 progress(Progress { counts: so_far, input_bytes });
             }
-            counts += batch.counts();
             if batch.counts().read > 0 {
                 commits += u64::from(!batch.is_empty() && !self.settings.dry_run);
-                self.finish(batch)?;
+                counts += self.finish(batch)?;
             }
         }
         let version = match self.settings.dry_run {
@@ -210,11 +212,15 @@ impl Run {
     /// A batch with an instant of receipt later than that of any batch before, so that instant and
     /// place in the batch order all events of the lake.
     fn new_batch(&self) -> Result<Batch> {
+        Ok(Batch::new(self.next_instant()?))
+    }
+
+    fn next_instant(&self) -> Result<Timestamp> {
         let snapshot = self.runtime.block_on(self.lake.events.snapshot(None))?;
         let last_ms = self.runtime.block_on(snapshot.app_version(RECEIPT))?.unwrap_or(i64::MIN);
         let now_ms = self.clock.now().micros().div_euclid(1_000);
         let ms = now_ms.max(last_ms.saturating_add(1));
-        Ok(Batch::new(Timestamp::from_micros(ms * 1_000)))
+        Ok(Timestamp::from_micros(ms * 1_000))
     }
 
     fn room(&self, batch: &Batch) -> Room {
@@ -245,10 +251,10 @@ impl Run {
     }
 
     /// Quarantine first, then the events with their account, then the account's own table.
-    fn finish(&mut self, mut batch: Batch) -> Result<()> {
+    fn finish(&mut self, mut batch: Batch) -> Result<Counts> {
         self.quarantine(&mut batch, true)?;
         if self.settings.dry_run {
-            return Ok(());
+            return Ok(batch.counts());
         }
         let mut account = Account {
             batch: uuid::Uuid::new_v4().to_string(),
@@ -257,60 +263,110 @@ impl Run {
             counts: batch.counts(),
             version: 0,
         };
-        account.version = match batch.is_empty() {
-            true => self.runtime.block_on(self.lake.events.snapshot(None))?.version,
-            false => self.commit(&mut batch, &account)?,
-        };
-        self.runtime.block_on(accounts::write(&self.lake, &[account]))
+        if batch.is_empty() {
+            account.version = self.runtime.block_on(self.lake.events.snapshot(None))?.version;
+        } else {
+            self.commit(&mut batch, &mut account)?;
+        }
+        let counts = account.counts;
+        self.runtime.block_on(accounts::write(&self.lake, &[account]))?;
+        Ok(counts)
     }
 
-    fn commit(&mut self, batch: &mut Batch, account: &Account) -> Result<u64> {
-        let events = &self.lake.events;
-        let base = self.runtime.block_on(events.snapshot(None))?;
-        let add =
-            batch.write(events, &self.runtime, self.settings.threads, self.spill_folder.path())?;
-        let commit = Commit {
-            add_columns: new_columns(&base, &add),
-            add,
-            remove: Vec::new(),
-            app: Some((RECEIPT.to_owned(), batch.received().micros() / 1_000)),
-            operation: Operation::Append,
-            info: account.to_info(),
-            at_ms: batch.received().micros() / 1_000,
-        };
-        match self.runtime.block_on(events.commit(&base, commit))? {
-            CommitOutcome::Committed(snapshot) => {
-                self.index.apply(snapshot.version, batch.take_keys())?;
-                // A checkpoint only spares readers time; the next commit tries again.
-                let _ = self.runtime.block_on(events.maintain(&snapshot));
-                Ok(snapshot.version)
+    /// Commits the batch, however many other writers win before it.
+    fn commit(&mut self, batch: &mut Batch, account: &mut Account) -> Result<()> {
+        let mut staged = batch.write(
+            &self.lake.events,
+            &self.runtime,
+            self.settings.threads,
+            self.spill_folder.path(),
+        )?;
+        for _ in 0..COMMIT_ATTEMPTS {
+            // Another writer may have come first even before the first attempt.
+            let mut base = self.runtime.block_on(self.lake.events.snapshot(None))?;
+            if self.index.applied().is_some_and(|applied| applied < base.version) {
+                staged = self.rebase(batch, staged)?;
+                self.quarantine(batch, true)?;
+                account.counts = batch.counts();
+                account.received = batch.received();
+                base = self.runtime.block_on(self.lake.events.snapshot(None))?;
             }
-            CommitOutcome::Lost { winner } => Err(Error::conflict(format!(
-                "{}: another writer committed version {winner} meanwhile; nothing of this batch \
-                 was stored: run the same command again, every event counts once",
-                events.display()
-            ))),
+            account.version = base.version;
+            if staged.files.is_empty() {
+                return Ok(());
+            }
+            let at_ms = batch.received().micros() / 1_000;
+            let commit = Commit {
+                add_columns: new_columns(&base, &staged.files)?,
+                add: staged.files.clone(),
+                remove: Vec::new(),
+                app: Some((RECEIPT.to_owned(), at_ms)),
+                operation: Operation::Append,
+                info: account.to_info(),
+                at_ms,
+            };
+            match self.runtime.block_on(self.lake.events.commit(&base, commit))? {
+                CommitOutcome::Committed(snapshot) => {
+                    account.version = snapshot.version;
+                    return self.index.apply(snapshot.version, staged.keys);
+                }
+                CommitOutcome::Lost { .. } => {}
+            }
         }
+        Err(Error::conflict(format!(
+            "{}: {COMMIT_ATTEMPTS} attempts lost against other writers; run the same command \
+             again, every event counts once",
+            self.lake.events.display()
+        )))
+    }
+
+    /// Brings the winners' keys in, drops what they brought from the batch, and dates it after them.
+    fn rebase(&mut self, batch: &mut Batch, staged: Staged) -> Result<Staged> {
+        let events = &self.lake.events;
+        let newest = self.runtime.block_on(events.snapshot(None))?;
+        let versions = (self.index.applied().unwrap_or(0), newest.version);
+        let hasher = &self.decoder.hasher;
+        let taken = self.runtime.block_on(rebase::taken(events, &staged.keys, versions, hasher))?;
+        self.runtime.block_on(stored::catch_up(&mut self.index, events, hasher))?;
+        let received = self.next_instant()?;
+        let (staged, rebased) =
+            rebase::rebase(staged, &taken, received, (events, &self.index), hasher, &self.runtime)?;
+        batch.rebased(rebased, received);
+        Ok(staged)
     }
 }
+
+/// How often a commit is tried before the run gives up.
+const COMMIT_ATTEMPTS: usize = 100;
 
 /// Application name under which the instant of the last batch, in milliseconds, is kept in the log.
 pub(super) const RECEIPT: &str = "meterhouse/receipt";
 
 /// The property columns of staged files that the table does not have yet.
-fn new_columns(
-    base: &Snapshot,
-    files: &[crate::lake::staged::StagedFile],
-) -> Vec<arrow::datatypes::FieldRef> {
-    let mut fields = std::collections::BTreeMap::new();
-    for column in files.iter().flat_map(|file| file.columns()) {
-        if base.schema.field_with_name(column).is_err()
-            && let Some((kind, name)) = schema::property_of_column(column)
-        {
-            fields.insert(column.to_owned(), Arc::new(ValueKind::field(kind, name)));
+///
+/// # Errors
+/// A column that another writer has added meanwhile under a name of other case.
+fn new_columns(base: &Snapshot, files: &[StagedFile]) -> Result<Vec<FieldRef>> {
+    let mut fields = BTreeMap::new();
+    for column in files.iter().flat_map(StagedFile::columns) {
+        let known = base.schema.fields().iter().find(|f| f.name().eq_ignore_ascii_case(column));
+        match known {
+            Some(known) if known.name() == column => {}
+            Some(known) => {
+                return Err(Error::conflict(format!(
+                    "column `{column}` differs only by case from `{}`, which another writer added \
+                     meanwhile: run the same command again",
+                    known.name()
+                )));
+            }
+            None => {
+                if let Some((kind, name)) = schema::property_of_column(column) {
+                    fields.insert(column.to_owned(), Arc::new(ValueKind::field(kind, name)));
+                }
+            }
         }
     }
-    fields.into_values().collect()
+    Ok(fields.into_values().collect())
 }
 
 /// Opens the key index; a damaged one is made anew, as it can be rebuilt from the events.

@@ -146,6 +146,16 @@ pub(super) fn sort(chunks: &[Chunk], rows: &[RowRef], received_micros: i64) -> V
     sorted
 }
 
+/// `rows` as they stand, for gathering them.
+pub(super) fn in_order(chunks: &[Chunk], rows: &[RowRef], received_micros: i64) -> Vec<Sorted> {
+    let place = |&row: &RowRef| {
+        let (chunk, at) = (&chunks[row.chunk as usize], row.row as usize);
+        let timestamp = timestamp_of(chunk, at, received_micros);
+        Sorted { date: date_of(timestamp), name: 0, customer: 0, timestamp, row }
+    };
+    rows.iter().map(place).collect()
+}
+
 /// For each row of each chunk the rank of its text among all texts of the column; null is 0.
 fn ranks(chunks: &[Chunk], column: impl Fn(&Chunk) -> &StringArray) -> Vec<Vec<u32>> {
     let mut places: HashMap<&str, u32> = HashMap::new();

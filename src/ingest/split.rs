@@ -227,8 +227,10 @@ impl<R: Read> Splitter<R> {
             None if self.ended => {
                 let record = trimmed(&self.pending, start..self.pending.len());
                 if !record.is_empty() {
-                    block.records.push((self.line, record));
+                    let line = self.line + lines_in(&self.pending[start..record.start]);
+                    block.records.push((line, record));
                 }
+                self.line += lines_in(&self.pending[start..]);
                 start = self.pending.len();
             }
             None => {}

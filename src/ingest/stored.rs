@@ -3,11 +3,12 @@
 //! The key index is derived state: after a crash, on another machine or after a lost race, the
 //! entries of committed files are read back from the files themselves.
 
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Map, Value as Json, json};
 
 use super::columns::content_tag;
 use super::seal::date_of;
@@ -20,6 +21,7 @@ use crate::schema::{
     self, CUSTOMER_ID, EVENT_NAME, IDEMPOTENCY_KEY, PROPERTIES, RESOURCE_ID, SOURCE, TIMESTAMP,
     TIMESTAMP_SOURCE, ValueKind,
 };
+use crate::time::Timestamp;
 
 /// Brings `index` up to the present version of `events`; says how many entries were read.
 ///
@@ -197,4 +199,52 @@ fn add_properties(batch: &RecordBatch, hasher: &Hasher, contents: &mut [Content]
             }
         }
     }
+}
+
+/// One stored row as JSON of our own shape. Decimals are text, as a JSON number would be read as a
+/// float by most.
+pub(super) fn event_text(rows: &RecordBatch, row: usize) -> String {
+    let (mut event, mut properties) = (Map::new(), Map::new());
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        if column.is_null(row) {
+            continue;
+        }
+        match schema::property_of_column(field.name()) {
+            Some((_, name)) => {
+                properties.insert(name.to_owned(), json_value(column, row));
+            }
+            None if field.name() == PROPERTIES => {
+                let entries = column.as_map().value(row);
+                let names = entries.column(0).as_string::<i32>();
+                let texts = entries.column(1).as_string::<i32>();
+                for (name, text) in names.iter().zip(texts.iter()) {
+                    properties.insert(name.unwrap_or_default().to_owned(), json!(text));
+                }
+            }
+            None if [EVENT_NAME, IDEMPOTENCY_KEY, CUSTOMER_ID, RESOURCE_ID, SOURCE, TIMESTAMP]
+                .contains(&field.name().as_str()) =>
+            {
+                event.insert(field.name().clone(), json_value(column, row));
+            }
+            None => {}
+        }
+    }
+    event.insert(PROPERTIES.to_owned(), Json::Object(properties));
+    Json::Object(event).to_string()
+}
+
+fn json_value(column: &ArrayRef, row: usize) -> Json {
+    if let Some(integers) = column.as_primitive_opt::<Int64Type>() {
+        return json!(integers.value(row));
+    }
+    if let Some(decimals) = column.as_primitive_opt::<Decimal128Type>() {
+        return json!(text_of_scaled_i128(decimals.value(row), 18));
+    }
+    if let Some(booleans) = column.as_boolean_opt() {
+        return json!(booleans.value(row));
+    }
+    if let Some(instants) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        return json!(Timestamp::from_micros(instants.value(row)).to_string());
+    }
+    json!(column.as_string_opt::<i32>().map(|texts| texts.value(row)))
 }

@@ -14,6 +14,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, DataFusionError, Result as EngineResult, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -30,6 +31,7 @@ use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::plan::TableFacts;
 use crate::schema::{self, EVENT_DATE, KIND, KIND_EVENT, PROPERTIES, ValueKind};
+use crate::time::{TimeRange, Timestamp};
 
 mod statistics;
 
@@ -121,14 +123,21 @@ impl EventsTable {
         &self.counts
     }
 
-    /// What the statistics tell about the whole version.
-    pub fn facts(&self) -> TableFacts {
+    /// First and last `event_date`, days since 1970; `None` for an empty table.
+    pub fn days(&self) -> Option<(i32, i32)> {
+        let days = self.snapshot.files.iter().filter_map(|file| file.partition);
+        days.clone().min().zip(days.max())
+    }
+
+    /// What the statistics tell about the files with days in `range`.
+    pub fn facts(&self, range: TimeRange) -> TableFacts {
+        let within: Vec<usize> = self.files_within(range);
+        let rows = self.snapshot.stats().row_counts();
+        let rows = rows.as_primitive::<UInt64Type>();
         let holds = |column: &str| {
-            let rows = self.snapshot.stats().row_counts();
-            let rows = rows.as_primitive::<UInt64Type>();
             let Some(nulls) = self.snapshot.stats().null_count(column) else { return true };
             let nulls = nulls.as_primitive::<UInt64Type>();
-            (0..nulls.len()).any(|file| nulls.is_null(file) || nulls.value(file) < rows.value(file))
+            within.iter().any(|&f| nulls.is_null(f) || nulls.value(f) < rows.value(f))
         };
         let mut properties: BTreeMap<String, Vec<ValueKind>> = BTreeMap::new();
         for field in self.snapshot.schema.fields() {
@@ -139,13 +148,20 @@ impl EventsTable {
                 }
             }
         }
-        let days = self.snapshot.files.iter().filter_map(|file| file.partition);
         TableFacts {
             properties,
             others: holds(PROPERTIES),
-            days: days.clone().min().zip(days.max()),
+            days: self.days(),
             corrections: self.has_corrections(),
         }
+    }
+
+    fn files_within(&self, range: TimeRange) -> Vec<usize> {
+        let from = range.from.map_or(i32::MIN, Timestamp::date_days);
+        let to = range.to.map_or(i32::MAX, Timestamp::date_days);
+        let files = self.snapshot.files.iter().enumerate();
+        let within = |day: i32| from <= day && day <= to;
+        files.filter(|(_, file)| file.partition.is_none_or(within)).map(|(at, _)| at).collect()
     }
 
     fn has_corrections(&self) -> bool {
@@ -261,8 +277,15 @@ impl TableProvider for EventsTable {
             groups.iter().filter_map(|group| group.file_statistics(None)),
             &schema,
         )?;
+        // Footers are read once per process: a file never changes under its name.
+        let runtime = state.runtime_env();
+        let footers = CachedParquetFileReaderFactory::new(
+            runtime.object_store(&self.store)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+        );
         let source = ParquetSource::new(self.schema.clone())
-            .with_table_parquet_options(state.table_options().parquet.clone());
+            .with_table_parquet_options(state.table_options().parquet.clone())
+            .with_parquet_file_reader_factory(Arc::new(footers));
         let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)

@@ -122,7 +122,10 @@ impl Finisher<'_> {
         };
         let mut columns: Vec<ArrayRef> = Vec::new();
         if self.shape.names_meter {
-            columns.push(Arc::new(StringArray::from(vec![self.meter.name.as_str(); batch.num_rows()])));
+            columns.push(Arc::new(StringArray::from(vec![
+                self.meter.name.as_str();
+                batch.num_rows()
+            ])));
         }
         if self.shape.windowed {
             let [start, end] = self.window_texts(column(output::WINDOW_START.to_owned())?);
@@ -167,25 +170,37 @@ impl Finisher<'_> {
             .map_err(|error| Error::internal("rows of a meter").with_source(error))
     }
 
-    /// Start and end of the windows, cut where the asked range cuts them.
+    /// Start and end of the windows, cut where the asked range cuts them. Rows of one window follow
+    /// each other, so each text is made once.
     fn window_texts(&self, starts: &ArrayRef) -> [ArrayRef; 2] {
-        let (range, zone) = (self.resolved.query.range, &self.resolved.zone);
         let (mut from, mut to) = (StringBuilder::new(), StringBuilder::new());
-        for start in starts.as_primitive::<TimestampMicrosecondType>().values() {
-            let windows = self.resolved.query.windows.as_ref();
-            let end = Timestamp::from_micros(windows.map_or(*start, |w| w.end_of(*start)));
-            let start = Timestamp::from_micros(*start);
-            let start = range.from.map_or(start, |bound| bound.max(start));
-            let end = range.to.map_or(end, |bound| bound.min(end));
-            from.append_value(format_in_zone(start, zone));
-            to.append_value(format_in_zone(end, zone));
+        let mut last: Option<(i64, [String; 2])> = None;
+        for &start in starts.as_primitive::<TimestampMicrosecondType>().values() {
+            let texts = match last.take() {
+                Some((known, texts)) if known == start => texts,
+                _ => self.window_text(start),
+            };
+            from.append_value(&texts[0]);
+            to.append_value(&texts[1]);
+            last = Some((start, texts));
         }
         [Arc::new(from.finish()), Arc::new(to.finish())]
     }
 
+    fn window_text(&self, start: i64) -> [String; 2] {
+        let (range, zone) = (self.resolved.query.range, &self.resolved.zone);
+        let windows = self.resolved.query.windows.as_ref();
+        let end = Timestamp::from_micros(windows.map_or(start, |windows| windows.end_of(start)));
+        let start = Timestamp::from_micros(start);
+        let start = range.from.map_or(start, |bound| bound.max(start));
+        let end = range.to.map_or(end, |bound| bound.min(end));
+        [format_in_zone(start, zone), format_in_zone(end, zone)]
+    }
+
     fn check_overflow(&self, values: &ArrayRef, groups: &[ArrayRef]) -> Result<()> {
         let Some(wide) = values.as_primitive_opt::<Decimal256Type>() else { return Ok(()) };
-        let Some(row) = (0..wide.len()).find(|&row| wide.is_valid(row) && wide.value(row) == OVERFLOW)
+        let Some(row) =
+            (0..wide.len()).find(|&row| wide.is_valid(row) && wide.value(row) == OVERFLOW)
         else {
             return Ok(());
         };
@@ -223,9 +238,9 @@ impl Finisher<'_> {
                 billable.append_null();
                 continue;
             };
-            let result = unit.convert(&raw).map_err(|error| {
-                Error::invalid(format!("meter `{}`: {error}", self.meter.name))
-            })?;
+            let result = unit
+                .convert(&raw)
+                .map_err(|error| Error::invalid(format!("meter `{}`: {error}", self.meter.name)))?;
             converted.append_value(result.converted.to_string());
             billable.append_value(result.billable.to_string());
             totals.billable = Some(match &totals.billable {

@@ -84,12 +84,7 @@ impl Translator<'_> {
         }
     }
 
-    fn comparison(
-        &self,
-        left: &Expr,
-        op: &BinaryOperator,
-        right: &Expr,
-    ) -> Result<Filter, String> {
+    fn comparison(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Filter, String> {
         let flipped = name_of(left).is_none();
         let (name, value) = if flipped { (right, left) } else { (left, right) };
         let value = literal(value)?;
@@ -106,7 +101,9 @@ impl Translator<'_> {
             (BinaryOperator::LtEq, false) | (BinaryOperator::GtEq, true) => {
                 Comparison::LessOrEqual(value)
             }
-            (other, _) => return Err(format!("operator `{other}` is not among those of conditions")),
+            (other, _) => {
+                return Err(format!("operator `{other}` is not among those of conditions"));
+            }
         };
         self.test(name, comparison)
     }
@@ -171,7 +168,10 @@ mod tests {
                 "status in [200, 206] and not (domain like \"%.test\")",
             ),
             ("200 < status", "status greater_than 200"),
-            ("a.b is null or property.source = 'x'", "a.b not_exists or property.source equals \"x\""),
+            (
+                "a.b is null or property.source = 'x'",
+                "a.b not_exists or property.source equals \"x\"",
+            ),
             ("price between -1.50 and 2", "price between -1.5 and 2"),
         ] {
             let filter = parse_conditions(text, &meter()).unwrap();

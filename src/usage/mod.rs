@@ -26,7 +26,7 @@ use crate::engine::{Engine, Reach, engine_error};
 use crate::error::{Error, Result};
 use crate::lake::tables::Lake;
 use crate::meter::{self, Meter};
-use crate::plan::{TableFacts, usage_plan};
+use crate::plan::usage_plan;
 use crate::table::EventsTable;
 use crate::time::format_in_zone;
 
@@ -101,11 +101,7 @@ pub async fn answer_schema(context: &Context, request: &UsageRequest) -> Result<
 ///
 /// # Errors
 /// A meter, period, zone, window or condition that does not exist or cannot be read; an overflow.
-pub async fn usage(
-    context: &Context,
-    request: &UsageRequest,
-    take: Take<'_>,
-) -> Result<Vec<Note>> {
+pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) -> Result<Vec<Note>> {
     let prepared = prepare(context, request).await?;
     if !take(RecordBatch::new_empty(prepared.shape.schema()))? {
         return Ok(Vec::new());
@@ -207,11 +203,11 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
     let meters = find_meters(&context.meters, &request.meters)?;
     let snapshot = context.lake.events.snapshot(request.at).await?;
     let table = Arc::new(EventsTable::new(&context.lake.events, snapshot)?);
-    let facts = table.facts();
+    let days = table.days();
     let now = context.clock.now();
     let mut groups: Vec<Vec<(usize, &Meter, Resolved)>> = Vec::new();
     for (place, meter) in meters.iter().copied().enumerate() {
-        let resolved = request.resolve(meter, &facts, now)?;
+        let resolved = request.resolve(meter, days, now)?;
         let sharing = groups.iter_mut().find(|group| {
             let (_, first, first_resolved) = &group[0];
             request.top.is_none() && share_scan((first, first_resolved), (meter, &resolved))
@@ -242,7 +238,7 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
     }
     let mut questions = Vec::with_capacity(groups.len());
     for group in groups {
-        questions.push(question(context, &table, &facts, group).await?);
+        questions.push(question(context, &table, group).await?);
     }
     Ok(Prepared { table, shape, questions, requested: meters.len() })
 }
@@ -250,13 +246,13 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
 async fn question<'m>(
     context: &Context,
     table: &Arc<EventsTable>,
-    facts: &TableFacts,
     meters: Vec<(usize, &'m Meter, Resolved)>,
 ) -> Result<Question<'m>> {
     let source = provider_as_source(Arc::clone(table) as Arc<_>);
     let definitions: Vec<&Meter> = meters.iter().map(|(_, meter, _)| *meter).collect();
     let query = &meters[0].2.query;
-    let plan = usage_plan(&source, &definitions, query, facts)?;
+    let facts = table.facts(query.range);
+    let plan = usage_plan(&source, &definitions, query, &facts)?;
     let needle = definitions.iter().all(|meter| names_one_customer(query, meter));
     let reach = if needle { Reach::Needle } else { Reach::Broad };
     let physical = context.engine.physical(&plan, reach).await?;

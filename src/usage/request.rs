@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use super::conditions::parse_conditions;
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
-use crate::plan::{TableFacts, UsageQuery};
+use crate::plan::UsageQuery;
 use crate::time::{
     TimeRange, Timestamp, Window, parse_bound, parse_period, parse_zone, window_starts,
 };
@@ -61,21 +61,21 @@ pub(super) struct Resolved {
 }
 
 impl UsageRequest {
-    /// Resolves the request for `meter` over a table of `facts`, at the time `now`.
+    /// Resolves the request for `meter` over a table with events on `days`, at the time `now`.
     ///
     /// # Errors
     /// A period, zone, window or condition that cannot be read, with the form it should have.
     pub(super) fn resolve(
         &self,
         meter: &Meter,
-        facts: &TableFacts,
+        days: Option<(i32, i32)>,
         now: Timestamp,
     ) -> Result<Resolved> {
         let zone_name = self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC");
         let zone = parse_zone(zone_name)?;
         let range = self.range(&zone, now)?;
         let window: Option<Window> = self.window.as_deref().map(str::parse).transpose()?;
-        let windows = match (window, covered(range, facts)) {
+        let windows = match (window, covered(range, days)) {
             (Some(window), Some((from, to))) => Some(window_starts(window, &zone, from, to)?),
             (Some(window), None) => Some(window_starts(window, &zone, now, now)?),
             (None, _) => None,
@@ -107,9 +107,8 @@ impl UsageRequest {
             }
             return parse_period(period, zone, now);
         }
-        let bound = |text: &Option<String>| {
-            text.as_deref().map(|text| parse_bound(text, zone)).transpose()
-        };
+        let bound =
+            |text: &Option<String>| text.as_deref().map(|text| parse_bound(text, zone)).transpose();
         let range = TimeRange { from: bound(&self.from)?, to: bound(&self.to)? };
         if let (Some(from), Some(to)) = (range.from, range.to)
             && range.is_empty()
@@ -130,9 +129,11 @@ impl UsageRequest {
             }
             Grouping::Total => Vec::new(),
         };
-        if let Some(name) = names.iter().enumerate().find_map(|(place, name)| {
-            names[..place].contains(name).then_some(name)
-        }) {
+        if let Some(name) = names
+            .iter()
+            .enumerate()
+            .find_map(|(place, name)| names[..place].contains(name).then_some(name))
+        {
             return Err(Error::invalid(format!("group `{name}` stands twice")));
         }
         if names.iter().any(String::is_empty) {
@@ -143,9 +144,9 @@ impl UsageRequest {
 }
 
 /// The instants that windows must cover: the range, as far as there are events.
-fn covered(range: TimeRange, facts: &TableFacts) -> Option<(Timestamp, Timestamp)> {
+fn covered(range: TimeRange, days: Option<(i32, i32)>) -> Option<(Timestamp, Timestamp)> {
     const DAY_MICROS: i64 = 86_400_000_000;
-    let (first, last) = facts.days?;
+    let (first, last) = days?;
     let start = Timestamp::from_micros(i64::from(first) * DAY_MICROS);
     let end = Timestamp::from_micros((i64::from(last) + 1) * DAY_MICROS);
     let from = range.from.map_or(start, |from| from.max(start));

@@ -1,0 +1,319 @@
+//! What may be written on the command line, and what it is called there.
+//!
+//! Texts here are what `--help` prints. What has a form of its own (a zone, a window, a size) is
+//! checked while arguments are read, so that a mistake in it is one of usage.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::render::OutputFormat;
+use super::size::parse_memory;
+use crate::clock::Clock;
+use crate::ingest::input::InputFormat;
+use crate::time::{Window, parse_bound, parse_period, parse_zone};
+
+/// Where the lake is unless something else is said.
+pub(super) const LAKE_DEFAULT: &str = "./lake";
+/// The part of the lake unless something else is said.
+pub(super) const NAMESPACE_DEFAULT: &str = "default";
+/// Where the meters are unless something else is said.
+pub(super) const METERS_DEFAULT: &str = "./queries/meters";
+
+/// Usage metering over Parquet: raw events go in, exact usage comes out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "meterhouse",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 fine, 1 error, 2 wrong arguments, 3 some events were rejected or in \
+                  conflict.\n\nBegin with `meterhouse quickstart`."
+)]
+pub(super) struct Flags {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// The lake: a folder, or memory://NAME
+    #[arg(long, global = true, value_name = "URL", env = "METERHOUSE_LAKE",
+          default_value = LAKE_DEFAULT, hide_env_values = true)]
+    pub(super) lake: String,
+    /// The part of the lake, kept apart from all others
+    #[arg(long, global = true, value_name = "NAME", default_value = NAMESPACE_DEFAULT)]
+    pub(super) namespace: String,
+    /// The folder of meter files
+    #[arg(long = "meters", global = true, value_name = "FOLDER", env = "METERHOUSE_METERS",
+          default_value = METERS_DEFAULT, hide_env_values = true)]
+    pub(super) meters_folder: PathBuf,
+    /// Where the local state of the lake lies [default: inside a local lake]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        env = "METERHOUSE_STATE",
+        hide_env_values = true
+    )]
+    pub(super) state: Option<PathBuf>,
+    /// Memory to work with, such as 512MiB or 2GB [default: 512MiB to ingest, 2GiB to query]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = parse_memory)]
+    pub(super) memory: Option<usize>,
+    /// Threads to work with [default: one per core]
+    #[arg(long, global = true, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) threads: Option<u16>,
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a lake of real events and ask it questions, naming each command
+    Quickstart,
+    /// Bring events into the lake, each counted once
+    Ingest(IngestFlags),
+    /// Ask meters for usage
+    Usage(UsageFlags),
+    /// Ask the events anything, in SQL; without a text, at a prompt
+    Sql(SqlFlags),
+    /// List, show and check meters
+    #[command(subcommand)]
+    Meters(MetersCommand),
+    /// Look at events that did not get in
+    #[command(subcommand)]
+    Events(EventsCommand),
+}
+
+/// Flags of `ingest`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  meterhouse ingest events.ndjson.gz
+  meterhouse ingest invoices.csv --event-name invoice_line --key content --timezone Europe/London \\
+      --map customer_id=CustomerID --map timestamp=InvoiceDate
+
+A run that was stopped is run again: what is there already is counted as duplicate.")]
+pub(super) struct IngestFlags {
+    /// Files, folders and globs; `-` is standard input; .gz and .zst are unpacked
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<String>,
+    /// Read all inputs as json, ndjson, csv or parquet [default: by their names]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<InputFormat>,
+    /// Accept events that name no customer
+    #[arg(long)]
+    pub(super) allow_missing_customer: bool,
+    /// Reject events that are more than N hours ahead of the clock [default: 24]
+    #[arg(long, value_name = "N")]
+    pub(super) future_hours: Option<u32>,
+    /// Commit after so many new events [default: 10000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) commit_events: Option<u64>,
+    /// Check and count, but write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    // Last, as its heading holds for all that follows.
+    #[command(flatten)]
+    pub(super) mapping: MappingFlags,
+}
+
+/// Flags that say how foreign records become events.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Mapping of records that are not in our own shape")]
+pub(super) struct MappingFlags {
+    /// A mapping file (YAML); the flags below come after it
+    #[arg(long, value_name = "FILE")]
+    pub(super) mapping: Option<PathBuf>,
+    /// Take a field of events from a column, such as customer_id=CustomerID
+    #[arg(long, value_name = "FIELD=COLUMN")]
+    pub(super) map: Vec<String>,
+    /// The event name of every record
+    #[arg(long, value_name = "NAME")]
+    pub(super) event_name: Option<String>,
+    /// The columns that identify a record, or `content`: the whole of it
+    #[arg(long, value_name = "FIELD[,FIELD]|content")]
+    pub(super) key: Option<String>,
+    /// The zone of times that have no offset
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub(super) timezone: Option<String>,
+    /// A strptime pattern such as '%d/%m/%Y %H:%M', or epoch:s, epoch:ms, epoch:us, epoch:ns
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) timestamp_format: Option<String>,
+}
+
+/// Flags of `usage`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  meterhouse usage bandwidth --period 2015-05 --top 10
+  meterhouse usage bandwidth requests --by top --window day --tz Europe/Berlin -o csv
+  meterhouse usage requests --total --where \"status in (200, 206) and path not like '%.png'\"
+
+Without a period all of history counts. A group that a property gives is null where the property
+is absent.")]
+pub(super) struct UsageFlags {
+    /// Names of meters; `meterhouse meters list` shows them
+    #[arg(value_name = "METER")]
+    pub(super) meters: Vec<String>,
+    /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, 7d, …
+    #[arg(long, value_name = "PERIOD", value_parser = period, conflicts_with_all = ["from", "to"])]
+    pub(super) period: Option<String>,
+    /// First instant: a date or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = bound)]
+    pub(super) from: Option<String>,
+    /// End, exclusive: a date or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = bound)]
+    pub(super) to: Option<String>,
+    /// Group by exactly these properties, fields and lookups [default: customer_id]
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',',
+          conflicts_with_all = ["breakdown", "total"])]
+    pub(super) by: Vec<String>,
+    /// Group by customer and the meter's own dimensions
+    #[arg(long, conflicts_with = "total")]
+    pub(super) breakdown: bool,
+    /// One row, no groups
+    #[arg(long)]
+    pub(super) total: bool,
+    /// A row per minute, 15m, hour, day, week, month, quarter, year or the like
+    #[arg(long, value_name = "WINDOW", value_parser = window)]
+    pub(super) window: Option<String>,
+    /// Only this customer
+    #[arg(long, value_name = "ID")]
+    pub(super) customer: Option<String>,
+    /// Only events of these conditions, written as SQL but read as a meter's filter
+    #[arg(long = "where", value_name = "CONDITIONS")]
+    pub(super) conditions: Option<String>,
+    /// The zone of periods and windows [default: the meter's own, else UTC]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub(super) tz: Option<String>,
+    /// Only the N largest values
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) top: Option<u32>,
+    /// Print the plan and what it leaves unread, instead of the answer
+    #[arg(long)]
+    pub(super) explain: bool,
+    #[command(flatten)]
+    pub(super) at: AtFlag,
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+}
+
+/// Flags of `sql`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  meterhouse sql \"SELECT customer_id, sum(bytes) FROM events GROUP BY customer_id\" -o csv
+  meterhouse sql \"SELECT * FROM meter('bandwidth', period => '2015-05', by => 'top')\"
+  meterhouse sql -f queries/top-directories.sql
+  meterhouse sql < question.sql
+
+The table is `events`, with each property under its own name; property('x') reads any property.
+Put -- before a text that begins with a dash.")]
+pub(super) struct SqlFlags {
+    /// The query; `-` reads it from standard input
+    #[arg(value_name = "TEXT", conflicts_with = "file")]
+    pub(super) text: Option<String>,
+    /// Read the query from a file
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) at: AtFlag,
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+}
+
+/// What to do with meters.
+#[derive(Debug, Subcommand)]
+pub(super) enum MetersCommand {
+    /// List the meters
+    List {
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+    /// Show one meter in words
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Report every mistake in meter files and in the lookups they name
+    Check {
+        /// Meter files and folders of them [default: the folder of meters]
+        #[arg(value_name = "FILE|FOLDER")]
+        paths: Vec<PathBuf>,
+    },
+}
+
+/// What to do with events that did not get in.
+#[derive(Debug, Subcommand)]
+pub(super) enum EventsCommand {
+    /// List rejected and conflicting events: why, where from, and their text
+    Rejected {
+        #[command(flatten)]
+        output: OutputFlag,
+        /// Only the first N
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+}
+
+/// Which version of the events is asked.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct AtFlag {
+    /// Answer as of this version of the events table [default: the newest]
+    #[arg(long, value_name = "VERSION")]
+    pub(super) at: Option<u64>,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct OutputFlag {
+    /// How rows are written to standard output
+    #[arg(long = "output", short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(super) output: OutputFormat,
+}
+
+/// Keeps the text once it has proved readable; it is resolved where zone and clock are known.
+fn checked<T, E: ToString>(text: &str, read: Result<T, E>) -> Result<String, String> {
+    read.map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn zone(text: &str) -> Result<String, String> {
+    checked(text, parse_zone(text))
+}
+
+fn window(text: &str) -> Result<String, String> {
+    checked(text, text.parse::<Window>())
+}
+
+fn period(text: &str) -> Result<String, String> {
+    checked(text, parse_period(text, &jiff::tz::TimeZone::UTC, Clock::System.now()))
+}
+
+fn bound(text: &str) -> Result<String, String> {
+    checked(text, parse_bound(text, &jiff::tz::TimeZone::UTC))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_contradict_neither_each_other_nor_clap() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_and_after_the_command() {
+        for line in ["meterhouse --lake x usage m", "meterhouse usage m --lake x"] {
+            let flags = Flags::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(flags.global.lake, "x", "{line}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `meterhouse meters`: what is defined, in rows or in words, and what is wrong with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+
+use super::flags::{Global, MetersCommand};
+use super::numbers::counted;
+use super::opening::load_meters;
+use super::outcome::{Failure, Outcome};
+use super::output::{check_format, finish, rows, say, write_text};
+use super::render::{OutputFormat, Reader};
+use crate::error::{Error, Result};
+use crate::meter::{Meter, describe, load_file, load_folder, version};
+
+/// Runs the command.
+pub(super) fn run(global: &Global, command: &MetersCommand) -> Result<Outcome, Failure> {
+    match command {
+        MetersCommand::List { output } => {
+            check_format(output.output)?;
+            list(&load_meters(global)?, output.output)?;
+        }
+        MetersCommand::Show { name } => {
+            write_text(&describe(find(global, &load_meters(global)?, name)?))?;
+        }
+        MetersCommand::Check { paths } => check(global, paths)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn find<'m>(global: &Global, meters: &'m [Meter], name: &str) -> Result<&'m Meter> {
+    meters.iter().find(|meter| meter.name == name).ok_or_else(|| {
+        let names: Vec<&str> = meters.iter().map(|meter| meter.name.as_str()).collect();
+        let folder = global.meters_folder.display();
+        Error::not_found(format!("no meter `{name}` in {folder}; it holds {}", names.join(", ")))
+    })
+}
+
+fn list(meters: &[Meter], format: OutputFormat) -> Result<()> {
+    let batch = meter_rows(meters)?;
+    let mut renderer = rows(format, &batch.schema())?;
+    match renderer.write(&batch)? {
+        Reader::Present => finish(renderer),
+        Reader::Gone => Ok(()),
+    }
+}
+
+fn meter_rows(meters: &[Meter]) -> Result<RecordBatch> {
+    let texts = |text: fn(&Meter) -> Option<String>| -> ArrayRef {
+        Arc::new(meters.iter().map(text).collect::<StringArray>())
+    };
+    let columns: [(&str, ArrayRef); 6] = [
+        ("meter", texts(|meter| Some(meter.name.clone()))),
+        ("aggregation", texts(|meter| Some(meter.aggregation.name().to_owned()))),
+        ("events", texts(|m| (!m.events.is_empty()).then(|| m.events.join(", ")))),
+        ("unit", texts(|meter| meter.unit.as_ref().map(|unit| unit.name.clone()))),
+        ("version", texts(|meter| Some(version(meter)))),
+        ("description", texts(|meter| meter.description.clone().or_else(|| meter.title.clone()))),
+    ];
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, true)).collect();
+    let columns = columns.into_iter().map(|(_, column)| column).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| Error::internal("rows of meters").with_source(error))
+}
+
+/// Tells all mistakes of all files at once.
+fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
+    let own = [global.meters_folder.clone()];
+    let paths = if paths.is_empty() { own.as_slice() } else { paths };
+    let (mut right, mut wrong) = (0, Vec::new());
+    for path in paths {
+        let loaded = match path.is_dir() {
+            true => load_folder(path).map(|meters| meters.len() as u64),
+            false => load_file(path).map(|_| 1),
+        };
+        match loaded {
+            Ok(meters) => right += meters,
+            Err(error) => wrong.push(error.to_string()),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::invalid(wrong.join("\n\n")));
+    }
+    if right == 0 {
+        let searched: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Error::not_found(format!("no meter file in {}", searched.join(", "))));
+    }
+    if !global.quiet {
+        say(&format!("{}, nothing wrong", counted(right, "meter")));
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The command line: arguments in, exit code out.
+//!
+//! `flags` says what may be written, one file per command says what it does, `outcome` how it ends.
+//! Standard output carries data only; talk, progress and warnings go to standard error. Nothing
+//! below this floor reads arguments or variables, or prints.
+
+#![allow(clippy::print_stdout)]
+
+mod events;
+mod flags;
+mod ingest;
+mod meters;
+mod numbers;
+mod opening;
+mod outcome;
+mod output;
+mod progress;
+mod prompt;
+mod quickstart;
+pub mod render;
+mod size;
+mod sql;
+mod usage;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use flags::{Command, Flags};
+use outcome::Outcome;
+
+/// Runs the program with these arguments, the first of which is its own name; gives the exit code:
+/// 0 fine, 1 error, 2 wrong arguments, 3 some events were rejected or in conflict.
+#[must_use]
+pub fn run(arguments: Vec<OsString>) -> u8 {
+    let program = arguments.first().map_or("meterhouse".into(), |name| name.to_string_lossy());
+    let program = program.into_owned();
+    let flags = match Flags::try_parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(answer) => {
+            // Help and version are such answers too; a reader that is gone needs neither.
+            let _ = answer.print();
+            return u8::try_from(answer.exit_code()).unwrap_or(outcome::WRONG_ARGUMENTS);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::say(&format!("error: cannot start threads: {error}"));
+            return outcome::FAILED;
+        }
+    };
+    let ended = runtime.block_on(dispatch(&program, &flags));
+    // Whatever still waits for standard input has nobody to answer to.
+    runtime.shutdown_background();
+    match ended {
+        Ok(outcome) => outcome.code(),
+        Err(failure) => {
+            output::say(&failure.text());
+            failure.code()
+        }
+    }
+}
+
+async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Failure> {
+    let global = &flags.global;
+    match &flags.command {
+        Command::Quickstart => Box::pin(quickstart::run(program, global)).await,
+        Command::Ingest(flags) => Box::pin(ingest::run(global, flags)).await,
+        Command::Usage(flags) => Box::pin(usage::run(global, flags)).await,
+        Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
+        Command::Meters(command) => meters::run(global, command),
+        Command::Events(command) => Box::pin(events::run(global, command)).await,
+    }
+}

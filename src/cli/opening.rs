@@ -1,0 +1,131 @@
+//! From global flags to what commands work on: the lake, its local state, the meters, the engine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::flags::{Global, METERS_DEFAULT};
+use super::output::say;
+use crate::clock::Clock;
+use crate::engine::{Engine, Limits};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lake::location::{Location, Namespace};
+use crate::lake::state::state_folder;
+use crate::lake::tables::Lake;
+use crate::meter::{self, Meter};
+use crate::usage::Context;
+
+/// The lake that the flags name, which must be there.
+///
+/// # Errors
+/// No lake, with what makes one.
+pub(super) async fn open_lake(global: &Global) -> Result<Lake> {
+    let (location, namespace) = place(global)?;
+    match Lake::open(&location, &namespace).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::not_found(format!(
+            "there is no lake at {location} (namespace {namespace}): `meterhouse ingest` makes one, \
+             --lake names another"
+        ))),
+        opened => opened,
+    }
+}
+
+/// A lake to write to, with the folder of its local state.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) lake: Lake,
+    pub(super) state: PathBuf,
+    /// Holds the state of a lake that does not outlive the process.
+    _passing: Option<TempDir>,
+}
+
+/// The lake that the flags name, made where it is missing; a dry run makes it in memory.
+///
+/// # Errors
+/// A place that cannot hold a lake or its state.
+pub(super) async fn open_target(global: &Global, dry_run: bool) -> Result<Target> {
+    let (location, namespace) = place(global)?;
+    if !dry_run {
+        let (state, passing) = state_of(&location, &namespace, global.state.as_deref())?;
+        let lake = Lake::open_or_create(&location, &namespace).await?;
+        return Ok(Target { lake, state, _passing: passing });
+    }
+    match Lake::open(&location, &namespace).await {
+        Ok(lake) => {
+            let (state, passing) = state_of(&location, &namespace, global.state.as_deref())?;
+            Ok(Target { lake, state, _passing: passing })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let location = Location::parse("memory://dry-run")?;
+            let (state, passing) = state_of(&location, &namespace, None)?;
+            let lake = Lake::open_or_create(&location, &namespace).await?;
+            Ok(Target { lake, state, _passing: passing })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn place(global: &Global) -> Result<(Location, Namespace)> {
+    Ok((Location::parse(&global.lake)?, Namespace::parse(&global.namespace)?))
+}
+
+fn state_of(
+    location: &Location,
+    namespace: &Namespace,
+    given: Option<&Path>,
+) -> Result<(PathBuf, Option<TempDir>)> {
+    if given.is_some() || location.local_path().is_some() {
+        return Ok((state_folder(location, namespace, given)?, None));
+    }
+    let passing = tempfile::tempdir().map_err(|error| {
+        Error::unavailable(format!("no temporary folder for the state of {location}: {error}"))
+    })?;
+    Ok((passing.path().to_path_buf(), Some(passing)))
+}
+
+/// Everything that questions are answered from.
+///
+/// # Errors
+/// No lake, or one that cannot be read.
+pub(super) async fn context(global: &Global, meters: Vec<Meter>) -> Result<Context> {
+    let lake = open_lake(global).await?;
+    let mut limits = Limits::default();
+    if let Some(memory_bytes) = global.memory {
+        limits.memory_bytes = memory_bytes;
+    }
+    if let Some(threads) = global.threads {
+        limits.threads = usize::from(threads);
+    }
+    let engine = Engine::new(&lake.location, limits)?;
+    Ok(Context { lake, engine, meters: Arc::new(meters), clock: Clock::System })
+}
+
+/// The meters of the folder that the flags name.
+///
+/// # Errors
+/// A folder that is not there, with what names another; every mistake of every file.
+pub(super) fn load_meters(global: &Global) -> Result<Vec<Meter>> {
+    match meter::load_folder(&global.meters_folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::not_found(format!("{error}; --meters names another")))
+        }
+        loaded => loaded,
+    }
+}
+
+/// The meters as far as there are any, for what works without them too.
+///
+/// # Errors
+/// A folder that was asked for by name and is not there.
+pub(super) fn load_meters_if_any(global: &Global) -> Result<Vec<Meter>> {
+    match load_meters(global) {
+        Ok(meters) => Ok(meters),
+        Err(error) if error.kind() == ErrorKind::Invalid => {
+            say(&format!("warning: the meters are left out, as some are wrong\n{error}"));
+            Ok(Vec::new())
+        }
+        Err(_) if global.meters_folder == Path::new(METERS_DEFAULT) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,109 @@
+//! How a command ends, and the exit code and words for it.
+
+use std::error::Error as StdError;
+
+use crate::error::Error;
+
+/// Everything was done.
+const DONE: u8 = 0;
+/// Something failed.
+pub(super) const FAILED: u8 = 1;
+/// The command line is at fault.
+pub(super) const WRONG_ARGUMENTS: u8 = 2;
+/// Events were rejected or in conflict.
+const SOME_REFUSED: u8 = 3;
+
+/// How a command ends that did its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// All of it.
+    Done,
+    /// But for events that were rejected or in conflict.
+    SomeRefused,
+}
+
+impl Outcome {
+    /// The exit code.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Done => DONE,
+            Self::SomeRefused => SOME_REFUSED,
+        }
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The arguments do not say what to do.
+    Arguments(String),
+    /// It could not be done.
+    Failed(Error),
+}
+
+impl Failure {
+    /// The exit code.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Arguments(_) => WRONG_ARGUMENTS,
+            Self::Failed(_) => FAILED,
+        }
+    }
+
+    /// What to tell: the message, then those of its causes that say more.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Arguments(message) => {
+                format!("error: {message}\n\nFor more information, try '--help'.")
+            }
+            Self::Failed(error) => error_text(error),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// An error for people: `error: …`, then the causes that the message does not already contain.
+pub(super) fn error_text(error: &Error) -> String {
+    let mut text = format!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        let line = words.lines().next().unwrap_or_default().trim();
+        if !line.is_empty() && !text.contains(line) {
+            text.push_str("\n  because: ");
+            text.push_str(line);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_only_if_they_add_something() {
+        let io = || std::io::Error::other("disk full");
+        for (name, error, want) in [
+            ("no cause", Error::invalid("bad zone"), "error: bad zone"),
+            (
+                "a cause that was told",
+                Error::unavailable("cannot write: disk full").with_source(io()),
+                "error: cannot write: disk full",
+            ),
+            (
+                "a cause that adds",
+                Error::unavailable("cannot write").with_source(io()),
+                "error: cannot write\n  because: disk full",
+            ),
+        ] {
+            assert_eq!(error_text(&error), want, "{name}");
+        }
+    }
+}

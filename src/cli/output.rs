@@ -1,0 +1,75 @@
+//! Where a command's words and rows go: data to standard output, everything else to standard error.
+
+use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
+
+use arrow::datatypes::SchemaRef;
+
+use super::outcome::Failure;
+use super::render::{OutputFormat, Reader, Renderer};
+use crate::error::{Error, Result};
+
+/// Says something to whoever runs the command, in lines that cannot steer a terminal whatever they
+/// quote. Nobody may be listening.
+pub(super) fn say(text: &str) {
+    let lines: Vec<String> = text.split('\n').map(printable).collect();
+    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+}
+
+/// A text of input or data that cannot steer a terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Writes a finished text as data; a reader that is gone is fine.
+///
+/// # Errors
+/// An output that fails.
+pub(super) fn write_text(text: &str) -> Result<()> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::unavailable(format!("cannot write the answer: {error}")).with_source(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Refuses what would be garbage on a screen.
+///
+/// # Errors
+/// Parquet when standard output is a terminal.
+pub(super) fn check_format(format: OutputFormat) -> Result<(), Failure> {
+    if format == OutputFormat::Parquet && io::stdout().is_terminal() {
+        return Err(Failure::Arguments(
+            "parquet is not for a terminal: send it to a file, such as `-o parquet > usage.parquet`"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Rows on their way to standard output.
+///
+/// # Errors
+/// A schema that the format cannot hold.
+pub(super) fn rows(format: OutputFormat, schema: &SchemaRef) -> Result<Renderer<Stdout>> {
+    Renderer::new(format, schema, io::stdout())
+}
+
+/// Ends rows; a reader that is gone is fine.
+///
+/// # Errors
+/// An output that fails.
+pub(super) fn finish(rows: Renderer<Stdout>) -> Result<()> {
+    match rows.finish()? {
+        Reader::Present | Reader::Gone => Ok(()),
+    }
+}

@@ -1,0 +1,184 @@
+//! `meterhouse usage`: rows to standard output, then a note on how each meter's came about.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+
+use super::flags::{Global, UsageFlags};
+use super::numbers::{counted, grouped_text};
+use super::opening::{context, load_meters};
+use super::outcome::{Failure, Outcome};
+use super::output::{check_format, finish, rows, say, write_text};
+use super::render::{NUMERIC_TEXT, OutputFormat, Reader};
+use crate::error::Result;
+use crate::meter::Meter;
+use crate::usage::{Context, Grouping, Note, UsageRequest, columns, explain, usage};
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, Failure> {
+    let format = flags.output.output;
+    check_format(format)?;
+    let meters = load_meters(global)?;
+    if flags.meters.is_empty() {
+        return Err(Failure::Arguments(no_meter(global, &meters)));
+    }
+    let context = context(global, meters).await?;
+    let request = request(flags);
+    if flags.explain {
+        write_text(&explain(&context, &request).await?)?;
+        return Ok(Outcome::Done);
+    }
+    let notes = answer(&context, &request, format).await?;
+    if !global.quiet {
+        notes.iter().for_each(|note| say(&note_text(note)));
+    }
+    Ok(Outcome::Done)
+}
+
+fn no_meter(global: &Global, meters: &[Meter]) -> String {
+    let folder = global.meters_folder.display();
+    let names: Vec<&str> = meters.iter().map(|meter| meter.name.as_str()).collect();
+    match names.is_empty() {
+        true => format!("no meter is asked for, and {folder} holds none"),
+        false => format!("no meter is asked for; {folder} holds {}", names.join(", ")),
+    }
+}
+
+fn request(flags: &UsageFlags) -> UsageRequest {
+    let grouping = match (flags.total, flags.breakdown, flags.by.is_empty()) {
+        (true, ..) => Grouping::Total,
+        (false, true, _) => Grouping::Breakdown,
+        (false, false, true) => Grouping::Customer,
+        (false, false, false) => Grouping::By(flags.by.clone()),
+    };
+    UsageRequest {
+        meters: flags.meters.clone(),
+        period: flags.period.clone(),
+        from: flags.from.clone(),
+        to: flags.to.clone(),
+        grouping,
+        window: flags.window.clone(),
+        customer: flags.customer.clone(),
+        conditions: flags.conditions.clone(),
+        timezone: flags.tz.clone(),
+        at: flags.at.at,
+        top: flags.top.and_then(|top| usize::try_from(top).ok()),
+    }
+}
+
+async fn answer(
+    context: &Context,
+    request: &UsageRequest,
+    format: OutputFormat,
+) -> Result<Vec<Note>> {
+    let mut renderer = None;
+    let notes = usage(context, request, &mut |batch| {
+        let renderer = match &mut renderer {
+            Some(renderer) => renderer,
+            None => renderer.insert(rows(format, &shown_schema(format, &batch.schema()))?),
+        };
+        Ok(renderer.write(&batch)? == Reader::Present)
+    })
+    .await?;
+    if let Some(renderer) = renderer {
+        finish(renderer)?;
+    }
+    Ok(notes)
+}
+
+/// The answer's schema; a table is told which of its texts are numbers.
+fn shown_schema(format: OutputFormat, schema: &SchemaRef) -> SchemaRef {
+    if format != OutputFormat::Table {
+        return Arc::clone(schema);
+    }
+    let numbers = [columns::VALUE, columns::CONVERTED, columns::BILLABLE];
+    let last = schema.fields().len().saturating_sub(numbers.len() + 2);
+    let fields = schema.fields().iter().enumerate().map(|(place, field)| {
+        // A group may have one of these names too; the groups stand before the values.
+        let is_number = place >= last && numbers.contains(&field.name().as_str());
+        let mut metadata = field.metadata().clone();
+        if is_number {
+            metadata.insert(NUMERIC_TEXT.to_owned(), String::new());
+        }
+        field.as_ref().clone().with_metadata(metadata)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Everything needed to get the same answer again.
+fn note_text(note: &Note) -> String {
+    let bounds = match (&note.from, &note.to) {
+        (None, None) => "all of history".to_owned(),
+        (Some(from), None) => format!("from {from}"),
+        (None, Some(to)) => format!("until {to}"),
+        (Some(from), Some(to)) => format!("{from} to {to}"),
+    };
+    let mut parts = vec![
+        format!("{} {}", note.meter, note.meter_version),
+        format!("{bounds} {}", note.zone),
+        format!("table version {}", note.table_version),
+    ];
+    parts.extend(note.unit.as_ref().map(|unit| format!("unit {unit}")));
+    let mut events = counted(note.events.unsigned_abs(), "event");
+    if note.skipped > 0 {
+        events.push_str(&format!(", {} skipped", grouped_text(&note.skipped.to_string())));
+    }
+    parts.push(events);
+    let mut text = parts.join("  ");
+    if let Some(difference) = &note.rounding_difference {
+        let digits = difference.to_string();
+        let (word, digits) = match digits.strip_prefix('-') {
+            Some(digits) => ("less", digits),
+            None => ("more", digits.as_str()),
+        };
+        let unit = note.unit.as_deref().unwrap_or_default();
+        text.push_str(&format!(
+            "\n{}: the rounded rows are together {} {unit} {word} than the rounded total",
+            note.meter,
+            grouped_text(digits)
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_names_what_the_answer_stands_on() {
+        let note = Note {
+            meter: "bandwidth".into(),
+            meter_version: "3f2a".into(),
+            from: Some("2026-10-01T00:00:00+02:00".into()),
+            to: Some("2026-11-01T00:00:00+01:00".into()),
+            zone: "Europe/Berlin".into(),
+            table_version: 3,
+            unit: Some("GB".into()),
+            rows: 7,
+            events: 9_888,
+            skipped: 1_112,
+            rounding_difference: Some("-1750".parse().unwrap()),
+        };
+        assert_eq!(
+            note_text(&note),
+            "bandwidth 3f2a  2026-10-01T00:00:00+02:00 to 2026-11-01T00:00:00+01:00 Europe/Berlin  \
+             table version 3  unit GB  9,888 events, 1,112 skipped\n\
+             bandwidth: the rounded rows are together 1,750 GB less than the rounded total"
+        );
+        let whole = Note {
+            from: None,
+            to: None,
+            zone: "UTC".into(),
+            unit: None,
+            events: 1,
+            skipped: 0,
+            rounding_difference: None,
+            ..note
+        };
+        assert_eq!(
+            note_text(&whole),
+            "bandwidth 3f2a  all of history UTC  table version 3  1 event"
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! The integration tests, one binary: everything from outside, most of it through the program.
+
+// Clippy knows that test functions may fail, but not that all of this crate is tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod architecture;
+mod cli;
+mod plans;
+mod quickstart;
+mod truth;
+mod writers;

@@ -1,0 +1,81 @@
+//! The plan of every meter of the repository, as text: a change of plan is a change to review.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
+use datafusion::datasource::{empty::EmptyTable, provider_as_source};
+use meterhouse::meter::{Field as BuiltIn, Meter, Operand, load_folder};
+use meterhouse::plan::{TableFacts, UsageQuery, usage_plan};
+use meterhouse::schema::{ValueKind, events_schema};
+use meterhouse::time::{TimeRange, Timestamp, Window, parse_zone, window_starts};
+
+/// The columns and facts of the lake that `quickstart` makes.
+fn web_requests() -> (Schema, TableFacts) {
+    let mut properties = BTreeMap::new();
+    for (name, kind) in [
+        ("bytes", ValueKind::Integer),
+        ("method", ValueKind::Text),
+        ("path", ValueKind::Text),
+        ("protocol", ValueKind::Text),
+        ("referrer_host", ValueKind::Text),
+        ("status", ValueKind::Integer),
+        ("top", ValueKind::Text),
+    ] {
+        properties.insert(name.to_owned(), vec![kind]);
+    }
+    let mut fields: Vec<Field> =
+        events_schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    let kinds = |(name, kinds): (&String, &Vec<ValueKind>)| {
+        kinds.iter().map(|kind| kind.field(name)).collect::<Vec<_>>()
+    };
+    fields.extend(properties.iter().flat_map(kinds));
+    // 2015-05-17 to 2015-05-20.
+    let facts = TableFacts { properties, days: Some((16_572, 16_575)), ..TableFacts::default() };
+    (Schema::new(fields), facts)
+}
+
+fn plan_text(meters: &[&Meter], query: &UsageQuery) -> String {
+    let (schema, facts) = web_requests();
+    let table = provider_as_source(Arc::new(EmptyTable::new(Arc::new(schema))));
+    usage_plan(&table, meters, query, &facts).unwrap().display_indent().to_string()
+}
+
+fn meters() -> Vec<Meter> {
+    load_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("queries/meters")).unwrap()
+}
+
+#[test]
+fn every_meter_of_the_repository_has_its_plan() {
+    let by_customer =
+        UsageQuery { groups: vec![Operand::Field(BuiltIn::CustomerId)], ..UsageQuery::default() };
+    for meter in meters() {
+        insta::assert_snapshot!(meter.name.clone(), plan_text(&[&meter], &by_customer));
+    }
+}
+
+#[test]
+fn a_windowed_range_that_cuts_days_compares_timestamps_only_there() {
+    let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+    let (from, to) = (at("2015-05-17T12:00:00Z"), at("2015-05-20T00:00:00Z"));
+    let zone = parse_zone("UTC").unwrap();
+    let query = UsageQuery {
+        range: TimeRange { from: Some(from), to: Some(to) },
+        windows: Some(window_starts(Window::DAY, &zone, from, to).unwrap()),
+        groups: vec![Operand::Property("status".to_owned())],
+        ..UsageQuery::default()
+    };
+    let meters = meters();
+    let bandwidth = meters.iter().find(|meter| meter.name == "bandwidth").unwrap();
+    insta::assert_snapshot!("cut_days", plan_text(&[bandwidth], &query));
+}
+
+#[test]
+fn meters_over_one_event_share_a_scan() {
+    let meters = meters();
+    let pick = |name: &str| meters.iter().find(|meter| meter.name == name).unwrap();
+    let text = plan_text(&[pick("requests"), pick("bandwidth"), pick("clients")], &UsageQuery::default());
+    assert_eq!(text.matches("TableScan").count(), 1, "{text}");
+    insta::assert_snapshot!("shared_scan", text);
+}
