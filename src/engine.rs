@@ -134,6 +134,7 @@ fn prepare(limits: &Limits, runtime: &Arc<RuntimeEnv>, reach: Reach) -> SessionS
     let options = config.options_mut();
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.default_null_ordering = "nulls_last".to_owned();
     options.optimizer.max_passes = 3;
     let parquet = &mut options.execution.parquet;
     parquet.pushdown_filters = reach == Reach::Needle;

@@ -16,11 +16,19 @@ use datafusion::logical_expr::{
 
 type Rows = Arc<HashMap<String, String>>;
 
+/// The literals of a call, and the table that was made of them.
+#[derive(Debug)]
+struct Known {
+    keys: Arc<ListArray>,
+    values: Arc<ListArray>,
+    rows: Rows,
+}
+
 /// The function; the table that it read last stays, as every batch brings the same literals.
 #[derive(Debug)]
 pub struct Lookup {
     signature: Signature,
-    last: Mutex<Option<(Arc<ListArray>, Arc<ListArray>, Rows)>>,
+    last: Mutex<Option<Known>>,
 }
 
 impl Lookup {
@@ -31,11 +39,11 @@ impl Lookup {
 
     fn rows(&self, keys: &Arc<ListArray>, values: &Arc<ListArray>) -> Rows {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known_keys, known_values, rows)) = last.as_ref()
-            && Arc::ptr_eq(known_keys, keys)
-            && Arc::ptr_eq(known_values, values)
+        if let Some(known) = last.as_ref()
+            && Arc::ptr_eq(&known.keys, keys)
+            && Arc::ptr_eq(&known.values, values)
         {
-            return Arc::clone(rows);
+            return Arc::clone(&known.rows);
         }
         let texts = |list: &ListArray| list.values().as_string::<i32>().clone();
         let (key_texts, value_texts) = (texts(keys), texts(values));
@@ -44,8 +52,9 @@ impl Lookup {
             .flatten()
             .zip(value_texts.iter().flatten())
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let rows = Arc::new(rows.collect());
-        *last = Some((Arc::clone(keys), Arc::clone(values), Arc::clone(&rows)));
+        let rows: Rows = Arc::new(rows.collect());
+        let (keys, values) = (Arc::clone(keys), Arc::clone(values));
+        *last = Some(Known { keys, values, rows: Arc::clone(&rows) });
         rows
     }
 }

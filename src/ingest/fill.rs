@@ -50,7 +50,9 @@ pub(super) fn fill(
         }
         drop(decoded);
         let mut tally = Tally::default();
-        let sent = send(pieces, to_decode, &results, &mut tally, room);
+        let sent = send(pieces, &to_decode, &results, &mut tally, room);
+        // The decoders stop when their queue is closed.
+        drop(to_decode);
         for (place, result) in results {
             tally.take(place, result);
         }
@@ -109,7 +111,7 @@ impl Tally {
 /// Hands out pieces while there is room; whether the input ended.
 fn send(
     pieces: &mut Pieces<'_>,
-    to_decode: SyncSender<(usize, Piece)>,
+    to_decode: &SyncSender<(usize, Piece)>,
     results: &Receiver<(usize, Result<Decoded>)>,
     tally: &mut Tally,
     room: Room,

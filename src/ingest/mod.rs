@@ -25,7 +25,6 @@ mod stored;
 
 pub use decode::Rejected;
 pub use run::{IngestSettings, Progress, Summary, ingest};
-pub use stored::catch_up;
 
 /// What became of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

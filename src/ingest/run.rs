@@ -144,8 +144,8 @@ impl Run {
     ) -> Result<Self> {
         let hasher = Hasher::new(lake.events.table_id());
         let mut index = open_index(&state.join("keys"), &lake, clock)?;
-        runtime.block_on(stored::catch_up(&mut index, &lake.events, &hasher))?;
         let snapshot = runtime.block_on(lake.events.snapshot(None))?;
+        runtime.block_on(stored::catch_up(&mut index, &lake.events, &snapshot, &hasher))?;
         if !settings.dry_run {
             runtime.block_on(accounts::take_over(&lake))?;
         }
@@ -212,11 +212,11 @@ impl Run {
     /// A batch with an instant of receipt later than that of any batch before, so that instant and
     /// place in the batch order all events of the lake.
     fn new_batch(&self) -> Result<Batch> {
-        Ok(Batch::new(self.next_instant()?))
+        let snapshot = self.runtime.block_on(self.lake.events.snapshot(None))?;
+        Ok(Batch::new(self.next_instant(&snapshot)?))
     }
 
-    fn next_instant(&self) -> Result<Timestamp> {
-        let snapshot = self.runtime.block_on(self.lake.events.snapshot(None))?;
+    fn next_instant(&self, snapshot: &Snapshot) -> Result<Timestamp> {
         let last_ms = self.runtime.block_on(snapshot.app_version(RECEIPT))?.unwrap_or(i64::MIN);
         let now_ms = self.clock.now().micros().div_euclid(1_000);
         let ms = now_ms.max(last_ms.saturating_add(1));
@@ -282,14 +282,14 @@ impl Run {
             self.spill_folder.path(),
         )?;
         for _ in 0..COMMIT_ATTEMPTS {
-            // Another writer may have come first even before the first attempt.
-            let mut base = self.runtime.block_on(self.lake.events.snapshot(None))?;
-            if self.index.applied().is_some_and(|applied| applied < base.version) {
-                staged = self.rebase(batch, staged)?;
+            // The index must stand at the very version that the commit builds on: whoever came
+            // first, even before the first attempt, is brought in.
+            let base = self.runtime.block_on(self.lake.events.snapshot(None))?;
+            if self.index.applied() != Some(base.version) {
+                staged = self.rebase(batch, staged, &base)?;
                 self.quarantine(batch, true)?;
                 account.counts = batch.counts();
                 account.received = batch.received();
-                base = self.runtime.block_on(self.lake.events.snapshot(None))?;
             }
             account.version = base.version;
             if staged.files.is_empty() {
@@ -321,14 +321,13 @@ impl Run {
     }
 
     /// Brings the winners' keys in, drops what they brought from the batch, and dates it after them.
-    fn rebase(&mut self, batch: &mut Batch, staged: Staged) -> Result<Staged> {
+    fn rebase(&mut self, batch: &mut Batch, staged: Staged, base: &Snapshot) -> Result<Staged> {
         let events = &self.lake.events;
-        let newest = self.runtime.block_on(events.snapshot(None))?;
-        let versions = (self.index.applied().unwrap_or(0), newest.version);
+        let versions = (self.index.applied().unwrap_or(0), base.version);
         let hasher = &self.decoder.hasher;
         let taken = self.runtime.block_on(rebase::taken(events, &staged.keys, versions, hasher))?;
-        self.runtime.block_on(stored::catch_up(&mut self.index, events, hasher))?;
-        let received = self.next_instant()?;
+        self.runtime.block_on(stored::catch_up(&mut self.index, events, base, hasher))?;
+        let received = self.next_instant(base)?;
         let (staged, rebased) =
             rebase::rebase(staged, &taken, received, (events, &self.index), hasher, &self.runtime)?;
         batch.rebased(rebased, received);

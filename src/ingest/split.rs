@@ -279,7 +279,9 @@ fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
 mod tests {
     use super::*;
 
-    fn records(text: &[u8]) -> (Vec<(u64, String)>, Vec<u64>, Option<(u64, &'static str)>) {
+    type Found = (Vec<(u64, String)>, Vec<u64>, Option<(u64, &'static str)>);
+
+    fn records(text: &[u8]) -> Found {
         let mut splitter = Splitter::new(text);
         let (mut found, mut oversized, mut broken) = (Vec::new(), Vec::new(), None);
         while let Some(block) = splitter.next_block().unwrap() {

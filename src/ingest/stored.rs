@@ -15,7 +15,7 @@ use super::seal::date_of;
 use crate::decimal::text_of_scaled_i128;
 use crate::dedupe::{Content, Entry, Hasher, Index, StagedRun};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::snapshot::DataFile;
+use crate::lake::snapshot::{DataFile, Snapshot};
 use crate::lake::table::Table;
 use crate::schema::{
     self, CUSTOMER_ID, EVENT_NAME, IDEMPOTENCY_KEY, PROPERTIES, RESOURCE_ID, SOURCE, TIMESTAMP,
@@ -23,12 +23,16 @@ use crate::schema::{
 };
 use crate::time::Timestamp;
 
-/// Brings `index` up to the present version of `events`; says how many entries were read.
+/// Brings `index` up to `snapshot`, a version of `events`; says how many entries were read.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged.
-pub async fn catch_up(index: &mut Index, events: &Table, hasher: &Hasher) -> Result<u64> {
-    let snapshot = events.snapshot(None).await?;
+pub(super) async fn catch_up(
+    index: &mut Index,
+    events: &Table,
+    snapshot: &Snapshot,
+    hasher: &Hasher,
+) -> Result<u64> {
     let Some(applied) = index.applied() else {
         let runs = runs_of(index, events, &snapshot.files, hasher).await?;
         let entries = runs.iter().map(StagedRun::len).sum();
@@ -121,7 +125,7 @@ pub(super) fn entries_of(batch: &RecordBatch, hasher: &Hasher) -> Result<Vec<Ent
         .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
         .ok_or_else(|| Error::corrupt("a data file has no instants `timestamp`"))?;
     let mut contents = vec![Content::default(); batch.num_rows()];
-    add_envelope(batch, timestamps, &text, hasher, &mut contents)?;
+    add_envelope(batch, timestamps, text, hasher, &mut contents)?;
     add_properties(batch, hasher, &mut contents);
     let rows = contents.into_iter().enumerate();
     Ok(rows

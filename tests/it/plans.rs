@@ -75,7 +75,8 @@ fn a_windowed_range_that_cuts_days_compares_timestamps_only_there() {
 fn meters_over_one_event_share_a_scan() {
     let meters = meters();
     let pick = |name: &str| meters.iter().find(|meter| meter.name == name).unwrap();
-    let text = plan_text(&[pick("requests"), pick("bandwidth"), pick("clients")], &UsageQuery::default());
+    let text =
+        plan_text(&[pick("requests"), pick("bandwidth"), pick("clients")], &UsageQuery::default());
     assert_eq!(text.matches("TableScan").count(), 1, "{text}");
     insta::assert_snapshot!("shared_scan", text);
 }

@@ -34,9 +34,7 @@ async fn run(root: &Path, state: &Path, file: &str, commit_events: u64) -> Summa
     let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
     let inputs = input::expand(&[file.to_owned()], None).unwrap();
     let settings = IngestSettings { commit_events, ..IngestSettings::default() };
-    ingest(lake, state.to_owned(), inputs, settings, Clock::System, Arc::new(|_| ()))
-        .await
-        .unwrap()
+    ingest(lake, state.to_owned(), inputs, settings, Clock::System, Arc::new(|_| ())).await.unwrap()
 }
 
 /// Count and sum of `n` over everything in the lake.
@@ -58,7 +56,8 @@ async fn totals(root: &Path) -> BTreeMap<String, String> {
     };
     let mut found = BTreeMap::new();
     usage(&context, &request, &mut |batch| {
-        let (meters, values) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+        let (meters, values) =
+            (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
         for row in 0..batch.num_rows() {
             found.insert(meters.value(row).to_owned(), values.value(row).to_owned());
         }
@@ -88,7 +87,9 @@ async fn accounts(root: &Path) -> BTreeMap<String, i64> {
         for rows in rows {
             let rows = rows.unwrap();
             let batches = rows.column_by_name("batch").unwrap().as_string::<i32>();
-            for row in (0..rows.num_rows()).filter(|&row| seen.insert(batches.value(row).to_owned())) {
+            for row in
+                (0..rows.num_rows()).filter(|&row| seen.insert(batches.value(row).to_owned()))
+            {
                 for name in ["read", "accepted", "duplicate", "conflict", "rejected"] {
                     let column = rows.column_by_name(name).unwrap().as_primitive::<Int64Type>();
                     *sums.entry(name.to_owned()).or_default() += column.value(row);
@@ -105,8 +106,11 @@ async fn writers_that_bring_the_same_events_store_each_once() {
     let root = folder.path().join("lake");
     // Every two writers share half of their events; all race for the same versions.
     let writers = (0..4_u64).map(|writer| {
-        let file =
-            write_events(folder.path(), &format!("{writer}.ndjson"), writer * 500..writer * 500 + 1_000);
+        let file = write_events(
+            folder.path(),
+            &format!("{writer}.ndjson"),
+            writer * 500..writer * 500 + 1_000,
+        );
         let (root, state) = (root.clone(), folder.path().join(format!("state-{writer}")));
         tokio::spawn(async move { run(&root, &state, &file, 200).await.counts })
     });
@@ -120,7 +124,10 @@ async fn writers_that_bring_the_same_events_store_each_once() {
     let totals = totals(&root).await;
     assert_eq!((totals["hits"].as_str(), totals["total"].clone()), ("2500", want.to_string()));
     let accounts = accounts(&root).await;
-    assert_eq!((accounts["read"], accounts["accepted"], accounts["duplicate"]), (4_000, 2_500, 1_500));
+    assert_eq!(
+        (accounts["read"], accounts["accepted"], accounts["duplicate"]),
+        (4_000, 2_500, 1_500)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
