@@ -146,6 +146,10 @@ struct CsvReader {
     ended: bool,
 }
 
+/// Stands behind the end of the input. If it does not come out as a record of its own, the quote of
+/// an earlier record was never closed, which the reader takes for a cell that ends with the file.
+const END: &[u8] = b"\n\x1aend of input\x1a\n";
+
 /// Fails once more than a block was read without a record coming out.
 struct Limited {
     source: Box<dyn Read + Send>,
@@ -168,14 +172,16 @@ impl Read for Limited {
 impl CsvReader {
     fn open(input: &Input) -> Result<Self> {
         let since_record = Arc::new(AtomicUsize::new(0));
-        let source =
-            Limited { source: input::open(input)?, since_record: Arc::clone(&since_record) };
+        let source = Box::new(input::open(input)?.chain(END));
+        let source = Limited { source, since_record: Arc::clone(&since_record) };
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source);
         let header = reader
             .headers()
             .map_err(|error| Error::invalid(format!("{}: no CSV header: {error}", input.name)))?;
+        let empty = is_end(header.as_byte_record());
         let names: Vec<String> = header
             .iter()
+            .filter(|_| !empty)
             .map(|name| name.trim_start_matches('\u{feff}').trim().to_owned())
             .collect();
         let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
@@ -196,6 +202,11 @@ impl CsvReader {
             self.since_record.store(0, Ordering::Relaxed);
             let line = self.reader.position().line();
             match self.reader.read_byte_record(&mut record) {
+                Ok(true) if is_end(&record) => {}
+                Ok(true) if record.iter().next_back().is_some_and(|cell| cell.ends_with(END)) => {
+                    let line = record.position().map_or(line, csv::Position::line);
+                    broken = Some((line, "a quote is left open".to_owned()));
+                }
                 Ok(true) => {
                     let line = record.position().map_or(line, csv::Position::line);
                     records.push((line, record));
@@ -212,4 +223,9 @@ impl CsvReader {
         let header = Arc::clone(&self.header);
         (!empty).then_some((Records::Csv { header, records, broken }, bytes))
     }
+}
+
+/// Whether a record is what stands behind the end.
+fn is_end(record: &ByteRecord) -> bool {
+    record.len() == 1 && record.get(0) == Some(END.trim_ascii())
 }

@@ -1,0 +1,425 @@
+//! The engine and the naive second answer agree, bit for bit.
+//!
+//! Random events, meters and questions go through both, on several layouts (one commit or many,
+//! memory or spills, properties in columns or in the map) and numbers of threads. What differs
+//! between two such ways of asking one question is a defect, whatever the answer.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::datasource::provider_as_source;
+use datafusion::physical_plan::ExecutionPlan;
+use futures::TryStreamExt;
+use meterhouse::clock::Clock;
+use meterhouse::engine::{Engine, Limits, Reach};
+use meterhouse::error::Result;
+use meterhouse::event::EventRules;
+use meterhouse::ingest::input::{Input, InputFormat};
+use meterhouse::ingest::{Counts, IngestSettings, Summary, ingest};
+use meterhouse::lake::location::{Location, Namespace};
+use meterhouse::lake::tables::Lake;
+use meterhouse::meter::{self, Meter as Definition};
+use meterhouse::plan::{UsageQuery, usage_plan};
+use meterhouse::table::EventsTable;
+use meterhouse::time::Timestamp;
+use meterhouse::usage::{Context, usage};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::naive::answer::{Refused, Row, answer};
+use crate::naive::event::{Line, Moment, Property, Sent};
+use crate::naive::generate::{self, NOW};
+use crate::naive::intake::{self, Intake};
+use crate::naive::meter::{Aggregation, Lookup, Meter, Operand, Question};
+use crate::naive::spell;
+
+/// One runtime for all tests: the lake's log needs several threads.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// Most files of one run.
+const FILES: usize = 6;
+
+/// A lake in memory with a folder for the rest.
+struct Place {
+    lake: Lake,
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("memory://agreement-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let location = Location::parse(&name).unwrap();
+        let lake = RUNTIME.block_on(Lake::open_or_create(&location, &Namespace::default()));
+        Self { lake: lake.unwrap(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn state(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ingests `lines` from several files: a commit holds at least what was read in one piece,
+    /// and no piece spans two files.
+    fn ingest(&self, lines: &[Line], settings: &IngestSettings) -> Summary {
+        let files = lines.chunks(lines.len().div_ceil(FILES).max(1)).enumerate();
+        let inputs = files.map(|(number, lines)| {
+            let name = format!("{number}.ndjson");
+            let path = self.folder.path().join(&name);
+            let text: Vec<String> = lines.iter().map(|line| spell::line(line) + "\n").collect();
+            std::fs::write(&path, text.concat()).unwrap();
+            Input { name, path: Some(path), format: InputFormat::Json }
+        });
+        let run = ingest(
+            self.lake.clone(),
+            self.state().join("state"),
+            inputs.collect(),
+            settings.clone(),
+            Clock::Fixed(Timestamp::from_micros(NOW)),
+            Arc::new(|_| {}),
+        );
+        RUNTIME.block_on(run).unwrap()
+    }
+
+    /// The input of the last run, for messages.
+    fn text(&self) -> String {
+        let files = (0..FILES).map(|number| self.folder.path().join(format!("{number}.ndjson")));
+        files.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+    }
+
+    /// Removes the key index, so that the next run makes it anew from the stored events.
+    fn forget_keys(&self) {
+        std::fs::remove_dir_all(self.state().join("state")).unwrap();
+    }
+
+    fn ask(&self, meters: &[Meter], question: &Question, limits: Limits) -> Result<Vec<Row>> {
+        let context = Context {
+            lake: self.lake.clone(),
+            engine: Engine::new(&self.lake.location, limits)?,
+            meters: Arc::new(meters.iter().map(definition).collect()),
+            clock: Clock::Fixed(Timestamp::from_micros(NOW)),
+        };
+        let request = spell::request(question);
+        let mut rows = Vec::new();
+        let mut take = |batch: RecordBatch| {
+            rows.extend(rows_of(&batch));
+            Ok(true)
+        };
+        RUNTIME.block_on(usage(&context, &request, &mut take))?;
+        Ok(rows)
+    }
+}
+
+/// The product's meter, read from the text of a file; its lookups get their rows directly.
+fn definition(meter: &Meter) -> Definition {
+    let text = spell::meter(meter);
+    let mut definition = match meter::parse(&text, "meter.yaml") {
+        Ok(definition) => definition,
+        Err(diagnostics) => panic!("{diagnostics}\n{text}"),
+    };
+    for (name, Lookup { rows, .. }) in &meter.lookups {
+        definition.lookups.get_mut(name).unwrap().rows = Arc::new(rows.clone());
+    }
+    definition
+}
+
+fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+    let text = |column: &dyn Array, row: usize| match column.data_type() {
+        _ if column.is_null(row) => None,
+        DataType::Utf8 => Some(column.as_string::<i32>().value(row).to_owned()),
+        DataType::Int64 => Some(column.as_primitive::<Int64Type>().value(row).to_string()),
+        other => panic!("a column of {other}"),
+    };
+    let row = |row| batch.columns().iter().map(|column| text(column, row)).collect();
+    (0..batch.num_rows()).map(row).collect()
+}
+
+fn limits(threads: usize) -> Limits {
+    Limits { threads, ..Limits::default() }
+}
+
+fn counts(counts: Counts) -> intake::Counts {
+    let Counts { read, accepted, duplicate, conflict, rejected } = counts;
+    assert_eq!(accepted + duplicate + conflict + rejected, read, "the account does not add up");
+    intake::Counts { accepted, duplicate, conflict, rejected }
+}
+
+/// Whether both say the same; what the engine refuses, the second answer must refuse.
+fn difference(want: &Result<Vec<Row>, Refused>, have: &Result<Vec<Row>>) -> Option<String> {
+    let refusal = |text: &str| {
+        text.contains("more than 38 integer digits") || text.contains("no exact decimal")
+    };
+    match (want, have) {
+        (Ok(want), Ok(have)) if want == have => None,
+        (Err(_), Err(have)) if refusal(&have.to_string()) => None,
+        (want, have) => Some(format!("want {want:#?}\nhave {have:#?}")),
+    }
+}
+
+// ---- Random questions ----
+
+/// A question whose range is not empty in the zone of any meter asked.
+fn sound(mut question: Question, meters: &[Meter]) -> Question {
+    let empty = |meter: &Meter| {
+        let zone = jiff::tz::TimeZone::get(question.zone(meter)).unwrap();
+        let micros = |bound: &Option<_>| {
+            bound.as_ref().map(|bound: &crate::naive::meter::Bound| bound.micros(&zone))
+        };
+        matches!((micros(&question.from), micros(&question.to)), (Some(a), Some(b)) if a >= b)
+    };
+    if meters.iter().any(empty) {
+        question.to = None;
+    }
+    question
+}
+
+/// How events become a lake.
+fn settings() -> BoxedStrategy<IngestSettings> {
+    (
+        prop_oneof![Just(3_000_usize), Just(20_000), Just(512 << 20)],
+        prop_oneof![Just(3_u64), Just(10), Just(1_000)],
+        prop_oneof![Just(0_usize), Just(2), Just(200), Just(200)],
+        1..4_usize,
+        any::<bool>(),
+    )
+        .prop_map(|(memory_bytes, commit_events, property_columns, threads, customer_required)| {
+            IngestSettings {
+                rules: EventRules { customer_required, ..EventRules::default() },
+                memory_bytes,
+                commit_events,
+                property_columns,
+                threads,
+                ..IngestSettings::default()
+            }
+        })
+        .boxed()
+}
+
+fn cases() -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    Config {
+        cases: cases.unwrap_or(64),
+        failure_persistence: None,
+        max_shrink_iters: std::env::var("SHRINK").map_or(400, |n| n.parse().unwrap()),
+        ..Config::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn every_answer_is_that_of_the_second_implementation(
+        lines in generate::lines(),
+        settings in settings(),
+        meters in generate::meters(),
+        questions in proptest::collection::vec(generate::question(), 3),
+    ) {
+        let place = Place::new();
+        let mut intake = Intake::default();
+        let required = settings.rules.customer_required;
+        let want = intake.receive(&lines, NOW, required);
+        prop_assert_eq!(counts(place.ingest(&lines, &settings).counts), want);
+        for question in questions {
+            check(&place, &intake, &meters, &sound(question, &meters))?;
+        }
+    }
+
+    #[test]
+    fn what_comes_again_changes_nothing(
+        lines in generate::lines(),
+        first in settings(),
+        second in settings(),
+        meters in generate::meters(),
+        question in generate::question(),
+    ) {
+        let second = IngestSettings { rules: first.rules, ..second };
+        let required = first.rules.customer_required;
+        let place = Place::new();
+        let mut intake = Intake::default();
+        intake.receive(&lines, NOW, required);
+        let again = intake.receive(&lines, NOW, required);
+        place.ingest(&lines, &first);
+        prop_assert_eq!(counts(place.ingest(&lines, &second).counts), again);
+        // The index is derived: what is read back from the stored rows knows every event, too.
+        place.forget_keys();
+        prop_assert_eq!(counts(place.ingest(&lines, &first).counts), again);
+        check(&place, &intake, &meters, &sound(question, &meters))?;
+    }
+
+    #[test]
+    fn the_order_of_receipt_decides_ties_of_time_only(
+        (lines, shuffled) in generate::lines().prop_flat_map(|lines| {
+            // Of one identity the first content stays, so that conflicts depend on the order.
+            let lines = without_conflicts(lines);
+            (Just(lines.clone()), Just(lines).prop_shuffle())
+        }),
+        settings in settings(),
+        meters in generate::meters(),
+        question in generate::question(),
+    ) {
+        let question = sound(question, &meters);
+        let meters: Vec<Meter> = meters.into_iter().map(without_ties).collect();
+        let answers = [lines, shuffled].map(|lines| {
+            let place = Place::new();
+            place.ingest(&lines, &settings);
+            place.ask(&meters, &question, limits(2)).map_err(|error| error.to_string())
+        });
+        prop_assert_eq!(&answers[0], &answers[1]);
+    }
+}
+
+fn check(
+    place: &Place,
+    intake: &Intake,
+    meters: &[Meter],
+    question: &Question,
+) -> Result<(), TestCaseError> {
+    let want = answer(&intake.events, meters, question);
+    for threads in [1, 2, 7] {
+        let have = place.ask(meters, question, limits(threads));
+        if let Some(difference) = difference(&want, &have) {
+            let files: Vec<String> = meters.iter().map(spell::meter).collect();
+            return Err(TestCaseError::fail(format!(
+                "{threads} threads, {:#?}\n{}{difference}\nevents: {}",
+                spell::request(question),
+                files.concat(),
+                place.text()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn without_conflicts(lines: Vec<Line>) -> Vec<Line> {
+    let mut intake = Intake::default();
+    let keep = |line: &Line| intake.receive(std::slice::from_ref(line), NOW, true).conflict == 0;
+    lines.into_iter().filter(keep).collect()
+}
+
+fn without_ties(meter: Meter) -> Meter {
+    let aggregation = match meter.aggregation {
+        Aggregation::Latest | Aggregation::Earliest => Aggregation::Sum,
+        other => other,
+    };
+    Meter { aggregation, ..meter }
+}
+
+// ---- A set that does not fit the engine's memory ----
+
+/// Events of the large set.
+const LARGE: u32 = 300_000;
+
+/// Memory that its questions get, far less than their groups need.
+const LITTLE_MEMORY_BYTES: usize = 12 << 20;
+
+#[test]
+fn an_answer_that_spilled_is_that_of_the_second_implementation() {
+    let lines: Vec<Line> = (0..LARGE).map(large_line).collect();
+    let place = Place::new();
+    let mut intake = Intake::default();
+    let want = intake.receive(&lines, NOW, true);
+    let settings = IngestSettings {
+        memory_bytes: 32 << 20,
+        commit_events: u64::from(LARGE / 4),
+        ..IngestSettings::default()
+    };
+    let summary = place.ingest(&lines, &settings);
+    assert_eq!(counts(summary.counts), want);
+    assert!(summary.commits >= 4, "{} commits", summary.commits);
+
+    let property = |name: &str| Some(Operand::Property(name.to_owned()));
+    for (name, aggregation, operand) in [
+        ("sum", Aggregation::Sum, property("bytes")),
+        ("unique", Aggregation::CountUnique, property("user")),
+        ("average", Aggregation::Average, property("mixed")),
+        ("latest", Aggregation::Latest, property("bytes")),
+    ] {
+        let meter = Meter {
+            name: name.to_owned(),
+            events: vec!["transfer".to_owned()],
+            filter: None,
+            aggregation,
+            operand,
+            lookups: std::collections::BTreeMap::new(),
+            unit: None,
+            zone: None,
+        };
+        let question = Question {
+            meters: vec![name.to_owned()],
+            from: None,
+            to: None,
+            groups: vec!["customer_id".to_owned()],
+            window: None,
+            customer: None,
+            filter: None,
+            zone: None,
+            top: None,
+        };
+        let meters = [meter];
+        let want = answer(&intake.events, &meters, &question).unwrap();
+        for threads in [1, 2, 7] {
+            let limits = Limits { memory_bytes: LITTLE_MEMORY_BYTES, ..limits(threads) };
+            let spills = spills(&place, &definition(&meters[0]), limits.clone());
+            assert!(spills > 0, "{name} on {threads} threads did not spill");
+            let have = place.ask(&meters, &question, limits).unwrap();
+            let first = want.iter().zip(&have).find(|(want, have)| want != have);
+            assert_eq!(first, None, "{name} on {threads} threads");
+            assert_eq!(have.len(), want.len(), "{name} on {threads} threads");
+        }
+    }
+}
+
+/// One event of the large set: nearly every customer is one of its own, in no order.
+fn large_line(number: u32) -> Line {
+    // A full cycle through 32 bits (Knuth's multiplier), so that neighbours have nothing in common.
+    let mixed = number.wrapping_mul(2_654_435_761);
+    let text = |text: String| Property::Text(text);
+    Line::Event(Sent {
+        name: "transfer".to_owned(),
+        key: format!("key-{number}"),
+        customer: Some(format!("customer-with-a-long-name-{}", mixed % 250_007)),
+        timestamp: Some(Moment::Instant {
+            micros: NOW - i64::from(mixed % 1_000) * 3_600_000_000,
+            offset_minutes: 0,
+            finer_digits: String::new(),
+        }),
+        properties: vec![
+            ("bytes".to_owned(), Property::Number((mixed % 10_007).to_string())),
+            ("user".to_owned(), text(format!("u{}", mixed % 65_537))),
+            ("mixed".to_owned(), Property::Number(format!("{}.{:03}", mixed % 97, mixed % 1_000))),
+        ],
+        ..Sent::default()
+    })
+}
+
+/// How often the question for every customer spills.
+fn spills(place: &Place, meter: &Definition, limits: Limits) -> usize {
+    let run = async {
+        let snapshot = place.lake.events.snapshot(None).await?;
+        let table = Arc::new(EventsTable::new(&place.lake.events, snapshot)?);
+        let facts = table.facts(meterhouse::time::TimeRange::default());
+        let query = UsageQuery {
+            groups: vec![meter::resolve("customer_id", meter)],
+            ..UsageQuery::default()
+        };
+        let plan = usage_plan(&provider_as_source(table), &[meter], &query, &facts)?;
+        let engine = Engine::new(&place.lake.location, limits)?;
+        let physical = engine.physical(&plan, Reach::Broad).await?;
+        let rows = engine.execute(Arc::clone(&physical))?;
+        let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+        assert!(!batches.is_empty());
+        let spilled: Result<usize> = Ok(spill_count(physical.as_ref()));
+        spilled
+    };
+    RUNTIME.block_on(run).unwrap()
+}
+
+fn spill_count(plan: &dyn ExecutionPlan) -> usize {
+    let own = plan.metrics().and_then(|metrics| metrics.spill_count()).unwrap_or(0);
+    own + plan.children().into_iter().map(|child| spill_count(child.as_ref())).sum::<usize>()
+}
