@@ -83,6 +83,15 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    /// Adds those of more rows.
+    pub(super) fn add(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.events += more.events;
+        self.skipped += more.skipped;
+        self.raw = plus(self.raw.take(), more.raw);
+        self.billable = plus(self.billable.take(), more.billable);
+    }
+
     /// How far the sum of the rounded rows lies from the rounded total, where that has a meaning.
     pub(super) fn rounding_difference(&self, meter: &Meter) -> Result<Option<Decimal>> {
         let (Some(unit), Some(raw), Some(billable)) = (&meter.unit, &self.raw, &self.billable)
@@ -98,22 +107,24 @@ impl Totals {
     }
 }
 
-/// Makes rows of answers for the meter at one place of a plan.
-pub(super) struct Finisher<'a> {
-    pub(super) meter: &'a Meter,
+/// Makes rows of answers for the meter at one place of a plan. Owns what it needs, so that batches
+/// can be finished on any thread.
+pub(super) struct Finisher {
+    pub(super) meter: Meter,
     pub(super) place: usize,
-    pub(super) resolved: &'a Resolved,
-    pub(super) shape: &'a Shape,
+    pub(super) resolved: Resolved,
+    pub(super) shape: Shape,
     /// Rows of other meters' groups are left out.
     pub(super) shared: bool,
 }
 
-impl Finisher<'_> {
-    /// The rows of `batch` that belong to the meter.
+impl Finisher {
+    /// The rows of `batch` that belong to the meter, and what they add up to.
     ///
     /// # Errors
     /// A total that overflowed, naming meter and group; an inexact conversion.
-    pub(super) fn rows(&self, batch: &RecordBatch, totals: &mut Totals) -> Result<RecordBatch> {
+    pub(super) fn rows(&self, batch: &RecordBatch) -> Result<(RecordBatch, Totals)> {
+        let mut totals = Totals::default();
         let batch = if self.shared { self.only_matched(batch)? } else { batch.clone() };
         let defect = |error| Error::internal("rows of the answer").with_source(error);
         let column = |name: String| -> Result<&ArrayRef> {
@@ -138,7 +149,7 @@ impl Finisher<'_> {
         let groups = &columns[groups_at..];
         let values = column(output::value(self.place))?;
         self.check_overflow(values, groups)?;
-        let [converted, billable] = self.conversions(values, totals)?;
+        let [converted, billable] = self.conversions(values, &mut totals)?;
         columns.push(canonical_texts(values).map_err(crate::engine::engine_error)?);
         if self.shape.has_unit {
             columns.extend([converted, billable]);
@@ -152,7 +163,8 @@ impl Finisher<'_> {
         totals.skipped += skipped.values().iter().sum::<i64>();
         columns.push(Arc::new(events.clone()));
         columns.push(Arc::new(skipped));
-        RecordBatch::try_new(self.shape.schema(), columns).map_err(defect)
+        let rows = RecordBatch::try_new(self.shape.schema(), columns).map_err(defect)?;
+        Ok((rows, totals))
     }
 
     fn only_matched(&self, batch: &RecordBatch) -> Result<RecordBatch> {
@@ -243,16 +255,17 @@ impl Finisher<'_> {
                 .map_err(|error| Error::invalid(format!("meter `{}`: {error}", self.meter.name)))?;
             converted.append_value(result.converted.to_string());
             billable.append_value(result.billable.to_string());
-            totals.billable = Some(match &totals.billable {
-                Some(sum) => sum + &result.billable,
-                None => result.billable,
-            });
-            totals.raw = Some(match &totals.raw {
-                Some(sum) => sum + &raw,
-                None => raw,
-            });
+            totals.billable = plus(totals.billable.take(), Some(result.billable));
+            totals.raw = plus(totals.raw.take(), Some(raw));
         }
         Ok([Arc::new(converted.finish()), Arc::new(billable.finish())])
+    }
+}
+
+fn plus(one: Option<Decimal>, other: Option<Decimal>) -> Option<Decimal> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(&one + &other),
+        (one, other) => one.or(other),
     }
 }
 

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use futures::StreamExt;
+use futures::{FutureExt, Stream, StreamExt};
 
 mod answer;
 mod conditions;
@@ -112,30 +112,19 @@ pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) ->
         let streams = prepared.requested == 1;
         let mut totals = vec![Totals::default(); question.meters.len()];
         let mut held: Vec<Vec<RecordBatch>> = vec![Vec::new(); question.meters.len()];
-        let mut rows = context.engine.execute(Arc::clone(&question.physical))?;
-        while let Some(batch) = rows.next().await {
-            let batch = batch.map_err(engine_error)?;
-            for (place, (_, meter, resolved)) in question.meters.iter().enumerate() {
-                let finisher = Finisher {
-                    meter,
-                    place,
-                    resolved,
-                    shape: &prepared.shape,
-                    shared: question.meters.len() > 1,
-                };
-                let finished = finisher.rows(&batch, &mut totals[place])?;
-                if streams {
-                    if !take(finished)? {
-                        return Ok(Vec::new());
-                    }
-                } else {
-                    held[place].push(finished);
+        let mut rows = answer_rows(context, question, &prepared.shape)?;
+        while let Some(parts) = rows.next().await {
+            for (place, (rows, of_rows)) in parts?.into_iter().enumerate() {
+                totals[place].add(of_rows);
+                if !streams {
+                    held[place].push(rows);
+                } else if !take(rows)? {
+                    return Ok(Vec::new());
                 }
             }
         }
-        for ((place, meter, resolved), (totals, held)) in
-            question.meters.iter().zip(totals.into_iter().zip(held))
-        {
+        let finished = question.meters.iter().zip(totals.into_iter().zip(held));
+        for ((place, meter, resolved), (totals, held)) in finished {
             answers[*place] = Some((held, note(meter, resolved, &totals, version)?));
         }
     }
@@ -149,6 +138,42 @@ pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) ->
         }
     }
     Ok(notes)
+}
+
+/// Batches whose texts are made at the same time.
+const FINISHED_AHEAD: usize = 4;
+
+type Part = (RecordBatch, Totals);
+
+/// The rows of a question's meters, batch by batch in order; texts are made while the plan runs on.
+fn answer_rows(
+    context: &Context,
+    question: &Question<'_>,
+    shape: &Shape,
+) -> Result<impl Stream<Item = Result<Vec<Part>>> + Unpin> {
+    let shared = question.meters.len() > 1;
+    let finisher = |(place, (_, meter, resolved)): (usize, &(usize, &Meter, Resolved))| Finisher {
+        meter: (*meter).clone(),
+        place,
+        resolved: resolved.clone(),
+        shape: shape.clone(),
+        shared,
+    };
+    let finishers: Arc<Vec<Finisher>> =
+        Arc::new(question.meters.iter().enumerate().map(finisher).collect());
+    let rows = context.engine.execute(Arc::clone(&question.physical))?;
+    let parts = rows.map(move |batch| {
+        let finishers = Arc::clone(&finishers);
+        let finish = move || {
+            let batch = batch.map_err(engine_error)?;
+            finishers.iter().map(|finisher| finisher.rows(&batch)).collect::<Result<Vec<Part>>>()
+        };
+        tokio::task::spawn_blocking(finish).map(|finished| match finished {
+            Ok(parts) => parts,
+            Err(error) => Err(Error::internal("making texts of an answer").with_source(error)),
+        })
+    });
+    Ok(parts.buffered(FINISHED_AHEAD))
 }
 
 /// How `request` would be answered: plans, and what was pruned.
