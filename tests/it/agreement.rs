@@ -39,28 +39,24 @@ use crate::naive::meter::{Aggregation, Lookup, Meter, Operand, Question};
 use crate::naive::spell;
 
 /// One runtime for all tests: the lake's log needs several threads.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 /// Most files of one run.
 const FILES: usize = 6;
 
 /// A lake in memory with a folder for the rest.
-struct Place {
+pub(crate) struct Place {
     lake: Lake,
     folder: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("memory://agreement-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let location = Location::parse(&name).unwrap();
         let lake = RUNTIME.block_on(Lake::open_or_create(&location, &Namespace::default()));
         Self { lake: lake.unwrap(), folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn state(&self) -> &Path {
-        self.folder.path()
     }
 
     /// Ingests `lines` from several files: a commit holds at least what was read in one piece,
@@ -74,15 +70,29 @@ impl Place {
             std::fs::write(&path, text.concat()).unwrap();
             Input { name, path: Some(path), format: InputFormat::Json }
         });
+        self.ingest_inputs(inputs.collect(), settings).unwrap()
+    }
+
+    /// Ingests `inputs` at the instant [`NOW`].
+    pub(crate) fn ingest_inputs(
+        &self,
+        inputs: Vec<Input>,
+        settings: &IngestSettings,
+    ) -> Result<Summary> {
         let run = ingest(
             self.lake.clone(),
-            self.state().join("state"),
-            inputs.collect(),
+            self.folder().join("state"),
+            inputs,
             settings.clone(),
             Clock::Fixed(Timestamp::from_micros(NOW)),
             Arc::new(|_| {}),
         );
-        RUNTIME.block_on(run).unwrap()
+        RUNTIME.block_on(run)
+    }
+
+    /// A folder of its own.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The input of the last run, for messages.
@@ -93,25 +103,41 @@ impl Place {
 
     /// Removes the key index, so that the next run makes it anew from the stored events.
     fn forget_keys(&self) {
-        std::fs::remove_dir_all(self.state().join("state")).unwrap();
+        std::fs::remove_dir_all(self.folder().join("state")).unwrap();
     }
 
-    fn ask(&self, meters: &[Meter], question: &Question, limits: Limits) -> Result<Vec<Row>> {
-        let context = Context {
-            lake: self.lake.clone(),
-            engine: Engine::new(&self.lake.location, limits)?,
-            meters: Arc::new(meters.iter().map(definition).collect()),
-            clock: Clock::Fixed(Timestamp::from_micros(NOW)),
-        };
-        let request = spell::request(question);
-        let mut rows = Vec::new();
-        let mut take = |batch: RecordBatch| {
-            rows.extend(rows_of(&batch));
-            Ok(true)
-        };
-        RUNTIME.block_on(usage(&context, &request, &mut take))?;
-        Ok(rows)
+    /// The rows of the answer.
+    pub(crate) fn ask(
+        &self,
+        meters: &[Meter],
+        question: &Question,
+        limits: Limits,
+    ) -> Result<Vec<Row>> {
+        ask(&self.lake, meters, question, limits)
     }
+}
+
+/// What a lake answers.
+pub(crate) fn ask(
+    lake: &Lake,
+    meters: &[Meter],
+    question: &Question,
+    limits: Limits,
+) -> Result<Vec<Row>> {
+    let context = Context {
+        lake: lake.clone(),
+        engine: Engine::new(&lake.location, limits)?,
+        meters: Arc::new(meters.iter().map(definition).collect()),
+        clock: Clock::Fixed(Timestamp::from_micros(NOW)),
+    };
+    let request = spell::request(question);
+    let mut rows = Vec::new();
+    let mut take = |batch: RecordBatch| {
+        rows.extend(rows_of(&batch));
+        Ok(true)
+    };
+    RUNTIME.block_on(usage(&context, &request, &mut take))?;
+    Ok(rows)
 }
 
 /// The product's meter, read from the text of a file; its lookups get their rows directly.
@@ -312,7 +338,7 @@ fn without_ties(meter: Meter) -> Meter {
 // ---- A set that does not fit the engine's memory ----
 
 /// Events of the large set.
-const LARGE: u32 = 300_000;
+const LARGE: u32 = 150_000;
 
 /// Memory that its questions get, far less than their groups need.
 const LITTLE_MEMORY_BYTES: usize = 12 << 20;
@@ -330,7 +356,7 @@ fn an_answer_that_spilled_is_that_of_the_second_implementation() {
     };
     let summary = place.ingest(&lines, &settings);
     assert_eq!(counts(summary.counts), want);
-    assert!(summary.commits >= 4, "{} commits", summary.commits);
+    assert!(summary.commits >= 2, "{} commits", summary.commits);
 
     let property = |name: &str| Some(Operand::Property(name.to_owned()));
     for (name, aggregation, operand) in [
@@ -339,32 +365,20 @@ fn an_answer_that_spilled_is_that_of_the_second_implementation() {
         ("average", Aggregation::Average, property("mixed")),
         ("latest", Aggregation::Latest, property("bytes")),
     ] {
-        let meter = Meter {
-            name: name.to_owned(),
-            events: vec!["transfer".to_owned()],
-            filter: None,
-            aggregation,
-            operand,
-            lookups: std::collections::BTreeMap::new(),
-            unit: None,
-            zone: None,
-        };
-        let question = Question {
-            meters: vec![name.to_owned()],
-            from: None,
-            to: None,
-            groups: vec!["customer_id".to_owned()],
-            window: None,
-            customer: None,
-            filter: None,
-            zone: None,
-            top: None,
-        };
+        let events = vec!["transfer".to_owned()];
+        let meter = Meter { events, aggregation, operand, ..Meter::count(name) };
+        let groups = vec!["customer_id".to_owned()];
+        let question = Question { groups, ..Question::total(name) };
         let meters = [meter];
         let want = answer(&intake.events, &meters, &question).unwrap();
-        for threads in [1, 2, 7] {
-            let limits = Limits { memory_bytes: LITTLE_MEMORY_BYTES, ..limits(threads) };
+        for threads in std::env::var("TH").map_or(vec![1, 2, 7], |x| vec![x.parse().unwrap()]) {
+            let limits = Limits {
+                memory_bytes: std::env::var("MB")
+                    .map_or(LITTLE_MEMORY_BYTES, |x| x.parse::<usize>().unwrap() << 20),
+                ..limits(threads)
+            };
             let spills = spills(&place, &definition(&meters[0]), limits.clone());
+            eprintln!("{name} {threads}: {spills}");
             assert!(spills > 0, "{name} on {threads} threads did not spill");
             let have = place.ask(&meters, &question, limits).unwrap();
             let first = want.iter().zip(&have).find(|(want, have)| want != have);

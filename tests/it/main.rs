@@ -3,8 +3,11 @@
 // Clippy knows that test functions may fail, but not that all of this crate is tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod agreement;
 mod architecture;
 mod cli;
+mod naive;
+mod odd;
 mod plans;
 mod quickstart;
 mod truth;

@@ -195,7 +195,7 @@ fn again(sent: &Sent, how: &Again) -> Sent {
 fn broken() -> BoxedStrategy<Line> {
     const TEXTS: [&str; 9] = [
         "{",
-        "[]",
+        "null",
         "12",
         "nothing",
         r#"{"event_name":"e","idempotency_key":"k","customer_id":"c","bytes":1}"#,

@@ -96,6 +96,20 @@ pub(crate) struct Question {
 }
 
 impl Meter {
+    /// Counts every event.
+    pub(crate) fn count(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            events: Vec::new(),
+            filter: None,
+            aggregation: Aggregation::Count,
+            operand: None,
+            lookups: BTreeMap::new(),
+            unit: None,
+            zone: None,
+        }
+    }
+
     /// The value that `operand` has for `event`.
     pub(crate) fn value(&self, operand: &Operand, event: &Event) -> Option<Value> {
         match operand {
@@ -127,6 +141,21 @@ impl Meter {
 }
 
 impl Question {
+    /// Asks one meter for its total over all of history.
+    pub(crate) fn total(meter: &str) -> Self {
+        Self {
+            meters: vec![meter.to_owned()],
+            from: None,
+            to: None,
+            groups: Vec::new(),
+            window: None,
+            customer: None,
+            filter: None,
+            zone: None,
+            top: None,
+        }
+    }
+
     /// The zone whose days and months are meant.
     pub(crate) fn zone<'q>(&'q self, meter: &'q Meter) -> &'q str {
         self.zone.as_deref().or(meter.zone.as_deref()).unwrap_or("UTC")
