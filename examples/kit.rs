@@ -5,7 +5,7 @@
 //! times and prints the last answer as CSV, with one `elapsed_ms:` line per run on standard error.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use meterhouse::ingest::{IngestSettings, ingest, input, mapping::Mapping};
 use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::state::state_folder;
 use meterhouse::lake::tables::Lake;
-use meterhouse::meter::{Meter, parse};
+use meterhouse::meter::load_folder;
 use meterhouse::usage::{Context, Grouping, UsageRequest, usage};
 use serde_json::Value;
 
@@ -54,15 +54,8 @@ enum Command {
     },
 }
 
-const METERS: [&str; 7] = [
-    "meter: usage\nevent: transfer\naggregation: sum\nproperty: bytes\n",
-    "meter: users\naggregation: count_unique\nproperty: user_id\n",
-    "meter: max\nevent: transfer\naggregation: max\nproperty: bytes\n",
-    "meter: min\nevent: transfer\naggregation: min\nproperty: bytes\n",
-    "meter: avg\nevent: transfer\naggregation: average\nproperty: bytes\n",
-    "meter: events\naggregation: count\n",
-    "meter: last\nevent: transfer\naggregation: latest\nproperty: bytes\n",
-];
+/// The meter files of the ten questions.
+const METERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/kit/meters");
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -114,11 +107,10 @@ async fn open(lake: &str, threads: usize) -> Outcome<Context> {
     let location = Location::parse(lake)?;
     let lake = Lake::open(&location, &Namespace::default()).await?;
     let limits = Limits { threads, ..Limits::default() };
-    let meters: Result<Vec<Meter>, _> = METERS.iter().map(|text| parse(text, "kit")).collect();
     Ok(Context {
         engine: Engine::new(&location, limits)?,
         lake,
-        meters: Arc::new(meters.map_err(|diagnostics| diagnostics.to_string())?),
+        meters: Arc::new(load_folder(Path::new(METERS))?),
         clock: Clock::System,
     })
 }
@@ -201,12 +193,18 @@ fn print(query: &str, batches: &[RecordBatch]) -> Outcome<()> {
     if query == "q7" {
         let (max, rest) = rows.split_at(rows.len() / 3);
         let (min, avg) = rest.split_at(max.len());
-        let together = max.iter().zip(min).zip(avg).map(|((max, min), avg)| {
+        let mut together = Vec::with_capacity(max.len());
+        for ((max, min), avg) in max.iter().zip(min).zip(avg) {
+            if max[..2] != min[..2] || max[..2] != avg[..2] {
+                return Err(
+                    format!("the meters of q7 differ in rows: {max:?}, {min:?}, {avg:?}").into()
+                );
+            }
             let mut row = max.clone();
             row.extend([min[2].clone(), avg[2].clone()]);
-            row
-        });
-        rows = together.collect();
+            together.push(row);
+        }
+        rows = together;
     }
     let mut writer = csv::Writer::from_writer(std::io::stdout());
     writer.write_record(header.split(','))?;

@@ -125,6 +125,20 @@ fn note_text(note: &Note) -> String {
     }
     parts.push(events);
     let mut text = parts.join("  ");
+    for (name, nearest) in &note.unseen {
+        let hint = nearest.as_ref().map(|near| format!("; did you mean `{near}`?"));
+        text.push_str(&format!(
+            "\n{}: no event of the range has a property `{name}`{}",
+            note.meter,
+            hint.unwrap_or_default()
+        ));
+    }
+    for start in &note.partial_windows {
+        text.push_str(&format!(
+            "\n{}: the window that begins {start} is partial, a bound cuts it",
+            note.meter
+        ));
+    }
     if let Some(difference) = &note.rounding_difference {
         let digits = difference.to_string();
         let (word, digits) = match digits.strip_prefix('-') {
@@ -159,11 +173,15 @@ mod tests {
             events: 9_888,
             skipped: 1_112,
             rounding_difference: Some("-1750".parse().unwrap()),
+            unseen: vec![("domian".into(), Some("domain".into()))],
+            partial_windows: vec!["2026-10-01T00:00:00+02:00".into()],
         };
         assert_eq!(
             note_text(&note),
             "bandwidth 3f2a  2026-10-01T00:00:00+02:00 to 2026-11-01T00:00:00+01:00 Europe/Berlin  \
              table version 3  unit GB  9,888 events, 1,112 skipped\n\
+             bandwidth: no event of the range has a property `domian`; did you mean `domain`?\n\
+             bandwidth: the window that begins 2026-10-01T00:00:00+02:00 is partial, a bound cuts it\n\
              bandwidth: the rounded rows are together 1,750 GB less than the rounded total"
         );
         let whole = Note {
@@ -174,6 +192,8 @@ mod tests {
             events: 1,
             skipped: 0,
             rounding_difference: None,
+            unseen: Vec::new(),
+            partial_windows: Vec::new(),
             ..note
         };
         assert_eq!(

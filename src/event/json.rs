@@ -99,7 +99,11 @@ pub fn decode_event(text: &[u8]) -> Result<Event<'_>, Rejection> {
                 4
             }
             "timestamp" => {
-                timestamp = text_field("timestamp", raw)?;
+                // Null is absent; an empty text is no instant, and is told so.
+                timestamp = match raw.get() {
+                    "\"\"" => Some(Cow::Borrowed("")),
+                    _ => text_field("timestamp", raw)?,
+                };
                 5
             }
             "properties" => {

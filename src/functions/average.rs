@@ -96,8 +96,9 @@ impl AggregateUDFImpl for ExactAverage {
         let Some((scale, sum)) = sum_type(&input) else {
             return Avg::new().create_groups_accumulator(args);
         };
-        let sums = sum_groups(&input, sum, false)?;
-        Ok(Box::new(AverageGroups { counts: Vec::new(), sums, scale }))
+        let overflow_is_error = self.name == "avg";
+        let sums = sum_groups(&input, sum, overflow_is_error)?;
+        Ok(Box::new(AverageGroups { counts: Vec::new(), sums, scale, overflow_is_error }))
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
@@ -126,6 +127,7 @@ struct AverageGroups {
     counts: Vec<i64>,
     sums: Box<dyn GroupsAccumulator>,
     scale: i8,
+    overflow_is_error: bool,
 }
 
 impl GroupsAccumulator for AverageGroups {
@@ -179,7 +181,11 @@ impl GroupsAccumulator for AverageGroups {
                 DataType::Decimal256(..) => sums.as_primitive::<Decimal256Type>().value(row),
                 other => return internal_err!("sum of type {other}"),
             };
-            averages.append_value(divide(sum, self.scale, count));
+            match divide(sum, self.scale, count) {
+                Some(average) => averages.append_value(average),
+                None if self.overflow_is_error => return exec_err!("avg overflows 76 digits"),
+                None => averages.append_value(OVERFLOW),
+            }
         }
         Ok(Arc::new(averages.finish()))
     }
@@ -208,29 +214,32 @@ impl GroupsAccumulator for AverageGroups {
     }
 }
 
-/// `sum` of `scale` fractional digits ÷ `count`, 12 fractional digits, half-even.
-fn divide(sum: i256, scale: i8, count: i64) -> i256 {
-    let power = |digits: i8| i256::from(10).wrapping_pow(u32::from(digits.unsigned_abs()));
-    // A total that overflowed stays recognisable; one below 10^60 cannot overflow here.
+/// `sum` of `scale` fractional digits ÷ `count`, 12 fractional digits, half-even; `None` where the
+/// sum overflowed, or does so when it is given as many digits.
+fn divide(sum: i256, scale: i8, count: i64) -> Option<i256> {
+    let power = |digits: i8| i256::from(10).checked_pow(u32::try_from(digits).ok()?);
     if sum == OVERFLOW {
-        return OVERFLOW;
+        return None;
     }
     if let Some(quotient) = divide_narrow(sum, scale, count) {
-        return i256::from_i128(quotient);
+        return Some(i256::from_i128(quotient));
     }
     let (numerator, divisor) = if scale <= AVERAGE_SCALE {
-        (sum.wrapping_mul(power(AVERAGE_SCALE - scale)), i256::from(count))
+        (sum.checked_mul(power(AVERAGE_SCALE - scale)?)?, i256::from(count))
     } else {
-        (sum, i256::from(count).wrapping_mul(power(scale - AVERAGE_SCALE)))
+        (sum, i256::from(count).checked_mul(power(scale - AVERAGE_SCALE)?)?)
     };
-    let (quotient, rest) = (numerator.wrapping_div(divisor), numerator.wrapping_rem(divisor));
-    let twice = rest.wrapping_abs().wrapping_mul(i256::from(2));
+    let (quotient, rest) = (numerator.checked_div(divisor)?, numerator.checked_rem(divisor)?);
+    let twice = rest.wrapping_abs().checked_mul(i256::from(2))?;
     let odd = quotient.wrapping_rem(i256::from(2)) != i256::ZERO;
     if twice > divisor || (twice == divisor && odd) {
-        quotient.wrapping_add(if numerator.is_negative() { i256::MINUS_ONE } else { i256::ONE })
-    } else {
-        quotient
+        return quotient.checked_add(if numerator.is_negative() {
+            i256::MINUS_ONE
+        } else {
+            i256::ONE
+        });
     }
+    Some(quotient)
 }
 
 /// The same in 128 bits, which is many times faster; `None` where that is not enough.
@@ -262,14 +271,21 @@ mod tests {
             ("half of an odd last digit goes up", 15, 13, 1, 2),
             ("negative half goes away from the odd digit", -15, 13, 1, -2),
         ] {
-            assert_eq!(divide(i256::from(sum), scale, count), i256::from(want), "{name}");
+            assert_eq!(divide(i256::from(sum), scale, count), Some(i256::from(want)), "{name}");
             let narrow = divide_narrow(i256::from(sum), scale, count);
             assert_eq!(narrow, Some(i128::from(want)), "{name}, narrow");
             // Far beyond 128 bits, with the same digits at the end.
             let wide = i256::from(10).wrapping_pow(60).wrapping_mul(i256::from(count));
-            let far = divide(i256::from(sum).wrapping_add(wide), scale, count);
+            let far = divide(i256::from(sum).wrapping_add(wide), scale, count).unwrap();
             let shift = i256::from(10).wrapping_pow(60 + 12 - u32::from(scale.unsigned_abs()));
             assert_eq!(far.wrapping_sub(shift), i256::from(want), "{name}, wide");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_never_a_wrong_number() {
+        let huge = i256::from(10).wrapping_pow(71);
+        assert_eq!(divide(huge, 0, 1), None);
+        assert_eq!(divide(OVERFLOW, 38, 7), None);
     }
 }

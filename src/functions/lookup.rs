@@ -24,25 +24,28 @@ struct Known {
     rows: Rows,
 }
 
-/// The function; the table that it read last stays, as every batch brings the same literals.
+/// Tables that stay read: more than one plan has.
+const TABLES_KEPT: usize = 16;
+
+/// The function; the tables that it read last stay, as every batch brings the same literals.
 #[derive(Debug)]
 pub struct Lookup {
     signature: Signature,
-    last: Mutex<Option<Known>>,
+    last: Mutex<Vec<Known>>,
 }
 
 impl Lookup {
     /// The function.
     pub fn new() -> Self {
-        Self { signature: Signature::any(4, Volatility::Immutable), last: Mutex::new(None) }
+        Self { signature: Signature::any(4, Volatility::Immutable), last: Mutex::new(Vec::new()) }
     }
 
     fn rows(&self, keys: &Arc<ListArray>, values: &Arc<ListArray>) -> Rows {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = last.as_ref()
-            && Arc::ptr_eq(&known.keys, keys)
-            && Arc::ptr_eq(&known.values, values)
-        {
+        let known = last
+            .iter()
+            .find(|known| Arc::ptr_eq(&known.keys, keys) && Arc::ptr_eq(&known.values, values));
+        if let Some(known) = known {
             return Arc::clone(&known.rows);
         }
         let texts = |list: &ListArray| list.values().as_string::<i32>().clone();
@@ -54,7 +57,10 @@ impl Lookup {
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let rows: Rows = Arc::new(rows.collect());
         let (keys, values) = (Arc::clone(keys), Arc::clone(values));
-        *last = Some(Known { keys, values, rows: Arc::clone(&rows) });
+        if last.len() >= TABLES_KEPT {
+            last.remove(0);
+        }
+        last.push(Known { keys, values, rows: Arc::clone(&rows) });
         rows
     }
 }

@@ -104,9 +104,12 @@ fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>>
 fn walk(folder: &Path, format: Option<InputFormat>, files: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable = |error| unreadable(folder, error);
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+        let entry = entry.map_err(unreadable)?;
+        let path = entry.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-        if hidden {
+        // A link to a folder may lead back up, so links lead to files only.
+        let link_to_folder = entry.file_type().map_err(unreadable)?.is_symlink() && path.is_dir();
+        if hidden || link_to_folder {
             continue;
         }
         if path.is_dir() {
@@ -198,6 +201,15 @@ mod tests {
                 ("z.csv".to_owned(), InputFormat::Csv),
             ]
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_back_up_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        File::create(folder.path().join("a.csv")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
+        assert_eq!(expand(&[folder.path().display().to_string()], None).unwrap().len(), 1);
     }
 
     #[test]

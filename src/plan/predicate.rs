@@ -3,16 +3,15 @@
 //! A condition never fails on an odd value: compared with a number, a text that is no number does
 //! not match. An absent value matches `not_exists`, `not_equals` and `not_in` only.
 
-use arrow::datatypes::i256;
 use datafusion::common::ScalarValue;
 use datafusion::functions::string::expr_fn::{contains, ends_with, starts_with};
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, Operator, binary_expr, cast, in_list, lit};
 
 use super::operand::Operands;
-use crate::decimal::{Decimal, Number, parse_number};
+use crate::decimal::{Decimal, Number};
 use crate::error::{Error, Result};
-use crate::functions::number::wide_type;
+use crate::functions::number::{WIDE_SCALE, wide_type};
 use crate::meter::{Comparison, Field, Filter, Literal, Operand, Test};
 use crate::time::Timestamp;
 
@@ -82,7 +81,7 @@ fn sides(operand: &Operand, literal: &Literal, operands: Operands<'_>) -> Result
         return Ok((datafusion::logical_expr::ident(field.as_str()), instant_of(*field, literal)?));
     }
     Ok(match literal {
-        Literal::Number(number) => numbers(operand, number, operands),
+        Literal::Number(number) => numbers(operand, number, operands)?,
         Literal::Text(text) => texts(operand, text, operands),
         Literal::Boolean(boolean) => (operands.boolean(operand), lit(*boolean)),
     })
@@ -102,23 +101,15 @@ fn instant_of(field: Field, literal: &Literal) -> Result<Expr> {
 }
 
 /// Numbers compare in the narrowest type that holds both sides exactly.
-fn numbers(operand: &Operand, number: &Decimal, operands: Operands<'_>) -> (Expr, Expr) {
-    let parsed = parse_number(&number.to_string());
-    if let (Ok(Number::Integer(integer)), Some(column)) = (&parsed, operands.only_integers(operand))
-    {
-        return (column, lit(*integer));
+fn numbers(operand: &Operand, number: &Decimal, operands: Operands<'_>) -> Result<(Expr, Expr)> {
+    let number = number.to_number().ok_or_else(|| {
+        Error::invalid(format!("{number} has more than 38 integer or 38 fractional digits"))
+    })?;
+    if let (Number::Integer(integer), Some(column)) = (number, operands.only_integers(operand)) {
+        return Ok((column, lit(integer)));
     }
-    let wide = match parsed {
-        Ok(number) => number.to_wide(),
-        // Beyond every value that is stored: greater than all, or less than all.
-        Err(_) if number.to_string().starts_with('-') => i256::MIN,
-        Err(_) => i256::MAX,
-    };
-    let (column, scalar) = (
-        cast(operands.number(operand), wide_type()),
-        ScalarValue::Decimal256(Some(wide), 76, crate::functions::number::WIDE_SCALE),
-    );
-    (column, lit(scalar))
+    let wide = ScalarValue::Decimal256(Some(number.to_wide()), 76, WIDE_SCALE);
+    Ok((cast(operands.number(operand), wide_type()), lit(wide)))
 }
 
 fn texts(operand: &Operand, text: &str, operands: Operands<'_>) -> (Expr, Expr) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Query, Select, SelectFlavor, SelectItem, SetExpr, Statement, Visit, Visitor,
+    Query, Select, SelectFlavor, SelectItem, SetExpr, Statement, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -98,6 +98,20 @@ struct Wildcards;
 
 impl Visitor for Wildcards {
     type Break = ();
+
+    /// `events AS e(a, b)` renames columns by their place, so none of them is named.
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        let alias = match factor {
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::NestedJoin { alias, .. } => alias.as_ref(),
+            _ => None,
+        };
+        match alias.is_some_and(|alias| !alias.columns.is_empty()) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
         let wildcard = select.projection.iter().any(|item| {

@@ -5,15 +5,20 @@
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident, UnaryOperator, Value};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use crate::decimal::Decimal;
+use crate::decimal::{Decimal, parse_number};
 use crate::error::{Error, Result};
 use crate::meter::{Comparison, Filter, Literal, Meter, Operand, Test, resolve};
 
 /// Longest text of conditions, in bytes.
 const TEXT_MAX_BYTES: usize = 64 << 10;
+/// Most words and signs; a chain of conditions is as deep a tree as it is long.
+const TOKENS_MAX: usize = 20_000;
+/// Most conditions joined by `and` and `or`.
+const JOINED_MAX: usize = 500;
 /// Deepest nesting of conditions.
 const DEPTH_MAX: usize = 50;
 
@@ -33,10 +38,21 @@ pub fn parse_conditions(text: &str, meter: &Meter) -> Result<Filter> {
         let message = message.trim_start_matches("sql parser error: ").to_owned();
         Error::invalid(format!("--where `{text}`: {message}"))
     };
+    let tokens = Tokenizer::new(&GenericDialect {}, text)
+        .tokenize_with_location()
+        .map_err(|error| unreadable(&error))?;
+    let joins = tokens.iter().filter(|token| match &token.token {
+        Token::Word(word) => matches!(word.keyword, Keyword::AND | Keyword::OR),
+        _ => false,
+    });
+    if joins.count() > JOINED_MAX || tokens.len() > TOKENS_MAX {
+        return Err(Error::invalid(format!(
+            "--where joins more than {JOINED_MAX} conditions; a list is written `x in (1, 2, …)`"
+        )));
+    }
     let mut parser = Parser::new(&GenericDialect {})
         .with_recursion_limit(DEPTH_MAX)
-        .try_with_sql(text)
-        .map_err(|error| unreadable(&error))?;
+        .with_tokens_with_locations(tokens);
     let parsed = parser.parse_expr().map_err(|error| unreadable(&error))?;
     parser.expect_token(&Token::EOF).map_err(|error| unreadable(&error))?;
     Translator { meter }.filter(&parsed).map_err(|what| unreadable(&what))
@@ -147,7 +163,8 @@ fn literal(expr: &Expr) -> Result<Literal, String> {
 }
 
 fn number(text: &str) -> Result<Literal, String> {
-    let parsed: Result<Decimal, _> = text.parse();
+    // Events hold no other numbers, so a condition on one would only seem to mean something.
+    let parsed: Result<Decimal, _> = parse_number(text).and_then(|_| text.parse());
     parsed.map(Literal::Number).map_err(|error| format!("number {text}: {error}"))
 }
 
@@ -191,11 +208,17 @@ mod tests {
             ("status = 1; drop table events", "Expected: EOF"),
             ("exists (select 1)", "EXISTS"),
             ("status in (select 1)", "IN (SELECT 1)"),
+            ("n > 0.000000000000000000000000000000000000001", "more digits"),
+            ("n > 1e60", "more digits"),
         ] {
             let error = parse_conditions(text, &meter()).unwrap_err().to_string();
             assert!(error.to_lowercase().contains(&want.to_lowercase()), "{text}: {error}");
         }
         let deep = format!("{}a = 1{}", "(".repeat(200), ")".repeat(200));
         assert!(parse_conditions(&deep, &meter()).is_err());
+        let long = vec!["a = 1"; 4_000].join(" or ");
+        let error = parse_conditions(&long, &meter()).unwrap_err().to_string();
+        assert!(error.contains("more than 500 conditions"), "{error}");
+        assert!(parse_conditions(&vec!["a = 1"; 500].join(" or "), &meter()).is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! Usage: what meters say for a period, exactly, with everything needed to reproduce it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -25,10 +26,10 @@ use crate::decimal::Decimal;
 use crate::engine::{Engine, Reach, engine_error};
 use crate::error::{Error, Result};
 use crate::lake::tables::Lake;
-use crate::meter::{self, Meter};
-use crate::plan::usage_plan;
+use crate::meter::{self, Filter, Meter, Operand};
+use crate::plan::{TableFacts, usage_plan};
 use crate::table::EventsTable;
-use crate::time::format_in_zone;
+use crate::time::{Timestamp, format_in_zone};
 
 /// What questions are answered from.
 #[derive(Debug, Clone)]
@@ -68,6 +69,11 @@ pub struct Note {
     pub skipped: i64,
     /// Sum of the rounded rows less the rounded total, if they differ.
     pub rounding_difference: Option<Decimal>,
+    /// Properties that are asked for and that no event in the range has, each with the nearest name
+    /// that occurs.
+    pub unseen: Vec<(String, Option<String>)>,
+    /// Starts of the windows that a bound of the range cuts: their rows cover a part only.
+    pub partial_windows: Vec<String>,
 }
 
 /// Takes the rows of an answer, batch by batch; `false` stops.
@@ -78,6 +84,7 @@ struct Question<'m> {
     meters: Vec<(usize, &'m Meter, Resolved)>,
     plan: LogicalPlan,
     physical: Arc<dyn ExecutionPlan>,
+    facts: TableFacts,
 }
 
 /// A request made ready to run.
@@ -125,7 +132,8 @@ pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) ->
         }
         let finished = question.meters.iter().zip(totals.into_iter().zip(held));
         for ((place, meter, resolved), (totals, held)) in finished {
-            answers[*place] = Some((held, note(meter, resolved, &totals, version)?));
+            answers[*place] =
+                Some((held, note((meter, resolved), &question.facts, &totals, version)?));
         }
     }
     let mut notes = Vec::with_capacity(answers.len());
@@ -205,10 +213,13 @@ pub async fn explain(context: &Context, request: &UsageRequest) -> Result<String
     Ok(text)
 }
 
-fn note(meter: &Meter, resolved: &Resolved, totals: &Totals, version: u64) -> Result<Note> {
-    let bound = |bound: Option<crate::time::Timestamp>| {
-        bound.map(|bound| format_in_zone(bound, &resolved.zone))
-    };
+fn note(
+    (meter, resolved): (&Meter, &Resolved),
+    facts: &TableFacts,
+    totals: &Totals,
+    version: u64,
+) -> Result<Note> {
+    let bound = |bound: Option<Timestamp>| bound.map(|bound| format_in_zone(bound, &resolved.zone));
     Ok(Note {
         meter: meter.name.clone(),
         meter_version: meter::version(meter),
@@ -221,7 +232,70 @@ fn note(meter: &Meter, resolved: &Resolved, totals: &Totals, version: u64) -> Re
         events: totals.events,
         skipped: totals.skipped,
         rounding_difference: totals.rounding_difference(meter)?,
+        unseen: unseen(meter, resolved, facts),
+        partial_windows: partial_windows(resolved),
     })
+}
+
+/// The properties that meter and query name and that nothing in the range has. Names that are only
+/// in the map of other properties cannot be told from statistics; then nothing is said.
+fn unseen(meter: &Meter, resolved: &Resolved, facts: &TableFacts) -> Vec<(String, Option<String>)> {
+    let operands = resolved.query.groups.iter().chain(meter.aggregation.operand());
+    let mut names: BTreeSet<String> =
+        operands.filter_map(operand_property).map(ToOwned::to_owned).collect();
+    filter_properties(&resolved.query.filter, &mut names);
+    filter_properties(&meter.filter, &mut names);
+    let has = |name: &str| facts.properties.get(name).is_some_and(|kinds| !kinds.is_empty());
+    if facts.others || facts.days.is_none() {
+        return Vec::new();
+    }
+    let known = || facts.properties.keys().filter(|name| has(name));
+    let nearest = |name: &str| {
+        known()
+            .map(|known| (strsim::damerau_levenshtein(known, name), known))
+            .min()
+            .filter(|(distance, _)| *distance <= 2)
+            .map(|(_, known)| known.clone())
+    };
+    let unseen = names.into_iter().filter(|name| !has(name));
+    unseen.map(|name| (name.clone(), nearest(&name))).collect()
+}
+
+fn operand_property(operand: &Operand) -> Option<&str> {
+    match operand {
+        Operand::Property(name) => Some(name),
+        Operand::Field(_) | Operand::Lookup(_) => None,
+    }
+}
+
+fn filter_properties(filter: &Filter, names: &mut BTreeSet<String>) {
+    match filter {
+        Filter::All(parts) | Filter::Any(parts) => {
+            parts.iter().for_each(|part| filter_properties(part, names));
+        }
+        Filter::Not(part) => filter_properties(part, names),
+        Filter::Test(test) => names.extend(operand_property(&test.operand).map(ToOwned::to_owned)),
+    }
+}
+
+/// The first and last window, where the range begins or ends inside of it.
+fn partial_windows(resolved: &Resolved) -> Vec<String> {
+    let Some(windows) = &resolved.query.windows else { return Vec::new() };
+    let holding = |bound: i64| windows.start_of(bound);
+    let cut_first =
+        resolved.query.range.from.filter(|from| holding(from.micros()) != from.micros());
+    let cut_last = resolved.query.range.to.map(|to| to.micros()).filter(|&to| {
+        let start = holding(to - 1);
+        windows.end_of(start) != to && holding(to) == start
+    });
+    let mut starts: Vec<i64> = cut_first.map(|from| from.micros()).into_iter().collect();
+    starts.extend(cut_last.map(|to| {
+        let start = holding(to - 1);
+        resolved.query.range.from.map_or(start, |from| from.micros().max(start))
+    }));
+    starts.dedup();
+    let text = |start| format_in_zone(Timestamp::from_micros(start), &resolved.zone);
+    starts.into_iter().map(text).collect()
 }
 
 async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Prepared<'m>> {
@@ -281,7 +355,7 @@ async fn question<'m>(
     let needle = definitions.iter().all(|meter| names_one_customer(query, meter));
     let reach = if needle { Reach::Needle } else { Reach::Broad };
     let physical = context.engine.physical(&plan, reach).await?;
-    Ok(Question { meters, plan, physical })
+    Ok(Question { meters, plan, physical, facts })
 }
 
 fn find_meters<'m>(known: &'m [Meter], names: &[String]) -> Result<Vec<&'m Meter>> {

@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 
+use super::answer::columns;
 use super::conditions::parse_conditions;
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
@@ -9,6 +10,18 @@ use crate::plan::UsageQuery;
 use crate::time::{
     TimeRange, Timestamp, Window, parse_bound, parse_period, parse_zone, window_starts,
 };
+
+/// Columns of answers that no group may be called like.
+const RESERVED: [&str; 8] = [
+    columns::METER,
+    columns::WINDOW_START,
+    columns::WINDOW_END,
+    columns::VALUE,
+    columns::CONVERTED,
+    columns::BILLABLE,
+    columns::EVENTS,
+    columns::SKIPPED,
+];
 
 /// How an answer is grouped.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -135,6 +148,12 @@ impl UsageRequest {
             .find_map(|(place, name)| names[..place].contains(name).then_some(name))
         {
             return Err(Error::invalid(format!("group `{name}` stands twice")));
+        }
+        if let Some(name) = names.iter().find(|name| RESERVED.contains(&name.as_str())) {
+            return Err(Error::invalid(format!(
+                "group `{name}` has the name of a column of the answer; a property of that name is \
+                 `property.{name}`"
+            )));
         }
         if names.iter().any(String::is_empty) {
             return Err(Error::invalid("a group has an empty name"));

@@ -1,298 +1,544 @@
-//! Ingest is killed again and again, and every event still counts once.
+//! Ingest killed at random moments: afterwards every identity is in the lake exactly once.
 //!
-//! Each lake is made by the program from the same files; it is killed at seeded moments spread over
-//! the time that an undisturbed run takes, then run to the end. With deduplication off the same
-//! harness finds duplicates, so it would notice them.
+//! Lakes of their own, each with a few SIGKILLs of the program and then a run to the end. What is in
+//! a lake is read here from the Delta log and the Parquet files, without the product, and compared
+//! with what was sent and with what the program answers. The events are the same for the same seed;
+//! where a kill lands depends on the machine, so a kill that came too early or too late is counted,
+//! not failed.
+//!
+//! `METERHOUSE_KILL_LAKES` sets the number of lakes, `METERHOUSE_KILL_SEED` the seed.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+#![cfg(unix)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use meterhouse::engine::Limits;
-use meterhouse::lake::location::{Location, Namespace};
-use meterhouse::lake::tables::Lake;
+use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use tempfile::TempDir;
 
-use crate::agreement::{RUNTIME, ask};
-use crate::naive::answer::{Row, answer};
-use crate::naive::event::{Line, Moment, Property, Sent};
-use crate::naive::generate::NOW;
-use crate::naive::intake::Intake;
-use crate::naive::meter::{Aggregation, Meter, Operand, Question};
-use crate::naive::spell;
+const LAKES: u64 = 50;
+const SEED: u64 = 20_261_001;
+/// Lakes that are tormented side by side.
+const WORKERS: u64 = 2;
+/// Lakes between two measurements of an undisturbed run: what else the machine does changes.
+const PACE_HOLDS: u64 = 8;
+/// Lakes in which the control looks for one event that counts twice.
+const CONTROL_LAKES: u64 = 20;
 
-/// Lakes of the ordinary test; of the long one, as `METERHOUSE_KILL_LAKES` does not say otherwise.
-const LAKES: u64 = 12;
-const LAKES_LONG: u64 = 50;
-/// Most kills of one lake.
-const KILLS_MAX: u64 = 4;
-/// Files that a run reads; a commit holds whole files.
-const FILES: u64 = 10;
-const EVENTS_PER_FILE: u64 = 400;
-/// A run that takes longer hangs.
-const RUN_MAX: Duration = Duration::from_secs(120);
+/// Input is decoded file by file, so that a run of many small ones commits often.
+const FILES: usize = 15;
+const LINES: usize = 240;
+/// Less than a file brings: with one decoding thread at most three files are in flight at once, and
+/// go into one commit.
+const COMMIT_EVENTS: &str = "100";
+const COMMITS_MIN: u64 = 5;
 
-/// Numbers that look random and are the same every time (the generator of Knuth's MMIX).
+#[test]
+fn killed_and_repeated_runs_store_every_identity_once() {
+    let (lakes, seed) = (setting("METERHOUSE_KILL_LAKES", LAKES), seed());
+    let next = AtomicU64::new(0);
+    let ended = Mutex::new(Vec::new());
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS.min(lakes) {
+            scope.spawn(|| {
+                let mut pace = None;
+                for turn in 0.. {
+                    let lake = next.fetch_add(1, Ordering::Relaxed);
+                    if lake >= lakes {
+                        break;
+                    }
+                    let pace = match pace {
+                        Some(pace) if turn % PACE_HOLDS != 0 => pace,
+                        _ => *pace.insert(undisturbed(seed, lake)),
+                    };
+                    ended.lock().unwrap().push(torment(seed, lake, pace, Deduplication::On));
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner().unwrap();
+    assert_eq!(ended.len() as u64, lakes);
+    let count = |moment| ended.iter().map(|lake| lake.count(moment)).sum::<usize>();
+    let (early, within, late) = (count(Moment::Early), count(Moment::Within), count(Moment::Late));
+    eprintln!(
+        "{lakes} lakes in {:.1?}: {within} kills landed between first write and last commit ({} of \
+         them after a first commit), {early} too early, {late} too late",
+        started.elapsed(),
+        ended.iter().map(Ended::half_done).sum::<usize>(),
+    );
+    assert!(within * 3 >= early + within + late, "most kills missed the ingest");
+}
+
+#[test]
+fn without_deduplication_killed_and_repeated_runs_store_events_twice() {
+    // Only builds with debug assertions can switch it off.
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let seed = seed();
+    let pace = undisturbed(seed, 0);
+    let shown = (0..CONTROL_LAKES).find(|&lake| {
+        let ended = torment(seed, lake, pace, Deduplication::Off);
+        let double = ended.findings.double_though_sent_once;
+        // What a killed run committed comes again, and nothing else does.
+        assert_eq!(double > 0, ended.half_done() > 0, "lake {lake} of seed {seed}");
+        double > 0
+    });
+    assert!(shown.is_some(), "no kill of {CONTROL_LAKES} lakes came after a commit");
+}
+
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
+        Err(_) => default,
+    }
+}
+
+fn seed() -> u64 {
+    let seed = setting("METERHOUSE_KILL_SEED", SEED);
+    eprintln!("METERHOUSE_KILL_SEED={seed}");
+    seed
+}
+
+// --- One lake -------------------------------------------------------------------------------
+
+/// How a run goes that nobody kills.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    duration: Duration,
+    commits: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deduplication {
+    On,
+    Off,
+}
+
+/// When a kill came: before anything was written, before the last commit, or after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Early,
+    Within,
+    Late,
+}
+
+/// What a kill left behind.
+#[derive(Debug)]
+struct Kill {
+    /// Whether the program was killed, and had not come to its end before.
+    killed: bool,
+    /// Whether the lake had a file.
+    wrote: bool,
+    /// The newest version of the events, 0 where there is none.
+    version: u64,
+}
+
+/// A lake after its kills and the run to the end.
+#[derive(Debug)]
+struct Ended {
+    kills: Vec<Kill>,
+    /// The newest version of the events.
+    version: u64,
+    findings: Findings,
+}
+
+impl Ended {
+    fn moment(&self, kill: &Kill) -> Moment {
+        match kill.killed && kill.version < self.version {
+            true if kill.wrote => Moment::Within,
+            true => Moment::Early,
+            false => Moment::Late,
+        }
+    }
+
+    fn count(&self, moment: Moment) -> usize {
+        self.kills.iter().filter(|&kill| self.moment(kill) == moment).count()
+    }
+
+    /// Kills that left some commits done and some to do.
+    fn half_done(&self) -> usize {
+        let half = |kill: &&Kill| kill.version > 0 && self.moment(kill) == Moment::Within;
+        self.kills.iter().filter(half).count()
+    }
+}
+
+/// Measures a run without kills, and checks that it commits often enough to be worth killing.
+fn undisturbed(seed: u64, lake: u64) -> Pace {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = Sent::write(folder.path(), &mut Random(seed ^ lake));
+    let started = Instant::now();
+    run_to_the_end(folder.path(), Deduplication::On);
+    let duration = started.elapsed();
+    let commits = newest_version(&events_table(folder.path()));
+    assert!(commits >= COMMITS_MIN, "only {commits} commits, at least {COMMITS_MIN} are needed");
+    assert_eq!(find(folder.path(), &sent), Findings::default(), "lake {lake} of seed {seed}");
+    Pace { duration, commits }
+}
+
+/// Kills some runs, lets one end and looks at what is there.
+///
+/// With deduplication a lake with findings fails the test and stays on disk.
+fn torment(seed: u64, lake: u64, pace: Pace, deduplication: Deduplication) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random(seed ^ lake);
+    let sent = Sent::write(folder.path(), &mut random);
+    let mut kills = Vec::new();
+    for _ in 0..=random.below(4) {
+        let moment = random.moment(pace, newest_version(&events_table(folder.path())));
+        kills.push(kill(folder.path(), moment, deduplication));
+    }
+    run_to_the_end(folder.path(), deduplication);
+    let version = newest_version(&events_table(folder.path()));
+    let ended = Ended { kills, version, findings: find(folder.path(), &sent) };
+    if deduplication == Deduplication::On && ended.findings != Findings::default() {
+        let place = folder.keep();
+        panic!("lake {lake} of seed {seed}, kept in {}: {ended:#?}", place.display());
+    }
+    ended
+}
+
+/// The ingest of everything in `in`, as one command that can be repeated.
+fn ingest(folder: &Path, deduplication: Deduplication) -> Command {
+    let mut command = program(folder, &["ingest", "in", "--threads", "1"]);
+    command.args(["--commit-events", COMMIT_EVENTS]);
+    if deduplication == Deduplication::Off {
+        command.env("METERHOUSE_TEST_NO_DEDUPLICATION", "1");
+    }
+    command
+}
+
+fn program(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meterhouse"));
+    command.current_dir(folder).args(["--lake", "lake", "--meters", "meters"]).args(args);
+    for name in ["METERHOUSE_LAKE", "METERHOUSE_STATE", "METERHOUSE_METERS"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run_to_the_end(folder: &Path, deduplication: Deduplication) {
+    let output = ingest(folder, deduplication).output().unwrap();
+    // Some events are refused.
+    assert_eq!(output.status.code(), Some(3), "{}: {}", folder.display(), said(&output));
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+fn kill(folder: &Path, after: Duration, deduplication: Deduplication) -> Kill {
+    let mut command = ingest(folder, deduplication);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    // The end of a run that was not killed any more; an error is nobody's kill.
+    assert!(matches!(output.status.code(), None | Some(3)), "{}", said(&output));
+    Kill {
+        killed: output.status.code().is_none(),
+        wrote: has_file(&folder.join("lake")),
+        version: newest_version(&events_table(folder)),
+    }
+}
+
+/// Numbers of the splitmix64 sequence: enough chance for a test, the same everywhere.
 struct Random(u64);
 
 impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
+        self.next() % bound
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[usize::try_from(self.below(from.len() as u64)).unwrap()]
+    }
+
+    /// A moment in the time that a run needs for what is not committed yet.
+    fn moment(&mut self, pace: Pace, version: u64) -> Duration {
+        // One part is for starting.
+        let parts = pace.commits.saturating_sub(version) + 1;
+        let left = pace.duration * u32::try_from(parts).unwrap()
+            / u32::try_from(pace.commits + 1).unwrap();
+        left * u32::try_from(self.below(1_000)).unwrap() / 1_000
     }
 }
 
-/// The files, and what they say when each event counts once.
-struct Events {
-    folder: TempDir,
-    distinct: u64,
-    meters: [Meter; 3],
-    want: Vec<Row>,
+// --- What is sent ---------------------------------------------------------------------------
+
+/// What the input holds, and so what the lake must hold.
+#[derive(Default)]
+struct Sent {
+    /// Key to the value of the event that came first, and how often its line is sent.
+    identities: BTreeMap<String, (i64, u32)>,
+    /// File and line of what is no event.
+    rejected: BTreeSet<(String, u64)>,
+    /// Key and value of what came second with another content.
+    conflicts: BTreeSet<(String, i64)>,
 }
 
-impl Events {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut random = Random(7);
-        let mut intake = Intake::default();
+const BROKEN: [&str; 4] = [
+    r#"{"event_name":"hit","idempotency_key":"cut"#,
+    r#"{"event_name":"hit","idempotency_key":"nobody","timestamp":"2026-06-01T00:00:00Z"}"#,
+    r#"{"event_name":"hit","idempotency_key":"vague","customer_id":"c","timestamp":"yesterday"}"#,
+    r#"{"event_name":"hit","idempotency_key":"odd","customer_id":"c","colour":1}"#,
+];
+
+impl Sent {
+    /// Writes the input to `in` and two meters to `meters`.
+    fn write(folder: &Path, random: &mut Random) -> Self {
+        let mut sent = Self::default();
+        let mut keys = Vec::new();
+        fs::create_dir(folder.join("in")).unwrap();
         for file in 0..FILES {
-            let lines: Vec<Line> = (0..EVENTS_PER_FILE)
-                .map(|place| {
-                    let number = file * EVENTS_PER_FILE + place;
-                    // One in eight was sent before, in this file or another.
-                    let again = number > 0 && random.below(8) == 0;
-                    line(if again { random.below(number) } else { number })
-                })
-                .collect();
-            intake.receive(&lines, NOW, true);
-            let text: Vec<String> = lines.iter().map(|line| spell::line(line) + "\n").collect();
-            let path = folder.path().join(format!("{file:02}.ndjson"));
-            std::fs::write(path, text.concat()).unwrap();
+            let name = format!("in/{file:02}.ndjson");
+            let text = sent.file(&name, file, &mut keys, random);
+            fs::write(folder.join(name), text).unwrap();
         }
-        let meter = |name: &str, aggregation, operand| Meter {
-            aggregation,
-            operand: Some(operand),
-            ..Meter::count(name)
-        };
-        let meters = [
-            Meter::count("events"),
-            meter("keys", Aggregation::CountUnique, Operand::Field("idempotency_key")),
-            meter("bytes", Aggregation::Sum, Operand::Property("bytes".to_owned())),
-        ];
-        let want = answer(&intake.events, &meters, &question()).unwrap();
-        let distinct = u64::try_from(intake.events.len()).unwrap();
-        Self { folder, distinct, meters, want }
+        fs::create_dir(folder.join("meters")).unwrap();
+        fs::write(folder.join("meters/hits.yaml"), "meter: hits\naggregation: count\n").unwrap();
+        let total = "meter: total\naggregation: sum\nproperty: n\n";
+        fs::write(folder.join("meters/total.yaml"), total).unwrap();
+        sent
     }
-}
 
-fn line(number: u64) -> Line {
-    let bytes = Property::Number((number * number % 9_973).to_string());
-    let hours = i64::try_from(number % 72).unwrap();
-    Line::Event(Sent {
-        name: "transfer".to_owned(),
-        key: format!("key-{number}"),
-        customer: Some(format!("c{}", number % 37)),
-        timestamp: Some(Moment::Instant {
-            micros: NOW - (1 + hours) * 3_600_000_000 - 300 * 86_400_000_000,
-            offset_minutes: 0,
-            finer_digits: String::new(),
-        }),
-        properties: vec![("bytes".to_owned(), bytes)],
-        ..Sent::default()
-    })
-}
-
-fn question() -> Question {
-    let names = ["events", "keys", "bytes"].map(str::to_owned).to_vec();
-    Question { meters: names, ..Question::total("events") }
-}
-
-// ---- One lake ----
-
-/// A run of the program on the lake in `folder`.
-fn start(events: &Events, folder: &Path, deduplicate: bool) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_meterhouse"));
-    command
-        .args(["ingest", "--quiet", "--threads", "1", "--commit-events", "300", "--lake"])
-        .arg(folder)
-        .arg(events.folder.path())
-        .env_remove("METERHOUSE_STATE")
-        .env_remove("METERHOUSE_TEST_NO_DEDUPLICATION")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    if !deduplicate {
-        command.env("METERHOUSE_TEST_NO_DEDUPLICATION", "1");
-    }
-    command.spawn().unwrap()
-}
-
-/// Waits for the end of a run, which must be a success; says how long it took.
-fn end(mut child: Child) -> Duration {
-    let started = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if started.elapsed() > RUN_MAX {
-            child.kill().unwrap();
-            panic!("a run did not end within {RUN_MAX:?}");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let took = started.elapsed();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    took
-}
-
-/// The lake, if one was made already.
-fn opened(folder: &Path) -> Option<Lake> {
-    let location = Location::parse(folder.to_str().unwrap()).unwrap();
-    RUNTIME.block_on(Lake::open(&location, &Namespace::default())).ok()
-}
-
-/// The rows of the three meters.
-fn asked(events: &Events, folder: &Path) -> Option<Vec<Row>> {
-    Some(ask(&opened(folder)?, &events.meters, &question(), Limits::default()).unwrap())
-}
-
-/// Events accepted by all batches together; the account of each must add up.
-fn accepted(folder: &Path) -> i64 {
-    let lake = opened(folder).unwrap();
-    let batches = RUNTIME.block_on(lake.batches()).unwrap().unwrap();
-    let files = RUNTIME.block_on(batches.snapshot(None)).unwrap().files.clone();
-    let mut accepted = 0;
-    for file in &files {
-        let file = File::open(folder.join("default/batches").join(&file.path)).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-        for batch in reader.map(Result::unwrap) {
-            let sum = |name: &str| {
-                let column = batch.column_by_name(name).unwrap().as_primitive::<Int64Type>();
-                column.iter().flatten().sum::<i64>()
+    fn file(
+        &mut self,
+        name: &str,
+        file: usize,
+        keys: &mut Vec<(String, usize)>,
+        random: &mut Random,
+    ) -> String {
+        let mut text = String::new();
+        for line in 1..=LINES {
+            let number = i64::try_from(file * LINES + line).unwrap();
+            let event = match random.below(100) {
+                0..6 if !keys.is_empty() => {
+                    let (key, day) = random.pick(keys);
+                    let (first, times) = self.identities.get_mut(key).unwrap();
+                    *times += 1;
+                    event(key, *day, *first)
+                }
+                6 if !keys.is_empty() => {
+                    let (key, day) = random.pick(keys);
+                    self.conflicts.insert((key.clone(), number));
+                    event(key, *day, number)
+                }
+                7 => {
+                    self.rejected.insert((name.to_owned(), line as u64));
+                    (*random.pick(&BROKEN)).to_owned()
+                }
+                _ => {
+                    let (key, day) = (format!("k{:x}", random.next()), file / 4 + line % 2 + 1);
+                    let first = self.identities.insert(key.clone(), (number, 1));
+                    assert!(first.is_none(), "key {key} is drawn twice");
+                    let event = event(&key, day, number);
+                    keys.push((key, day));
+                    event
+                }
             };
-            let parts = ["accepted", "duplicate", "conflict", "rejected"].map(sum);
-            assert_eq!(parts.iter().sum::<i64>(), sum("read"), "{}", folder.display());
-            accepted += parts[0];
+            writeln!(text, "{event}").unwrap();
+        }
+        text
+    }
+}
+
+fn event(key: &str, day: usize, number: i64) -> String {
+    format!(
+        r#"{{"event_name":"hit","idempotency_key":"{key}","customer_id":"c","timestamp":"2026-06-{day:02}T12:00:00Z","properties":{{"n":{number}}}}}"#
+    )
+}
+
+// --- What is there --------------------------------------------------------------------------
+
+/// Everything in a lake that is not as it must be.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Findings {
+    lost: Vec<String>,
+    double: Vec<String>,
+    /// How many of the double ones were one line of the input.
+    double_though_sent_once: usize,
+    /// Anything else, in words.
+    wrong: Vec<String>,
+}
+
+impl Findings {
+    fn compare<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, found: &T, want: &T) {
+        if found != want {
+            self.wrong.push(format!("{what}: found {found:?}, want {want:?}"));
         }
     }
-    accepted
 }
 
-/// The number that the meter at `place` gives.
-fn number(rows: &[Row], place: usize) -> u64 {
-    rows[place][1].as_ref().unwrap().parse().unwrap()
+fn find(folder: &Path, sent: &Sent) -> Findings {
+    let mut findings = Findings::default();
+    find_in_files(folder, sent, &mut findings);
+    find_in_answers(folder, sent, &mut findings);
+    find_in_quarantine(folder, sent, &mut findings);
+    find_in_accounts(folder, sent, &mut findings);
+    findings
 }
 
-fn has_files(folder: &Path) -> bool {
-    let mut folders = vec![PathBuf::from(folder)];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        for entry in entries.flatten() {
-            match entry.path() {
-                path if path.is_dir() => folders.push(path),
-                _ => return true,
+fn find_in_files(folder: &Path, sent: &Sent, findings: &mut Findings) {
+    let mut stored: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for rows in live_rows(&events_table(folder)) {
+        let keys = rows.column_by_name("idempotency_key").unwrap().as_string::<i32>();
+        let values = rows.column_by_name("i_n").unwrap().as_primitive::<Int64Type>();
+        for (key, value) in keys.iter().zip(values.iter()) {
+            stored.entry(key.unwrap().to_owned()).or_default().push(value.unwrap());
+        }
+    }
+    for (key, (first, times)) in &sent.identities {
+        match stored.remove(key).unwrap_or_default().as_slice() {
+            [] => findings.lost.push(key.clone()),
+            [value] => findings.compare(&format!("value of {key}"), value, first),
+            _ => {
+                findings.double.push(key.clone());
+                findings.double_though_sent_once += usize::from(*times == 1);
             }
         }
     }
-    false
+    findings.compare("events that were never sent", &stored, &BTreeMap::new());
 }
 
-/// Starts a run and kills it after `delay`; whether that was between its first file and its last
-/// commit.
-fn kill(events: &Events, folder: &Path, delay: Duration, deduplicate: bool) -> bool {
-    let mut child = start(events, folder, deduplicate);
-    std::thread::sleep(delay);
-    let running = child.try_wait().unwrap().is_none();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let counted = asked(events, folder).map_or(0, |rows| number(&rows, 1));
-    running && has_files(folder) && counted < events.distinct
+/// What the program answers about its own lake.
+fn find_in_answers(folder: &Path, sent: &Sent, findings: &mut Findings) {
+    let count = sent.identities.len().to_string();
+    let total = sent.identities.values().map(|(first, _)| first).sum::<i64>().to_string();
+    let query = "select count(*), count(distinct idempotency_key), sum(n) from events";
+    let rows = answer(folder, &["sql", query, "-o", "csv"]);
+    findings.compare("sql", &rows, &vec![vec![count.clone(), count.clone(), total.clone()]]);
+    let usage = answer(folder, &["usage", "hits", "total", "--total", "-o", "csv"]);
+    let values: Vec<_> = usage.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let want = vec![("hits".to_owned(), count), ("total".to_owned(), total)];
+    findings.compare("usage", &values, &want);
 }
 
-/// What became of one lake.
-struct Outcome {
-    kills: u64,
-    /// Kills between the first file and the last commit.
-    within: u64,
-    rows: Vec<Row>,
-    accepted: i64,
+/// Rows of CSV without their header.
+fn answer(folder: &Path, args: &[&str]) -> Vec<Vec<String>> {
+    let output = program(folder, args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", said(&output));
+    let mut reader = csv::Reader::from_reader(output.stdout.as_slice());
+    let rows = reader.records().map(|row| row.unwrap().iter().map(ToOwned::to_owned).collect());
+    rows.collect()
 }
 
-fn disturbed(events: &Events, seed: u64, undisturbed: Duration, deduplicate: bool) -> Outcome {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = folder.path().join("lake");
-    let mut random = Random(seed);
-    let kills = 1 + random.below(KILLS_MAX);
-    let mut within = 0;
-    for _ in 0..kills {
-        let share = u32::try_from(random.below(1_000)).unwrap();
-        let delay = undisturbed * share / 1_000;
-        within += u64::from(kill(events, &lake, delay, deduplicate));
+/// Every refused line is listed once, by the table itself and by the command.
+fn find_in_quarantine(folder: &Path, sent: &Sent, findings: &mut Findings) {
+    let (mut rejected, mut conflicts) = (Vec::new(), Vec::new());
+    for row in answer(folder, &["events", "rejected", "-o", "csv"]) {
+        let [_, outcome, _, _, _, input, line, event] = row.as_slice() else {
+            panic!("columns of the quarantine: {row:?}");
+        };
+        if outcome == "conflict" {
+            let event: serde_json::Value = serde_json::from_str(event).unwrap();
+            let key = event["idempotency_key"].as_str().unwrap().to_owned();
+            conflicts.push((key, event["properties"]["n"].as_i64().unwrap()));
+        } else {
+            rejected.push((input.clone(), line.parse::<u64>().unwrap()));
+        }
     }
-    end(start(events, &lake, deduplicate));
-    let rows = asked(events, &lake).unwrap();
-    Outcome { kills, within, rows, accepted: accepted(&lake) }
+    rejected.sort();
+    conflicts.sort();
+    findings.compare("rejected", &rejected, &sent.rejected.iter().cloned().collect());
+    findings.compare("conflicts", &conflicts, &sent.conflicts.iter().cloned().collect());
+    let stored: usize = live_rows(&table(folder, "quarantine")).iter().map(|r| r.num_rows()).sum();
+    let want = sent.rejected.len() + sent.conflicts.len();
+    findings.compare("rows of the quarantine's files", &stored, &want);
 }
 
-/// How long a run takes that nobody disturbs.
-fn undisturbed(events: &Events) -> Duration {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = folder.path().join("lake");
-    let took = end(start(events, &lake, true));
-    assert_eq!(asked(events, &lake).unwrap(), events.want, "nobody disturbed this run");
-    took
-}
-
-// ---- The tests ----
-
-fn lakes(default: u64) -> u64 {
-    let given = std::env::var("METERHOUSE_KILL_LAKES").ok();
-    given.map_or(default, |number| number.parse().unwrap())
-}
-
-/// Kills the making of `lakes` lakes and checks each.
-fn assert_every_event_counts_once(lakes: u64) {
-    let events = Events::new();
-    let undisturbed = undisturbed(&events);
-    let (mut kills, mut within) = (0, 0);
-    for seed in 0..lakes {
-        let outcome = disturbed(&events, seed, undisturbed, true);
-        assert_eq!(outcome.rows, events.want, "lake {seed} after {} kills", outcome.kills);
-        let distinct = i64::try_from(events.distinct).unwrap();
-        assert_eq!(outcome.accepted, distinct, "the accounts of lake {seed}");
-        kills += outcome.kills;
-        within += outcome.within;
+/// Accepted events sum up to the identities, and every version of the events has one account.
+fn find_in_accounts(folder: &Path, sent: &Sent, findings: &mut Findings) {
+    let mut accounts = BTreeMap::new();
+    for rows in live_rows(&table(folder, "batches")) {
+        let batches = rows.column_by_name("batch").unwrap().as_string::<i32>();
+        for row in 0..rows.num_rows() {
+            let number = |name: &str| {
+                rows.column_by_name(name).unwrap().as_primitive::<Int64Type>().value(row)
+            };
+            let [read, accepted, version] = ["read", "accepted", "version"].map(number);
+            let others: i64 = ["duplicate", "conflict", "rejected"].map(number).iter().sum();
+            findings.compare("submitted events of a batch", &read, &(accepted + others));
+            accounts.insert(batches.value(row).to_owned(), (accepted, version));
+        }
     }
-    // Shown by the test runner when it is asked to, or when the test fails.
-    eprintln!("{lakes} lakes, {kills} kills, {within} between first file and last commit");
-    assert!(within * 3 >= kills, "only {within} of {kills} kills landed within the writing");
+    let accepted: i64 = accounts.values().map(|(accepted, _)| accepted).sum();
+    let want = i64::try_from(sent.identities.len()).unwrap();
+    findings.compare("accepted events of all batches", &accepted, &want);
+    let storing = accounts.values().filter(|(accepted, _)| *accepted > 0);
+    let mut versions: Vec<i64> = storing.map(|(_, version)| *version).collect();
+    versions.sort_unstable();
+    let newest = i64::try_from(newest_version(&events_table(folder))).unwrap();
+    findings.compare("versions with an account", &versions, &(1..=newest).collect());
 }
 
-#[test]
-fn every_event_counts_once_whenever_ingest_is_killed() {
-    assert_every_event_counts_once(lakes(LAKES));
+// --- Delta and Parquet, read by hand --------------------------------------------------------
+
+fn events_table(folder: &Path) -> PathBuf {
+    table(folder, "events")
 }
 
-#[test]
-#[ignore = "takes minutes"]
-fn every_event_counts_once_whenever_ingest_is_killed_in_many_lakes() {
-    assert_every_event_counts_once(lakes(LAKES_LONG));
+fn table(folder: &Path, name: &str) -> PathBuf {
+    folder.join("lake/default").join(name)
 }
 
-#[test]
-#[cfg(debug_assertions)]
-fn without_deduplication_the_harness_finds_duplicates() {
-    let events = Events::new();
-    let undisturbed = undisturbed(&events);
-    let found: BTreeSet<bool> = (0..3)
-        .map(|seed| {
-            let outcome = disturbed(&events, seed, undisturbed, false);
-            assert_eq!(number(&outcome.rows, 1), events.distinct, "lake {seed}: keys");
-            number(&outcome.rows, 0) > events.distinct
-        })
+/// Versions and paths of the log's entries, in order; none where there is no table.
+fn log(table: &Path) -> Vec<(u64, PathBuf)> {
+    let Ok(folder) = fs::read_dir(table.join("_delta_log")) else { return Vec::new() };
+    let paths = folder.map(|entry| entry.unwrap().path());
+    let mut entries: Vec<(u64, PathBuf)> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| (path.file_stem().unwrap().to_str().unwrap().parse().unwrap(), path))
         .collect();
-    assert_eq!(found, BTreeSet::from([true]), "lakes with duplicates");
+    entries.sort();
+    let versions: Vec<u64> = entries.iter().map(|(version, _)| *version).collect();
+    assert_eq!(versions, (0..entries.len() as u64).collect::<Vec<_>>(), "{}", table.display());
+    entries
+}
+
+fn newest_version(table: &Path) -> u64 {
+    log(table).last().map_or(0, |(version, _)| *version)
+}
+
+/// The rows of the files that the log has added and not removed.
+fn live_rows(table: &Path) -> Vec<RecordBatch> {
+    let mut live = BTreeSet::new();
+    for (_, path) in log(table) {
+        for action in fs::read_to_string(path).unwrap().lines() {
+            let action: serde_json::Value = serde_json::from_str(action).unwrap();
+            if let Some(path) = action["add"]["path"].as_str() {
+                live.insert(path.to_owned());
+            }
+            if let Some(path) = action["remove"]["path"].as_str() {
+                live.remove(path);
+            }
+        }
+    }
+    let read = |path: &String| {
+        let file = File::open(table.join(path)).unwrap();
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap()
+    };
+    live.iter().flat_map(read).map(|rows| rows.unwrap()).collect()
+}
+
+fn has_file(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.map(|entry| entry.unwrap().path()).any(|path| path.is_file() || has_file(&path))
 }
