@@ -23,6 +23,9 @@ use crate::lake::location::Location;
 /// Memory for the footers of data files, read once per process.
 const FOOTER_CACHE_BYTES: usize = 256 << 20;
 
+/// Most memory that a sort sets aside for merging what it spilled.
+const SORT_RESERVED_BYTES: usize = 10 << 20;
+
 /// What a question may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -136,6 +139,11 @@ fn prepare(limits: &Limits, runtime: &Arc<RuntimeEnv>, reach: Reach) -> SessionS
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.default_null_ordering = "nulls_last".to_owned();
     options.optimizer.max_passes = 3;
+    // `IS NOT TRUE` is never null for the logical plan and may be for the physical one; their
+    // schemas are compared where expressions are shared between aggregates.
+    options.execution.skip_physical_aggregate_schema_check = true;
+    let reserved = limits.memory_bytes / (8 * limits.threads.max(1));
+    options.execution.sort_spill_reservation_bytes = reserved.min(SORT_RESERVED_BYTES);
     let parquet = &mut options.execution.parquet;
     parquet.pushdown_filters = reach == Reach::Needle;
     parquet.reorder_filters = reach == Reach::Needle;

@@ -173,7 +173,8 @@ pub fn events_schema() -> Schema {
 pub mod quarantine {
     use super::{DataType, Field, Schema, timestamp_type};
 
-    /// Hash of input, line, reason and text; a repeated run brings the same.
+    /// Hash of outcome, reason, field, input, line and text, not of the message; a repeated run
+    /// brings the same.
     pub const ID: &str = "id";
     /// When it was first received.
     pub const RECEIVED_AT: &str = "received_at";
@@ -210,6 +211,9 @@ pub mod quarantine {
 }
 
 /// Columns of the accounts: what became of every event that was ever submitted, by batch.
+///
+/// A batch may stand here more than once (two writers may take the same account over from the log):
+/// readers take each `batch` once.
 pub mod batches {
     use super::{DataType, Field, Schema, timestamp_type};
 

@@ -87,7 +87,7 @@ pub(super) async fn run(
         }
         entered.clear();
         let answered = match entry {
-            Entry::Query(text) => answer(context, &text, at, format).await,
+            Entry::Query(text) => answer(context, &text, at, format, quiet).await,
             Entry::Columns => columns(context, at, format).await,
             Entry::Leave => return Ok(()),
             Entry::Help => {
@@ -152,9 +152,10 @@ async fn answer(
     text: &str,
     at: Option<u64>,
     format: OutputFormat,
+    quiet: bool,
 ) -> Result<()> {
     tokio::select! {
-        answered = write_answer(context, text, at, format) => answered.map(|_| ()),
+        answered = write_answer(context, text, at, format, quiet) => answered.map(|_| ()),
         _ = tokio::signal::ctrl_c() => {
             say("cancelled");
             Ok(())

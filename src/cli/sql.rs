@@ -37,7 +37,7 @@ pub(super) async fn run(global: &Global, flags: &SqlFlags) -> Result<Outcome, Fa
     let context = context(global, load_meters_if_any(global)?).await?;
     match text {
         Some(text) => {
-            let version = write_answer(&context, &text, at, format).await?;
+            let version = write_answer(&context, &text, at, format, global.quiet).await?;
             if !global.quiet {
                 say(&format!("table version {version}"));
             }
@@ -65,7 +65,7 @@ fn unreadable(name: &str, error: std::io::Error) -> Error {
     Error::invalid(format!("{name}: cannot be read: {error}")).with_source(error)
 }
 
-/// Answers one query to standard output; gives the version of the events it saw.
+/// Answers one query to standard output, its notes to standard error unless `quiet`; gives the version of the events it saw.
 ///
 /// # Errors
 /// A query that is refused or fails.
@@ -74,8 +74,14 @@ pub(super) async fn write_answer(
     text: &str,
     at: Option<u64>,
     format: OutputFormat,
+    quiet: bool,
 ) -> Result<u64> {
     let mut answer = query(context, text, at).await?;
+    if !quiet {
+        for note in &answer.notes {
+            say(&format!("note: {note}"));
+        }
+    }
     let mut renderer = rows(format, &answer.schema)?;
     while let Some(batch) = answer.rows.next().await {
         if renderer.write(&batch?)? == Reader::Gone {

@@ -20,7 +20,12 @@ pub(super) fn failed(act: &str, path: &Path, cause: io::Error) -> Error {
 
 /// A file of the index that does not hold what it should.
 pub(super) fn damaged(path: &Path, what: &str) -> Error {
-    Error::corrupt(format!("key index file `{}` is damaged: {what}", path.display()))
+    let folder = path.parent().unwrap_or(path).display();
+    Error::corrupt(format!(
+        "key index file `{}` is damaged: {what}; run the same command again, the index is then \
+         rebuilt from the events (if that does not help, remove `{folder}` first)",
+        path.display()
+    ))
 }
 
 /// Fills `buffer` from a place in a file, without moving the file's position.

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::block::checksum;
-use super::disk::{damaged, failed, replace};
+use super::disk::{damaged, failed, replace, sync_folder};
 use crate::error::{Error, Result};
 
 /// The name of the manifest in its folder.
@@ -31,6 +31,9 @@ pub(super) struct Manifest {
     pub(super) table: String,
     /// The highest table version whose keys are in.
     pub(super) applied: Option<u64>,
+    /// What tells the commit that made that version from any other; unknown when absent.
+    #[serde(default)]
+    pub(super) mark: Option<String>,
     /// The runs, oldest first.
     pub(super) runs: Vec<Listed>,
 }
@@ -64,8 +67,24 @@ pub(super) enum Stored {
 
 impl Manifest {
     /// The manifest of a table with these runs.
-    pub(super) fn new(table: String, applied: Option<u64>, runs: Vec<Listed>) -> Self {
-        Self { format: FORMAT, table, applied, runs }
+    pub(super) fn new(
+        table: String,
+        applied: Option<u64>,
+        mark: Option<String>,
+        runs: Vec<Listed>,
+    ) -> Self {
+        Self { format: FORMAT, table, applied, mark, runs }
+    }
+
+    /// Takes a folder's manifest away, so that whoever opens the folder next starts over.
+    pub(super) fn withdraw(folder: &Path) -> Result<()> {
+        let path = folder.join(MANIFEST_NAME);
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path, cause))
+            }
+            Ok(()) | Err(_) => sync_folder(folder),
+        }
     }
 
     /// Reads a folder's manifest.
@@ -120,7 +139,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let run = Listed { number: 3, entries: 146, checksum: u64::MAX };
-        Manifest::new("a \"table\"\n".to_owned(), Some(7), vec![run])
+        Manifest::new("a \"table\"\n".to_owned(), Some(7), Some("mark".to_owned()), vec![run])
     }
 
     #[test]
@@ -149,6 +168,15 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{bytes:?}");
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         }
+    }
+
+    #[test]
+    fn a_manifest_without_a_mark_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let body = br#"{"format":1,"table":"t","applied":7,"runs":[]}"#;
+        fs::write(folder.path().join(MANIFEST_NAME), sealed(body.to_vec())).unwrap();
+        let want = Manifest::new("t".to_owned(), Some(7), None, Vec::new());
+        assert_eq!(Manifest::read(folder.path()).unwrap(), Stored::Manifest(want));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //! table commit and applied after it; runs are merged as they add up (`merge`).
 //!
 //! It is derived state, to be rebuilt from the events at any time, so it never guesses: a file that
-//! is not as it was written is reported as [`ErrorKind::Corrupt`](crate::error::ErrorKind::Corrupt)
-//! when it is touched, and the caller starts over with [`Index::reset`]. Whenever the process dies,
-//! opening gives the index as it was before or after an [`Index::apply`], never a mixture.
+//! is not as it was written is reported as [`ErrorKind::Corrupt`] when it is touched, and the caller
+//! starts over with [`Index::reset`] or [`Index::clear`]. Damage that a probe or a merge meets also
+//! makes the next opening start over. Whenever the process dies, opening gives the index as it was
+//! before or after an [`Index::apply`], never a mixture.
 //!
 //! Does not know tables, commits or events, and does not find duplicates within a batch. Needs 30
 //! bytes of disk and not quite two of memory per key; a merge needs the disk of its result beside.
@@ -31,7 +32,7 @@ mod write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use self::entry::{Entry, Found, Key};
 pub use self::identity::{Content, Hasher};
@@ -42,7 +43,7 @@ use self::lock::FolderLock;
 use self::manifest::{Listed, Manifest, Stored, TEMPORARY_NAME};
 use self::run::{RUN_SUFFIX, Run, RunId, run_path};
 use self::write::RunWriter;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The keys of one table's events.
 ///
@@ -54,12 +55,15 @@ pub struct Index {
     table: u64,
     lock: Arc<FolderLock>,
     applied: Option<u64>,
+    mark: Option<String>,
     /// Oldest first: of entries with one key the last counts.
     runs: Vec<Run>,
     next_number: AtomicU64,
     was_reset: bool,
     /// Cleared while the folder changes, so that it stays so if that fails halfway.
     is_sound: bool,
+    /// Set once a run turned out damaged; the folder has no manifest then.
+    is_damaged: AtomicBool,
 }
 
 impl Index {
@@ -99,6 +103,35 @@ impl Index {
         self.applied
     }
 
+    /// What tells the commit of the version applied last from any other; `None` when it is unknown.
+    pub fn mark(&self) -> Option<&str> {
+        self.mark.as_deref()
+    }
+
+    /// Whether a probe or a merge has met damage. The index then refuses all work until it is opened
+    /// anew, as an empty one, or cleared.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    /// Empties the index, whatever its state: no version is applied then. Staged runs stay valid.
+    ///
+    /// # Errors
+    /// Unavailable when the folder cannot be written.
+    pub fn clear(&mut self) -> Result<()> {
+        self.is_sound = false;
+        let former = std::mem::take(&mut self.runs);
+        (self.applied, self.mark) = (None, None);
+        self.publish()?;
+        for run in former {
+            // What is left behind is removed when the index is opened next.
+            let _ = fs::remove_file(run.path());
+        }
+        self.is_sound = true;
+        self.is_damaged = AtomicBool::new(false);
+        Ok(())
+    }
+
     /// Whether opening discarded what the folder held.
     pub fn was_reset(&self) -> bool {
         self.was_reset
@@ -134,10 +167,10 @@ impl Index {
         self.check_sound()?;
         probe::check_ascending(sorted_keys)?;
         let mut found = vec![None; sorted_keys.len()];
-        for run in self.runs.iter().rev() {
-            probe::probe_run(run, sorted_keys, &mut found)?;
-        }
-        Ok(found)
+        let mut newest_first = self.runs.iter().rev();
+        let probed =
+            newest_first.try_for_each(|run| probe::probe_run(run, sorted_keys, &mut found));
+        probed.map(|()| found).inspect_err(|error| self.note_damage(error))
     }
 
     /// Writes entries, whose keys must strictly ascend, to a run that does not count yet.
@@ -162,21 +195,41 @@ impl Index {
     /// corrupt when a run to be merged is damaged. Afterwards the index refuses all work until it is
     /// opened anew, and then holds the version or does not, as [`Index::applied`] tells.
     pub fn apply(&mut self, version: u64, runs: Vec<StagedRun>) -> Result<()> {
-        self.check_sound()?;
-        if runs.iter().any(|staged| !Arc::ptr_eq(&staged.lock, &self.lock)) {
-            return Err(Error::invalid(format!(
-                "a run staged elsewhere cannot be applied to key index `{}`",
-                self.folder.display()
-            )));
-        }
+        self.apply_commit(version, None, runs)
+    }
+
+    /// As [`Index::apply`], and remembers what tells the version's commit from any other.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply_commit(
+        &mut self,
+        version: u64,
+        mark: Option<&str>,
+        runs: Vec<StagedRun>,
+    ) -> Result<()> {
+        self.check_staged_here(&runs)?;
         if self.applied.is_some_and(|applied| version <= applied) {
             return Ok(());
         }
-        self.is_sound = false;
-        self.take_in(version, runs)?;
-        while self.merge_step()? {}
-        self.is_sound = true;
-        Ok(())
+        self.grow((Some(version), mark), runs)
+    }
+
+    /// Takes in some of the keys of the first version to be applied, which need not be held as staged
+    /// runs until all of them are there. Until that version is applied the index is not to be relied
+    /// on, and is cleared by whoever begins anew.
+    ///
+    /// # Errors
+    /// Internal when a version is applied already; else as [`Index::apply`].
+    pub fn apply_part(&mut self, runs: Vec<StagedRun>) -> Result<()> {
+        self.check_staged_here(&runs)?;
+        if let Some(applied) = self.applied {
+            return Err(Error::internal(format!(
+                "key index `{}` holds version {applied}: no part can be added",
+                self.folder.display()
+            )));
+        }
+        self.grow((None, None), runs)
     }
 
     /// Reads everything and compares it with its checksums, order, filters and counts.
@@ -190,7 +243,7 @@ impl Index {
 
     /// An empty index in place of whatever the folder holds.
     fn start(folder: &Path, table_id: &str, lock: FolderLock, was_reset: bool) -> Result<Self> {
-        let manifest = Manifest::new(table_id.to_owned(), None, Vec::new());
+        let manifest = Manifest::new(table_id.to_owned(), None, None, Vec::new());
         manifest.write(folder)?;
         remove_unlisted(folder, &manifest)?;
         Ok(Self { was_reset, ..Self::load(folder, manifest, lock)? })
@@ -211,14 +264,23 @@ impl Index {
             table,
             lock: Arc::new(lock),
             applied: manifest.applied,
+            mark: manifest.mark,
             runs,
             next_number: AtomicU64::new(last + 1),
             was_reset: false,
             is_sound: true,
+            is_damaged: AtomicBool::new(false),
         })
     }
 
     fn check_sound(&self) -> Result<()> {
+        if self.is_damaged() {
+            return Err(Error::corrupt(format!(
+                "key index `{}` is damaged: run the same command again, it is then rebuilt from \
+                 the events",
+                self.folder.display()
+            )));
+        }
         if self.is_sound {
             return Ok(());
         }
@@ -228,13 +290,56 @@ impl Index {
         )))
     }
 
+    fn check_staged_here(&self, runs: &[StagedRun]) -> Result<()> {
+        self.check_sound()?;
+        if runs.iter().any(|staged| !Arc::ptr_eq(&staged.lock, &self.lock)) {
+            return Err(Error::invalid(format!(
+                "a run staged elsewhere cannot be applied to key index `{}`",
+                self.folder.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Sees to it that a damaged index is not opened again.
+    fn note_damage(&self, error: &Error) {
+        if error.kind() == ErrorKind::Corrupt {
+            self.is_damaged.store(true, Ordering::Relaxed);
+            // If it stays, the damage is met again, and the error has said what to do then.
+            drop(Manifest::withdraw(&self.folder));
+        }
+    }
+
     fn new_run(&self) -> Result<RunWriter> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         RunWriter::create(&self.folder, RunId { table: self.table, number }, &self.lock)
     }
 
+    /// Takes runs in and merges what is due.
+    fn grow(
+        &mut self,
+        (version, mark): (Option<u64>, Option<&str>),
+        runs: Vec<StagedRun>,
+    ) -> Result<()> {
+        self.is_sound = false;
+        self.take_in((version, mark), runs)?;
+        let merged = loop {
+            match self.merge_step() {
+                Ok(true) => {}
+                ended => break ended,
+            }
+        };
+        merged.inspect_err(|error| self.note_damage(error))?;
+        self.is_sound = true;
+        Ok(())
+    }
+
     /// Makes staged runs part of the index, and the version its latest.
-    fn take_in(&mut self, version: u64, staged: Vec<StagedRun>) -> Result<()> {
+    fn take_in(
+        &mut self,
+        (version, mark): (Option<u64>, Option<&str>),
+        staged: Vec<StagedRun>,
+    ) -> Result<()> {
         let written: Vec<_> = staged.into_iter().filter_map(|staged| staged.written).collect();
         for (run, _) in &written {
             run.sync()?;
@@ -244,7 +349,8 @@ impl Index {
             file.keep();
             self.runs.push(run);
         }
-        self.applied = Some(version);
+        self.applied = version;
+        self.mark = mark.map(str::to_owned);
         self.publish()
     }
 
@@ -280,7 +386,8 @@ impl Index {
             checksum: run.checksum(),
         };
         let runs = self.runs.iter().map(listed).collect();
-        Manifest::new(self.table_id.clone(), self.applied, runs).write(&self.folder)
+        Manifest::new(self.table_id.clone(), self.applied, self.mark.clone(), runs)
+            .write(&self.folder)
     }
 }
 

@@ -195,7 +195,7 @@ fn a_death_at_any_step_leaves_the_index_before_or_after() {
     let before = files(folder.path());
     let staged: Vec<_> = new.iter().map(|entries| stage(&index, entries)).collect();
     let mut states = vec![before, files(folder.path())];
-    index.take_in(3, staged).unwrap();
+    index.take_in((Some(3), None), staged).unwrap();
     states.push(files(folder.path()));
     while index.merge_step().unwrap() {
         states.push(files(folder.path()));
@@ -262,7 +262,7 @@ fn every_kind_of_damage_is_reported_with_the_file() {
 }
 
 #[test]
-fn a_damaged_block_fails_only_those_who_touch_it() {
+fn a_damaged_block_fails_those_who_touch_it_and_ends_the_index() {
     let folder = tempfile::tempdir().unwrap();
     let mut index = open(folder.path()).unwrap();
     let mut keys: Vec<_> = (0..10 * BLOCK_RECORDS as u64).map(key).collect();
@@ -273,6 +273,7 @@ fn a_damaged_block_fails_only_those_who_touch_it() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[4096 * 6 + 100] ^= 4;
     fs::write(&path, &bytes).unwrap();
+    let damaged = files(folder.path());
     let (first, last) = (5 * BLOCK_RECORDS, 6 * BLOCK_RECORDS - 1);
     for (name, keys, is_hit) in [
         ("before", &keys[..first], false),
@@ -281,9 +282,93 @@ fn a_damaged_block_fails_only_those_who_touch_it() {
         ("behind", &keys[last + 1..], false),
         ("all", &keys[..], true),
     ] {
-        let kind = index.probe(keys).err().map(|error| error.kind());
+        let error = index.probe(keys).err();
+        let kind = error.as_ref().map(Error::kind);
         assert_eq!(kind, is_hit.then_some(ErrorKind::Corrupt), "{name}");
+        assert_eq!(index.is_damaged(), is_hit, "{name}");
+        let Some(error) = error else { continue };
+        assert!(error.to_string().contains("rebuilt from the events"), "{name}: {error}");
+        assert_eq!(index.probe(&[]).unwrap_err().kind(), ErrorKind::Corrupt, "{name}");
+        // As if nobody had looked at it.
+        drop(index);
+        for (file, bytes) in &damaged {
+            fs::write(folder.path().join(file), bytes).unwrap();
+        }
+        index = open(folder.path()).unwrap();
     }
+    assert!(index.probe(&keys).is_err());
+    drop(index);
+    let index = open(folder.path()).unwrap();
+    assert!(index.was_reset() && index.is_empty() && index.applied().is_none());
+}
+
+#[test]
+fn damage_met_by_a_merge_ends_the_index_until_it_is_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut index, _) = loaded(folder.path(), 3, 300);
+    let path = index.runs[0].path().to_owned();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5000] ^= 4;
+    fs::write(&path, &bytes).unwrap();
+    let new = entries(900..1_200, 3);
+    let error = index.apply(3, vec![stage(&index, &new)]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(index.is_damaged() && index.probe(&[]).is_err());
+    index.clear().unwrap();
+    assert!(!index.is_damaged() && index.is_empty() && index.applied().is_none());
+    index.apply(3, vec![stage(&index, &new)]).unwrap();
+    drop(index);
+    let mut model = Model::new();
+    learn(&mut model, &new);
+    assert_holds(&open(folder.path()).unwrap(), &model, 1_500);
+}
+
+#[test]
+fn clearing_keeps_what_is_staged_and_forgets_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut index, _) = loaded(folder.path(), 2, 300);
+    let new = entries(900..1_200, 3);
+    let staged = stage(&index, &new);
+    index.clear().unwrap();
+    assert_eq!((index.len(), index.applied(), run_names(folder.path()).len()), (0, None, 1));
+    index.apply(0, vec![staged]).unwrap();
+    let mut model = Model::new();
+    learn(&mut model, &new);
+    assert_holds(&index, &model, 1_500);
+}
+
+#[test]
+fn the_mark_is_that_of_the_version_applied_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut index = open(folder.path()).unwrap();
+    for (name, version, mark, want) in [
+        ("first", 1, Some("a"), Some("a")),
+        ("a version that is in already", 1, Some("b"), Some("a")),
+        ("next", 2, Some("c"), Some("c")),
+        ("unknown", 3, None, None),
+    ] {
+        index.apply_commit(version, mark, Vec::new()).unwrap();
+        assert_eq!(index.mark(), want, "{name}");
+        drop(index);
+        index = open(folder.path()).unwrap();
+        assert_eq!(index.mark(), want, "{name}, opened anew");
+    }
+}
+
+#[test]
+fn parts_make_up_the_first_version_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut index, mut model) = (open(folder.path()).unwrap(), Model::new());
+    for part in 0..9 {
+        let entries = entries(part * 100..(part + 1) * 100, part);
+        index.apply_part(vec![stage(&index, &entries)]).unwrap();
+        learn(&mut model, &entries);
+        assert_eq!(index.applied(), None);
+        assert!(index.runs.len() < 5, "{} runs", index.runs.len());
+    }
+    index.apply_commit(7, Some("a"), Vec::new()).unwrap();
+    assert_holds(&index, &model, 1_000);
+    assert_eq!(index.apply_part(Vec::new()).unwrap_err().kind(), ErrorKind::Internal);
 }
 
 #[test]

@@ -49,6 +49,14 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
+    /// An event that was passed over unread, so that its length is not known.
+    #[error("event has more than {read_mib} MiB, at most {max} bytes are allowed")]
+    TooLongToRead {
+        /// How much of it was looked at.
+        read_mib: usize,
+        /// The limit of an event, in bytes.
+        max: usize,
+    },
     /// A number of more digits than are kept exactly.
     #[error("field `{field}`: {number} has more than 38 integer or 38 fractional digits")]
     NumberTooLarge {
@@ -94,7 +102,7 @@ impl Rejection {
             Self::DuplicateField { .. } => "duplicate_field",
             Self::Missing { .. } => "missing_field",
             Self::WrongType { .. } => "wrong_type",
-            Self::TooLong { .. } => "too_long",
+            Self::TooLong { .. } | Self::TooLongToRead { .. } => "too_long",
             Self::NumberTooLarge { .. } => "number_too_large",
             Self::TooManyProperties { .. } => "too_many_properties",
             Self::TimestampUnreadable { .. } => "timestamp_unreadable",
@@ -111,6 +119,7 @@ impl Rejection {
             | Self::TooLong { field, .. }
             | Self::NumberTooLarge { field, .. } => Some(field),
             Self::Missing { field } => Some(field),
+            Self::TooLongToRead { .. } => Some("event"),
             Self::TooManyProperties { .. } => Some("properties"),
             Self::TimestampUnreadable { .. } | Self::TimestampInFuture { .. } => Some("timestamp"),
             Self::Unreadable { .. } => None,

@@ -1,9 +1,10 @@
 //! The accounts: what became of the events of every batch, for ever.
 //!
 //! The counts of a batch that stored events travel in its commit, so they cannot be lost; what a
-//! killed run did not write down is taken over from the log by the next run.
+//! killed run did not write down is taken over from the log by the next run. A batch may be there
+//! twice: readers take each identity once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
@@ -12,7 +13,8 @@ use arrow::array::{
 use arrow::datatypes::Int64Type;
 
 use super::Counts;
-use crate::error::{Error, Result};
+use super::quarantine::StoredFile;
+use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::Commit;
 use crate::lake::tables::Lake;
 use crate::lake::writer::{Layout, ParquetFileWriter};
@@ -120,26 +122,94 @@ fn rows(accounts: &[Account]) -> Result<RecordBatch> {
 
 /// Writes down the accounts of commits that a killed run left in the log alone.
 ///
+/// Another writer may do so at the same time, or the run itself may be alive: an account can be
+/// there twice, and readers take each batch once.
+///
 /// # Errors
 /// A store that cannot be read or written.
 pub async fn take_over(lake: &Lake) -> Result<()> {
     let newest = lake.events.snapshot(None).await?.version;
-    let known = match lake.batches().await? {
-        None => 0,
-        Some(table) => {
-            let snapshot = table.snapshot(None).await?;
-            let versions = snapshot.stats().max(batches::VERSION);
-            let versions = versions.map(|max| {
-                let max = max.as_primitive::<Int64Type>().iter().flatten().max();
-                max.and_then(|max| u64::try_from(max).ok()).unwrap_or(0)
-            });
-            versions.unwrap_or(0)
-        }
-    };
-    if newest <= known {
-        return Ok(());
+    let written = Written::read(lake).await?;
+    let mut lost = Vec::new();
+    for version in (1..=newest).filter(|version| !written.versions.contains(version)) {
+        let info = match lake.events.commit_info(version).await {
+            // The log no longer reaches back that far.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            info => info?,
+        };
+        let account = Account::of_info(&info, version);
+        lost.extend(account.filter(|account| !written.batches.contains(&account.batch)));
     }
-    let changes = lake.events.changes(known, newest).await?;
-    let lost = changes.iter().filter_map(|c| Account::of_info(&c.info, c.version));
-    write(lake, &lost.collect::<Vec<_>>()).await
+    write(lake, &lost).await
+}
+
+/// What the table of accounts holds.
+#[derive(Debug, Default)]
+struct Written {
+    batches: HashSet<String>,
+    /// Versions of the events that batches with accepted events made.
+    versions: BTreeSet<u64>,
+}
+
+impl Written {
+    async fn read(lake: &Lake) -> Result<Self> {
+        let mut written = Self::default();
+        let Some(table) = lake.batches().await? else { return Ok(written) };
+        for file in &table.snapshot(None).await?.files {
+            let stored = StoredFile::get(&table, &file.path).await?;
+            let columns = [batches::BATCH, batches::ACCEPTED, batches::VERSION];
+            for rows in stored.rows(Some(&columns), None)? {
+                written.add(&stored.checked(rows)?);
+            }
+        }
+        Ok(written)
+    }
+
+    fn add(&mut self, rows: &RecordBatch) {
+        let ids = rows.column(0).as_string::<i32>();
+        let accepted = rows.column(1).as_primitive::<Int64Type>();
+        let versions = rows.column(2).as_primitive::<Int64Type>();
+        for row in 0..rows.num_rows() {
+            self.batches.insert(ids.value(row).to_owned());
+            // A batch that stored nothing tells the version that it saw, which another one made.
+            if accepted.value(row) > 0 {
+                self.versions.extend(u64::try_from(versions.value(row)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::location::{Location, Namespace};
+
+    fn account(batch: &str, accepted: u64, version: u64) -> Account {
+        let counts = Counts { read: 2, accepted, rejected: 2 - accepted, ..Counts::default() };
+        let received = Timestamp::from_micros(1_000_000);
+        Account { batch: batch.to_owned(), received, source: "s".to_owned(), counts, version }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_commit_without_an_account_is_taken_over_whatever_came_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
+        for (version, batch) in (1..).zip(["lost", "written", "lost too"]) {
+            let info = account(batch, 2, 0).to_info();
+            lake.events.append(Commit { info, ..Commit::default() }).await.unwrap();
+            assert_eq!(lake.events.snapshot(None).await.unwrap().version, version);
+        }
+        // A batch that stored nothing saw version 3, which does not account for it.
+        write(&lake, &[account("written", 2, 2), account("nothing stored", 0, 3)]).await.unwrap();
+        for _ in 0..2 {
+            take_over(&lake).await.unwrap();
+            let table = lake.batches().await.unwrap().unwrap();
+            let rows: u64 = table.snapshot(None).await.unwrap().rows();
+            assert_eq!(rows, 4);
+            let written = Written::read(&lake).await.unwrap();
+            assert!(["lost", "written", "lost too"].iter().all(|b| written.batches.contains(*b)));
+            assert_eq!(written.versions, BTreeSet::from([1, 2, 3]));
+        }
+    }
 }

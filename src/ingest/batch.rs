@@ -11,9 +11,9 @@ use tokio::runtime::Handle;
 
 use super::Counts;
 use super::columns::Chunk;
-use super::decode::{Decoded, Rejected};
+use super::decode::Decoded;
 use super::gather::{BatchFacts, Gatherer, promote_numeric_texts};
-use super::quarantine::Quarantined;
+use super::quarantine::{Quarantined, Waiting};
 use super::rebase::{Rebased, Staged};
 use super::seal::{self, Deduplicated, RowRef, Sorted};
 use super::spill::{Spill, merge_day, united_schema};
@@ -27,6 +27,11 @@ use crate::time::Timestamp;
 
 /// Rows that are gathered at a time.
 const GATHER_ROWS: usize = 8_192;
+/// Conflicting rows that are gathered at a time, each to become a text.
+const CONFLICT_ROWS: usize = 512;
+
+/// Puts refused and conflicting events away, before more of them come.
+pub(super) type Keep<'k> = dyn FnMut(Vec<Quarantined>) -> Result<()> + 'k;
 
 /// A batch under construction.
 pub(super) struct Batch {
@@ -38,7 +43,7 @@ pub(super) struct Batch {
     /// The last sealed part, still in memory.
     held: Option<Held>,
     keys: Vec<StagedRun>,
-    quarantined: Vec<Quarantined>,
+    waiting: Waiting,
 }
 
 struct Held {
@@ -65,7 +70,7 @@ impl Batch {
             spills: Vec::new(),
             held: None,
             keys: Vec::new(),
-            quarantined: Vec::new(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -79,14 +84,19 @@ impl Batch {
         self.received
     }
 
-    /// Refused and conflicting events since the last call.
+    /// Refused and conflicting events that were not put away yet.
     pub(super) fn take_quarantined(&mut self) -> Vec<Quarantined> {
-        std::mem::take(&mut self.quarantined)
+        self.waiting.take()
     }
 
-    /// How many refused and conflicting events wait.
-    pub(super) fn quarantined_rows(&self) -> usize {
-        self.quarantined.len()
+    fn quarantine(&mut self, event: Quarantined, keep: &mut Keep<'_>) -> Result<()> {
+        self.waiting.push(event);
+        if self.waiting.is_full() { keep(self.waiting.take()) } else { Ok(()) }
+    }
+
+    /// Drops sealed events that are never to be written; their identities stay known.
+    pub(super) fn drop_rows(&mut self) {
+        self.held = None;
     }
 
     /// Whether no event is to be stored.
@@ -98,26 +108,30 @@ impl Batch {
     pub(super) fn rebased(&mut self, rebased: Rebased, received: Timestamp) {
         self.counts.accepted -= rebased.counts.duplicate + rebased.counts.conflict;
         self.counts += rebased.counts;
-        self.quarantined.extend(rebased.quarantined);
+        rebased.quarantined.into_iter().for_each(|event| self.waiting.push(event));
         self.received = received;
     }
 
-    /// Deduplicates and sorts decoded events; a part that was held goes to disk in `spill_folder`.
+    /// Deduplicates and sorts decoded events; a part that was held goes to disk in `spill_folder`,
+    /// and refused or conflicting events go to `keep` when there are many.
     ///
     /// # Errors
-    /// A disk that is full, a damaged key index.
+    /// A disk that is full, a damaged key index, those of `keep`.
     pub(super) fn seal(
         &mut self,
         decoded: Vec<Decoded>,
         identities: &Identities<'_>,
         spill_folder: &std::path::Path,
+        keep: &mut Keep<'_>,
     ) -> Result<()> {
         self.spill_held(spill_folder)?;
         let mut chunks = Vec::with_capacity(decoded.len());
         for piece in decoded {
             self.counts.read += piece.read();
             self.counts.rejected += piece.rejected.len() as u64;
-            self.quarantined.extend(piece.rejected.into_iter().map(|r: Rejected| r.into()));
+            for rejected in piece.rejected {
+                self.quarantine(rejected.into(), keep)?;
+            }
             chunks.push(piece.chunk);
         }
         let received_micros = self.received.micros();
@@ -128,7 +142,7 @@ impl Batch {
         };
         let first_ordinal = i64::try_from(self.sealed_events).unwrap_or(i64::MAX);
         let facts = BatchFacts { received_micros, first_ordinal };
-        self.account(&chunks, &found, facts)?;
+        self.account(&chunks, &found, facts, keep)?;
         self.sealed_events += chunks.iter().map(|chunk| chunk.rows() as u64).sum::<u64>();
         if found.kept.is_empty() {
             return Ok(());
@@ -142,7 +156,13 @@ impl Batch {
         Ok(())
     }
 
-    fn account(&mut self, chunks: &[Chunk], found: &Deduplicated, facts: BatchFacts) -> Result<()> {
+    fn account(
+        &mut self,
+        chunks: &[Chunk],
+        found: &Deduplicated,
+        facts: BatchFacts,
+        keep: &mut Keep<'_>,
+    ) -> Result<()> {
         self.counts.accepted += found.kept.len() as u64;
         self.counts.duplicate += found.duplicates;
         self.counts.conflict += found.conflicts.len() as u64;
@@ -150,12 +170,15 @@ impl Batch {
             return Ok(());
         }
         let gatherer = Gatherer::new(chunks, facts);
-        for some in found.conflicts.chunks(GATHER_ROWS) {
+        for some in found.conflicts.chunks(CONFLICT_ROWS) {
             let refs: Vec<RowRef> = some.iter().map(|conflict| conflict.row).collect();
             let rows = gatherer.batch(&seal::in_order(chunks, &refs, facts.received_micros))?;
-            let kept = some.iter().enumerate();
-            self.quarantined
-                .extend(kept.map(|(row, c)| Quarantined::conflict(&rows, row, c.first, c.second)));
+            for (row, conflict) in some.iter().enumerate() {
+                let place = conflict.row;
+                let place = chunks[place.chunk as usize].place(place.row as usize);
+                let event = Quarantined::conflict(&rows, row, conflict.first, conflict.second);
+                self.quarantine(event.at_place(place), keep)?;
+            }
         }
         Ok(())
     }

@@ -74,12 +74,21 @@ pub(super) struct Chunk {
     pub keys: Vec<[u8; 16]>,
     /// Content hashes, by row.
     pub contents: Vec<u64>,
+    /// The input that all rows came from, where it is known.
+    pub input: Option<Arc<str>>,
+    /// Line or row there, by row of the chunk.
+    pub lines: Vec<u64>,
 }
 
 impl Chunk {
     /// How many events it holds.
     pub(super) fn rows(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Input and line of a row, where they are known.
+    pub(super) fn place(&self, row: usize) -> Option<(&str, u64)> {
+        Some((self.input.as_deref()?, *self.lines.get(row)?))
     }
 
     /// Bytes of memory that it holds on to.
@@ -94,7 +103,7 @@ impl Chunk {
             .iter()
             .flat_map(|p| [&p.integers, &p.decimals, &p.texts, &p.booleans].into_iter().flatten());
         let optional = properties.chain(&self.others).map(|a| a.get_array_memory_size());
-        arrays + self.timestamp.get_array_memory_size() + optional.sum::<usize>() + self.rows() * 24
+        arrays + self.timestamp.get_array_memory_size() + optional.sum::<usize>() + self.rows() * 32
     }
 }
 
@@ -115,6 +124,9 @@ pub(super) struct ChunkBuilder<'s> {
     others: Vec<(usize, String, String)>,
     keys: Vec<[u8; 16]>,
     contents: Vec<u64>,
+    input: Option<Arc<str>>,
+    line: u64,
+    lines: Vec<u64>,
     text: String,
 }
 
@@ -136,8 +148,18 @@ impl<'s> ChunkBuilder<'s> {
             others: Vec::new(),
             keys: Vec::new(),
             contents: Vec::new(),
+            input: None,
+            line: 0,
+            lines: Vec::new(),
             text: String::new(),
         }
+    }
+
+    /// Says which line of which input the next event comes from; a chunk has one input.
+    pub(super) fn at(&mut self, input: &Arc<str>, line: u64) -> &mut Self {
+        self.input.get_or_insert_with(|| Arc::clone(input));
+        self.line = line;
+        self
     }
 
     /// Adds an event that passed [`Event::check`].
@@ -164,6 +186,7 @@ impl<'s> ChunkBuilder<'s> {
         }
         self.keys.push(self.hasher.identity(event.source.as_deref(), &event.idempotency_key));
         self.contents.push(content.value());
+        self.lines.push(self.line);
     }
 
     fn push_envelope(&mut self, event: &Event<'_>, content: &mut Content) {
@@ -205,6 +228,8 @@ impl<'s> ChunkBuilder<'s> {
             timestamp: self.timestamp.finish(),
             keys: self.keys,
             contents: self.contents,
+            input: self.input,
+            lines: self.lines,
         })
     }
 }

@@ -70,7 +70,8 @@ impl Decoder {
     /// Decodes and checks every record of `piece`.
     ///
     /// # Errors
-    /// A defect of ours only; what is wrong with the input is in [`Decoded::rejected`].
+    /// A column that the mapping names and the input does not have, or a defect of ours; what is
+    /// wrong with single records is in [`Decoded::rejected`].
     pub(super) fn decode(&self, piece: &Piece) -> Result<Decoded> {
         let mut sink = Sink {
             decoder: self,
@@ -81,6 +82,7 @@ impl Decoder {
         match &piece.records {
             Records::Json(block) => sink.json(block),
             Records::Csv { header, records, broken } => {
+                self.check_columns(&piece.input, header.iter().map(String::as_str))?;
                 for (line, record) in records {
                     let event = csv_record(header, record)
                         .and_then(|r| self.mapper.as_ref().unwrap_or(&self.plain).event(r));
@@ -94,6 +96,7 @@ impl Decoder {
                 let mapper = self.mapper.as_ref().unwrap_or(&self.plain);
                 match Rows::new(batch) {
                     Ok(rows) => {
+                        self.check_columns(&piece.input, rows.names())?;
                         for (line, row) in (*first..).zip(0..batch.num_rows()) {
                             let event = rows.record(row).and_then(|r| mapper.event(r));
                             sink.take(line, event, || row_text(&rows, row));
@@ -110,6 +113,14 @@ impl Decoder {
             }
         }
         Ok(Decoded { chunk: sink.chunk.finish()?, rejected: sink.rejected })
+    }
+
+    /// Every piece of a file has its header, so that a file fails with its first.
+    fn check_columns<'n>(&self, file: &str, names: impl Iterator<Item = &'n str>) -> Result<()> {
+        match &self.mapper {
+            Some(mapper) => mapper.check_columns(file, &names.collect::<Vec<_>>()),
+            None => Ok(()),
+        }
     }
 
     fn json_event<'a>(&self, text: &'a [u8]) -> Result<Event<'a>, Rejection> {
@@ -144,11 +155,8 @@ impl Sink<'_> {
             self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
         }
         for line in &block.oversized {
-            let rejection = Rejection::TooLong {
-                field: "event".to_owned(),
-                bytes: super::split::BLOCK_BYTES,
-                max: EVENT_MAX_BYTES,
-            };
+            let read_mib = super::split::BLOCK_BYTES >> 20;
+            let rejection = Rejection::TooLongToRead { read_mib, max: EVENT_MAX_BYTES };
             self.refuse(*line, rejection, "");
         }
         if let Some((line, detail)) = block.broken {
@@ -167,7 +175,7 @@ impl Sink<'_> {
             Ok(event)
         });
         match checked {
-            Ok(event) => self.chunk.push(&event),
+            Ok(event) => self.chunk.at(self.input, line).push(&event),
             Err(rejection) => self.refuse(line, rejection, &text()),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::decode::{Decoded, Decoder};
+use super::decode::{Decoded, Decoder, Rejected};
 use super::source::{Piece, Pieces};
 use crate::error::{Error, Result};
 
@@ -94,8 +94,7 @@ impl Tally {
         match result {
             Ok(decoded) => {
                 self.memory_bytes += decoded.chunk.memory_bytes();
-                self.memory_bytes +=
-                    decoded.rejected.iter().map(|r| r.event.len() + 128).sum::<usize>();
+                self.memory_bytes += decoded.rejected.iter().map(rejected_bytes).sum::<usize>();
                 self.events += decoded.read();
                 self.pieces.insert(place, decoded);
             }
@@ -106,6 +105,12 @@ impl Tally {
     fn is_full(&self, room: Room) -> bool {
         self.error.is_some() || self.memory_bytes >= room.memory_bytes || self.events >= room.events
     }
+}
+
+/// Bytes of memory that a refused event holds on to, the texts of its reason roughly.
+fn rejected_bytes(rejected: &Rejected) -> usize {
+    const REASON_BYTES: usize = 128;
+    size_of::<Rejected>() + rejected.event.capacity() + REASON_BYTES
 }
 
 /// Hands out pieces while there is room; whether the input ended.

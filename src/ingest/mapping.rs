@@ -135,14 +135,19 @@ impl Mapping {
                 }
             };
         }
-        for (place, spec) in [
-            (&mut mapping.event_name, read.event_name),
-            (&mut mapping.customer_id, read.customer_id),
-            (&mut mapping.resource_id, read.resource_id),
-            (&mut mapping.source, read.source),
+        for (key, place, spec) in [
+            ("event_name", &mut mapping.event_name, read.event_name),
+            ("customer_id", &mut mapping.customer_id, read.customer_id),
+            ("resource_id", &mut mapping.resource_id, read.resource_id),
+            ("source", &mut mapping.source, read.source),
         ] {
             match spec {
                 Some(OriginSpec::Field(field)) => *place = Origin::Field(field),
+                Some(OriginSpec::Constant { value }) if value.is_empty() => {
+                    return Err(Error::invalid(format!(
+                        "{file}: `{key}` has the constant ``: name a text, or leave the key out"
+                    )));
+                }
                 Some(OriginSpec::Constant { value }) => *place = Origin::Constant(value),
                 None => {}
             }
@@ -212,6 +217,32 @@ impl Mapping {
         Ok(())
     }
 
+    /// Fields of events, with the fields of a record that were named for them: those that are not
+    /// the default.
+    pub fn named_fields(&self) -> Vec<(&'static str, String)> {
+        let default = Self::default();
+        let mut named = Vec::new();
+        if self.key != default.key {
+            let fields = key_fields(&self.key).iter();
+            named.extend(fields.map(|field| ("idempotency_key", field.clone())));
+        }
+        for (name, origin, same) in [
+            ("event_name", &self.event_name, &default.event_name),
+            ("customer_id", &self.customer_id, &default.customer_id),
+            ("resource_id", &self.resource_id, &default.resource_id),
+            ("source", &self.source, &default.source),
+        ] {
+            match origin {
+                Origin::Field(field) if origin != same => named.push((name, field.clone())),
+                Origin::Field(_) | Origin::Constant(_) => {}
+            }
+        }
+        if self.timestamp != default.timestamp {
+            named.push(("timestamp", self.timestamp.clone()));
+        }
+        named
+    }
+
     /// The fields of a record that the envelope is made of.
     pub fn used_fields(&self) -> BTreeSet<String> {
         let origins = [&self.event_name, &self.customer_id, &self.resource_id, &self.source];
@@ -225,6 +256,15 @@ impl Mapping {
             KeyOrigin::Fields(_) | KeyOrigin::Content => None,
         };
         fields.chain(key).chain([self.timestamp.clone()]).collect()
+    }
+}
+
+/// The fields of `key`, none if it is the record's whole content.
+fn key_fields(key: &KeyOrigin) -> &[String] {
+    match key {
+        KeyOrigin::Field(field) => std::slice::from_ref(field),
+        KeyOrigin::Fields(fields) => fields,
+        KeyOrigin::Content => &[],
     }
 }
 
@@ -272,6 +312,11 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (name, result, want) in [
             ("unknown key", Mapping::parse("customer: x\n", "m.yaml").err(), "customer"),
+            (
+                "empty constant",
+                Mapping::parse("source: { value: '' }\n", "m.yaml").err(),
+                "m.yaml: `source` has the constant ``",
+            ),
             ("no equals sign", Mapping::default().set("customer_id").err(), "write FIELD=COLUMN"),
             ("unknown field", Mapping::default().set("user=x").err(), "`user` is no field"),
             ("epoch unit", Mapping::default().set_timestamp_format("epoch:h").err(), "`h`"),

@@ -1,25 +1,49 @@
 //! Refused and conflicting events, kept and listed.
 //!
 //! They are written before the batch they came with commits. Each has an identity made of where it
-//! came from and what it says, so that a repeated run lists it once.
+//! came from and what it says, so that a repeated run lists it once. Texts are held a few at a time,
+//! whether kept or listed; what is held of every event is its identity and its place.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::compute::{concat_batches, interleave_record_batch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use bytes::Bytes;
+use object_store::ObjectStoreExt;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
 
 use super::decode::Rejected;
 use super::stored;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::Commit;
+use crate::lake::snapshot::DataFile;
+use crate::lake::table::Table;
 use crate::lake::tables::Lake;
 use crate::lake::writer::{Layout, ParquetFileWriter};
 use crate::schema::{self, quarantine};
 use crate::time::Timestamp;
+
+/// Longest text of a conflicting event that is kept, in bytes.
+const KEPT_MAX_BYTES: usize = 64 << 10;
+/// Events that wait in memory before they are written.
+const WAITING_ROWS: usize = 20_000;
+/// Bytes of events that wait in memory before they are written.
+const WAITING_BYTES: usize = 32 << 20;
+/// Identities that are remembered; beyond them an event may be written again, and is listed once
+/// all the same.
+const KNOWN_IDS: usize = 3_500_000;
+/// Rows that are listed at a time.
+const LISTED_ROWS: usize = 2_048;
+
+/// Identity of an event in quarantine.
+type Id = [u8; 16];
 
 /// An event that is not among the events, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,71 +93,141 @@ impl Quarantined {
             ),
             input: None,
             line: None,
-            event: stored::event_text(rows, row),
+            event: cut(stored::event_text(rows, row)),
         }
     }
 
-    fn id(&self) -> String {
+    /// The same event with the input and the line that it came from, where they are known.
+    pub(super) fn at_place(self, place: Option<(&str, u64)>) -> Self {
+        let (input, line) = (place.map(|p| p.0.to_owned()), place.map(|p| p.1));
+        Self { input, line, ..self }
+    }
+
+    /// What it says and where it came from. The message is left out, as it may tell the time.
+    fn id(&self) -> Id {
         let mut hasher = blake3::Hasher::new();
         let line = self.line.map(|line| line.to_string());
         for part in [
             self.outcome,
             &self.reason,
+            self.field.as_deref().unwrap_or_default(),
             self.input.as_deref().unwrap_or_default(),
             line.as_deref().unwrap_or_default(),
-            &self.message,
             &self.event,
         ] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        hasher.finalize().to_hex()[..32].to_owned()
+        first_half(&hasher)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let texts = [self.reason.len(), self.message.len(), self.event.len()];
+        let optional = [&self.field, &self.input].map(|text| text.as_ref().map_or(0, String::len));
+        size_of::<Self>() + texts.into_iter().chain(optional).sum::<usize>()
     }
 }
 
-/// Puts events into quarantine, unless they are there.
-///
-/// # Errors
-/// A store that cannot be written.
-pub async fn keep(
-    lake: &Lake,
+fn first_half(hasher: &blake3::Hasher) -> Id {
+    let mut id = Id::default();
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..size_of::<Id>()]);
+    id
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > KEPT_MAX_BYTES {
+        text.truncate(text.floor_char_boundary(KEPT_MAX_BYTES));
+        text.shrink_to_fit();
+    }
+    text
+}
+
+/// Events that wait to be kept, as many as memory allows.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
     events: Vec<Quarantined>,
-    known: &mut HashSet<String>,
-    received: Timestamp,
-) -> Result<()> {
-    let mut fresh: Vec<(String, Quarantined)> = Vec::with_capacity(events.len());
-    for event in events {
-        let id = event.id();
-        if known.insert(id.clone()) {
-            fresh.push((id, event));
-        }
-    }
-    if fresh.is_empty() {
-        return Ok(());
-    }
-    let table = lake.quarantine_or_create().await?;
-    let rows = rows(&fresh, received)?;
-    let layout = Layout { no_dictionary: vec![quarantine::ID.to_owned()], ..Layout::default() };
-    let mut writer = ParquetFileWriter::new(rows.schema(), &layout, None)?;
-    let mut files = writer.write(&rows)?;
-    files.extend(writer.finish()?);
-    let mut add = Vec::with_capacity(files.len());
-    for file in files {
-        add.push(table.stage(file).await?);
-    }
-    let at_ms = received.micros() / 1_000;
-    table.append(Commit { add, at_ms, ..Commit::default() }).await?;
-    Ok(())
+    bytes: usize,
 }
 
-fn rows(events: &[(String, Quarantined)], received: Timestamp) -> Result<RecordBatch> {
+impl Waiting {
+    /// Adds an event.
+    pub(super) fn push(&mut self, event: Quarantined) {
+        self.bytes += event.memory_bytes();
+        self.events.push(event);
+    }
+
+    /// Whether they should be kept before more come.
+    pub(super) fn is_full(&self) -> bool {
+        self.events.len() >= WAITING_ROWS || self.bytes >= WAITING_BYTES
+    }
+
+    /// All of them; afterwards none wait.
+    pub(super) fn take(&mut self) -> Vec<Quarantined> {
+        std::mem::take(self).events
+    }
+}
+
+/// The quarantine of a lake, open for writing.
+#[derive(Debug)]
+pub struct Quarantine {
+    table: Table,
+    known: HashSet<Id>,
+}
+
+impl Quarantine {
+    /// Opens the quarantine, making it where there is none, and reads which events it holds.
+    ///
+    /// # Errors
+    /// A damaged table, a store that cannot be read or written.
+    pub async fn open(lake: &Lake) -> Result<Self> {
+        let table = lake.quarantine_or_create().await?;
+        let known = known_ids(&table, KNOWN_IDS).await?;
+        Ok(Self { table, known })
+    }
+
+    /// Puts events into quarantine, unless they are there.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub async fn keep(&mut self, events: Vec<Quarantined>, received: Timestamp) -> Result<()> {
+        let mut fresh: Vec<(Id, Quarantined)> = Vec::with_capacity(events.len());
+        for event in events {
+            let id = event.id();
+            let is_new = match self.known.len() < KNOWN_IDS {
+                true => self.known.insert(id),
+                false => !self.known.contains(&id),
+            };
+            if is_new {
+                fresh.push((id, event));
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let rows = rows(&fresh, received)?;
+        drop(fresh);
+        let layout = Layout { no_dictionary: vec![quarantine::ID.to_owned()], ..Layout::default() };
+        let mut writer = ParquetFileWriter::new(rows.schema(), &layout, None)?;
+        let mut files = writer.write(&rows)?;
+        files.extend(writer.finish()?);
+        let mut add = Vec::with_capacity(files.len());
+        for file in files {
+            add.push(self.table.stage(file).await?);
+        }
+        let at_ms = received.micros() / 1_000;
+        self.table.append(Commit { add, at_ms, ..Commit::default() }).await?;
+        Ok(())
+    }
+}
+
+fn rows(events: &[(Id, Quarantined)], received: Timestamp) -> Result<RecordBatch> {
     let texts = |part: fn(&Quarantined) -> Option<&str>| -> ArrayRef {
         Arc::new(events.iter().map(|(_, event)| part(event)).collect::<StringArray>())
     };
     let lines = events.iter().map(|(_, e)| e.line.and_then(|line| i64::try_from(line).ok()));
     let instants = vec![received.micros(); events.len()];
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(events.iter().map(|(id, _)| Some(id)).collect::<StringArray>()),
+        Arc::new(events.iter().map(|(id, _)| Some(hex_of(*id))).collect::<StringArray>()),
         Arc::new(TimestampMicrosecondArray::from(instants).with_timezone("UTC")),
         texts(|event| Some(event.outcome)),
         texts(|event| Some(&event.reason)),
@@ -147,18 +241,105 @@ fn rows(events: &[(String, Quarantined)], received: Timestamp) -> Result<RecordB
         .map_err(|error| Error::internal("rows of the quarantine").with_source(error))
 }
 
-/// The identities of everything in quarantine.
-///
-/// # Errors
-/// A damaged table.
-pub async fn known_ids(lake: &Lake) -> Result<HashSet<String>> {
+fn hex_of(id: Id) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}
+
+fn id_of(text: &str) -> Id {
+    match u128::from_str_radix(text, 16) {
+        Ok(number) if text.len() == 32 => number.to_be_bytes(),
+        // Nothing of ours, but an identity all the same.
+        Ok(_) | Err(_) => first_half(blake3::Hasher::new().update(text.as_bytes())),
+    }
+}
+
+/// The identities of what is in quarantine, up to `limit` of them.
+async fn known_ids(table: &Table, limit: usize) -> Result<HashSet<Id>> {
     let mut ids = HashSet::new();
-    for batch in list(lake, None).await? {
-        if let Some(column) = batch.column_by_name(quarantine::ID) {
-            ids.extend(column.as_string::<i32>().iter().flatten().map(ToOwned::to_owned));
+    for file in &table.snapshot(None).await?.files {
+        let opened = StoredFile::get(table, &file.path).await?;
+        for batch in opened.rows(Some(&[quarantine::ID]), None)? {
+            let batch = opened.checked(batch)?;
+            if ids.len() + batch.num_rows() > limit {
+                return Ok(ids);
+            }
+            ids.extend(batch.column(0).as_string::<i32>().iter().flatten().map(id_of));
         }
     }
     Ok(ids)
+}
+
+/// One Parquet file of a table, in memory as it is stored.
+pub(super) struct StoredFile {
+    name: String,
+    bytes: Bytes,
+}
+
+impl StoredFile {
+    /// Fetches a file of `table`.
+    ///
+    /// # Errors
+    /// A file that is missing, a store that cannot be read.
+    pub(super) async fn get(table: &Table, path: &str) -> Result<Self> {
+        let name = format!("{}/{path}", table.display());
+        let got = table.location().store.get(&table.object_path(path)?).await;
+        let bytes = match got {
+            Ok(found) => found.bytes().await,
+            Err(error) => Err(error),
+        };
+        let bytes = bytes.map_err(|error| {
+            let kind = match error {
+                object_store::Error::NotFound { .. } => ErrorKind::Corrupt,
+                _ => ErrorKind::Unavailable,
+            };
+            Error::new(kind, format!("{name}: cannot be read: {error}")).with_source(error)
+        })?;
+        Ok(Self { name, bytes })
+    }
+
+    /// Chosen columns (in the order of the file) of chosen rows; `None` chooses all.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub(super) fn rows(
+        &self,
+        columns: Option<&[&str]>,
+        rows: Option<RowSelection>,
+    ) -> Result<ParquetRecordBatchReader> {
+        let damaged = |error: &dyn std::fmt::Display| self.damaged(error);
+        let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone())
+            .map_err(|e| damaged(&e))?;
+        let schema = builder.parquet_schema();
+        let mask = columns.map_or_else(ProjectionMask::all, |columns| {
+            ProjectionMask::columns(schema, columns.iter().copied())
+        });
+        let builder = builder.with_projection(mask).with_batch_size(LISTED_ROWS);
+        let builder = match rows {
+            Some(rows) => builder.with_row_selection(rows),
+            None => builder,
+        };
+        let reader = builder.build().map_err(|error| damaged(&error))?;
+        let found = arrow::array::RecordBatchReader::schema(&reader);
+        match columns.into_iter().flatten().find(|name| found.field_with_name(name).is_err()) {
+            Some(missing) => Err(damaged(&format!("it has no column `{missing}`"))),
+            None => Ok(reader),
+        }
+    }
+
+    /// A batch that was read, or the damage that prevented it.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub(super) fn checked(
+        &self,
+        batch: Result<RecordBatch, arrow::error::ArrowError>,
+    ) -> Result<RecordBatch> {
+        batch.map_err(|error| self.damaged(&error))
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::corrupt(format!("{}: damaged data file: {error}", self.name))
+    }
 }
 
 /// Everything in quarantine, oldest first, each event once; at most `limit` rows.
@@ -166,33 +347,243 @@ pub async fn known_ids(lake: &Lake) -> Result<HashSet<String>> {
 /// # Errors
 /// A damaged table.
 pub async fn list(lake: &Lake, limit: Option<usize>) -> Result<Vec<RecordBatch>> {
-    let Some(table) = lake.quarantine().await? else { return Ok(Vec::new()) };
-    let snapshot = table.snapshot(None).await?;
-    let schema: SchemaRef = Arc::new(quarantine::schema());
     let mut batches = Vec::new();
-    for file in &snapshot.files {
-        batches.extend(stored::read(&table, &file.path).await?);
-    }
-    let all = concat_batches(&schema, &batches)
-        .map_err(|error| Error::corrupt("the quarantine's files differ").with_source(error))?;
-    let rows = ordered_once(&all, limit);
-    let rows = arrow::compute::take_record_batch(&all, &rows)
-        .map_err(|error| Error::internal("list the quarantine").with_source(error))?;
-    Ok(vec![rows])
+    let mut take = |batch| {
+        batches.push(batch);
+        Ok(true)
+    };
+    for_each(lake, limit, &mut take).await?;
+    Ok(batches)
 }
 
-fn ordered_once(all: &RecordBatch, limit: Option<usize>) -> arrow::array::UInt64Array {
-    use arrow::datatypes::TimestampMicrosecondType;
-    let ids = all.column(0).as_string::<i32>();
-    let received = all.column(1).as_primitive::<TimestampMicrosecondType>();
-    let inputs = all.column(6).as_string::<i32>();
-    let lines = all.column(7).as_primitive::<Int64Type>();
-    let mut order: Vec<usize> = (0..all.num_rows()).collect();
-    let input = |row: usize| inputs.is_valid(row).then(|| inputs.value(row));
-    let line = |row: usize| lines.is_valid(row).then(|| lines.value(row));
-    order.sort_by_key(|&row| (received.value(row), input(row), line(row), ids.value(row)));
+/// Hands out what [`list`] lists, some rows at a time, until `take` wants no more.
+///
+/// # Errors
+/// A damaged table, and those of `take`.
+pub async fn for_each(
+    lake: &Lake,
+    limit: Option<usize>,
+    take: &mut (dyn FnMut(RecordBatch) -> Result<bool> + Send),
+) -> Result<()> {
+    let Some(table) = lake.quarantine().await? else { return Ok(()) };
+    let snapshot = table.snapshot(None).await?;
+    let places = ordered_once(&table, &snapshot.files, limit).await?;
+    // Neighbours mostly lie in one file, which need not be fetched again for the next rows.
+    let mut fetched: HashMap<usize, StoredFile> = HashMap::new();
+    for some in places.chunks(LISTED_ROWS) {
+        let wanted: HashSet<usize> = some.iter().map(|place| place.file).collect();
+        fetched.retain(|file, _| wanted.contains(file));
+        for file in wanted {
+            if let std::collections::hash_map::Entry::Vacant(free) = fetched.entry(file) {
+                free.insert(StoredFile::get(&table, &snapshot.files[file].path).await?);
+            }
+        }
+        if !take(rows_at(some, &fetched)?)? {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Where an event in quarantine lies, and what decides its place in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    received: i64,
+    /// Among the names of the inputs; no input comes first.
+    input: Option<usize>,
+    line: Option<i64>,
+    id: Id,
+    file: usize,
+    row: usize,
+}
+
+/// Names of inputs by order of appearance.
+#[derive(Default)]
+struct Inputs {
+    places: HashMap<Arc<str>, usize>,
+    names: Vec<Arc<str>>,
+}
+
+impl Inputs {
+    fn place_of(&mut self, name: &str) -> usize {
+        if let Some(&place) = self.places.get(name) {
+            return place;
+        }
+        let name: Arc<str> = name.into();
+        self.names.push(Arc::clone(&name));
+        self.places.insert(name, self.names.len() - 1);
+        self.names.len() - 1
+    }
+}
+
+/// The places of all events in the order of the list, each event once.
+async fn ordered_once(
+    table: &Table,
+    files: &[DataFile],
+    limit: Option<usize>,
+) -> Result<Vec<Place>> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let (mut places, mut inputs) = (Vec::new(), Inputs::default());
+    for (file, stored) in files.iter().enumerate() {
+        let opened = StoredFile::get(table, &stored.path).await?;
+        let light = [quarantine::ID, quarantine::RECEIVED_AT, quarantine::INPUT, quarantine::LINE];
+        let mut first = 0;
+        for batch in opened.rows(Some(&light), None)? {
+            let batch = opened.checked(batch)?;
+            add_places(&batch, (file, first), &mut inputs, &mut places);
+            first += batch.num_rows();
+        }
+        // With a limit only the front of the list is held.
+        if places.len() / 2 > limit {
+            keep_front(&mut places, &inputs, limit);
+        }
+    }
+    keep_front(&mut places, &inputs, limit);
+    Ok(places)
+}
+
+fn add_places(
+    batch: &RecordBatch,
+    (file, first): (usize, usize),
+    inputs: &mut Inputs,
+    places: &mut Vec<Place>,
+) {
+    let ids = batch.column(0).as_string::<i32>();
+    let received = batch.column(1).as_primitive::<TimestampMicrosecondType>();
+    let names = batch.column(2).as_string::<i32>();
+    let lines = batch.column(3).as_primitive::<Int64Type>();
+    places.extend((0..batch.num_rows()).map(|row| Place {
+        received: received.value(row),
+        input: names.is_valid(row).then(|| inputs.place_of(names.value(row))),
+        line: lines.is_valid(row).then(|| lines.value(row)),
+        id: id_of(ids.value(row)),
+        file,
+        row: first + row,
+    }));
+}
+
+/// Sorts places, drops all but the first of each event, and what lies beyond `limit`.
+fn keep_front(places: &mut Vec<Place>, inputs: &Inputs, limit: usize) {
+    let key = |p: &Place| (p.received, p.input.map(|at| &inputs.names[at]), p.line, p.id);
+    places.sort_by(|a, b| key(a).cmp(&key(b)));
     let mut seen = HashSet::new();
-    order.retain(|&row| seen.insert(ids.value(row)));
-    order.truncate(limit.unwrap_or(usize::MAX));
-    order.into_iter().map(|row| row as u64).collect()
+    places.retain(|place| seen.len() < limit && seen.insert(place.id));
+}
+
+/// The rows at `places`, in their order.
+fn rows_at(places: &[Place], files: &HashMap<usize, StoredFile>) -> Result<RecordBatch> {
+    let mut wanted: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for place in places {
+        wanted.entry(place.file).or_default().push(place.row);
+    }
+    let mut batches = Vec::with_capacity(wanted.len());
+    for (file, rows) in &mut wanted {
+        rows.sort_unstable();
+        let Some(stored) = files.get(file) else {
+            return Err(Error::internal("a file of the quarantine was not fetched"));
+        };
+        let last = rows.last().map_or(0, |last| last + 1);
+        let ranges = rows.iter().map(|&row| row..row + 1);
+        let selection = RowSelection::from_consecutive_ranges(ranges, last);
+        let read = stored.rows(None, Some(selection))?.map(|batch| stored.checked(batch));
+        let read = read.collect::<Result<Vec<_>>>()?;
+        let schema = Arc::new(quarantine::schema());
+        let damaged = |error: &dyn std::fmt::Display| stored.damaged(error);
+        batches.push(concat_batches(&schema, &read).map_err(|error| damaged(&error))?);
+    }
+    let files: Vec<usize> = wanted.keys().copied().collect();
+    let at = |place: &Place| {
+        let batch = files.binary_search(&place.file).unwrap_or_default();
+        let row = wanted.get(&place.file).and_then(|rows| rows.binary_search(&place.row).ok());
+        (batch, row.unwrap_or_default())
+    };
+    let order: Vec<(usize, usize)> = places.iter().map(at).collect();
+    interleave_record_batch(&batches.iter().collect::<Vec<_>>(), &order)
+        .map_err(|error| Error::internal("list the quarantine").with_source(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lake::location::{Location, Namespace};
+
+    fn refused(input: &str, line: u64, message: &str) -> Quarantined {
+        Quarantined {
+            outcome: "rejected",
+            reason: "missing".to_owned(),
+            field: Some("event_name".to_owned()),
+            message: message.to_owned(),
+            input: Some(input.to_owned()),
+            line: Some(line),
+            event: format!("{{\"n\":{line}}}"),
+        }
+    }
+
+    #[test]
+    fn an_event_is_identified_by_what_it_says_and_by_its_place() {
+        let first = refused("a", 1, "at noon");
+        for (name, other, same) in [
+            ("another message", refused("a", 1, "at midnight"), true),
+            ("another line", refused("a", 2, "at noon"), false),
+            ("another input", refused("b", 1, "at noon"), false),
+            ("another field", Quarantined { field: None, ..first.clone() }, false),
+            ("no place", first.clone().at_place(None), false),
+        ] {
+            assert_eq!(other.id() == first.id(), same, "{name}");
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let long = "ä".repeat(KEPT_MAX_BYTES);
+        assert_eq!(cut(format!("x{long}")).len(), KEPT_MAX_BYTES - 1);
+        assert_eq!(cut("short".to_owned()), "short");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_rows_and_by_bytes() {
+        for (name, bytes, most) in [("rows", 10, WAITING_ROWS), ("bytes", 1 << 20, 32)] {
+            let (mut waiting, mut pushed) = (Waiting::default(), 0);
+            while !waiting.is_full() {
+                let event = "x".repeat(bytes);
+                waiting.push(Quarantined { event, ..refused("a", 1, "") });
+                pushed += 1;
+            }
+            assert_eq!(pushed, most, "{name}");
+            assert_eq!(waiting.take().len(), most, "{name}");
+            assert!(!waiting.is_full(), "{name}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn events_are_listed_once_in_order_from_several_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
+        let mut quarantine = Quarantine::open(&lake).await.unwrap();
+        // The later instant is written first; the second writer knows nothing of the first.
+        let late = (1..=3_000).map(|line| refused("late", line, "")).collect();
+        quarantine.keep(late, Timestamp::from_micros(2_000_000)).await.unwrap();
+        quarantine.known.clear();
+        let mixed = vec![refused("b", 1, ""), refused("late", 7, ""), refused("a", 9, "")];
+        quarantine.keep(mixed, Timestamp::from_micros(1_000_000)).await.unwrap();
+        quarantine.keep(vec![refused("a", 9, "x")], Timestamp::from_micros(3)).await.unwrap();
+        let known = known_ids(&quarantine.table, KNOWN_IDS).await.unwrap();
+        assert_eq!(known.len(), 3_002);
+        assert!(known_ids(&quarantine.table, 5).await.unwrap().len() <= 5);
+
+        let front = [("a", 9), ("b", 1), ("late", 7), ("late", 1), ("late", 2)];
+        for (limit, rows) in [(None, 3_002), (Some(4), 4), (Some(0), 0), (Some(2_500), 2_500)] {
+            let listed = list(&lake, limit).await.unwrap();
+            assert_eq!(listed.iter().map(RecordBatch::num_rows).sum::<usize>(), rows, "{limit:?}");
+            let Some(first) = listed.first() else { continue };
+            assert!(listed.iter().all(|batch| batch.num_rows() <= LISTED_ROWS));
+            let inputs = first.column_by_name(quarantine::INPUT).unwrap().as_string::<i32>();
+            let lines = first.column_by_name(quarantine::LINE).unwrap();
+            let lines = lines.as_primitive::<Int64Type>();
+            for (row, (input, line)) in front.iter().enumerate().take(rows) {
+                assert_eq!((inputs.value(row), lines.value(row)), (*input, *line), "{limit:?}");
+            }
+        }
+    }
 }

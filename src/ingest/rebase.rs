@@ -4,7 +4,7 @@
 //! written anew under a later instant of receipt, so that the order of receipt stays that of the
 //! versions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::Counts;
 use super::batch::layout_for;
 use super::quarantine::Quarantined;
-use super::stored::{entries_of, read};
+use super::stored::{Columns, GROUP_ENTRIES, batches, each_group, entries_of, in_order};
 use crate::dedupe::{Entry, Hasher, Index, Key, StagedRun};
 use crate::error::{Error, Result};
 use crate::lake::staged::StagedFile;
@@ -40,28 +40,35 @@ pub(super) struct Rebased {
 /// The identities of `keys` that the versions after `from` brought, with the content they brought.
 ///
 /// # Errors
-/// A file of the winner that cannot be read.
+/// A file of the winner that cannot be read; conflict when the table was set back meanwhile.
 pub(super) async fn taken(
     events: &Table,
     keys: &[StagedRun],
     (from, to): (u64, u64),
     hasher: &Hasher,
 ) -> Result<HashMap<Key, u64>> {
+    if from > to {
+        // What was taken for a duplicate may be gone by now.
+        return Err(Error::conflict(format!(
+            "{} was set back from version {from} to {to} while events were read: run the same \
+             command again",
+            events.display()
+        )));
+    }
     let mut taken = HashMap::new();
-    for change in events.changes(from, to).await? {
-        for file in change.added.iter().filter(|_| change.removed.is_empty()) {
-            let mut entries: Vec<Entry> = Vec::new();
-            for rows in read(events, &file.path).await? {
-                entries.extend(entries_of(&rows, hasher)?);
-            }
-            entries.sort_unstable_by_key(|entry| entry.key);
+    let changes = events.changes(from, to).await?;
+    // Compaction moves rows, and brings none.
+    for change in changes.iter().filter(|change| change.removed.is_empty()) {
+        each_group((events, &change.added), hasher, GROUP_ENTRIES, |entries| {
             let sorted: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
             for run in keys {
                 let found = run.probe(&sorted)?;
                 let both = entries.iter().zip(found).filter(|(_, found)| found.is_some());
                 taken.extend(both.map(|(entry, _)| (entry.key, entry.content)));
             }
-        }
+            Ok(())
+        })
+        .await?;
     }
     Ok(taken)
 }
@@ -79,16 +86,17 @@ pub(super) fn rebase(
     runtime: &Handle,
 ) -> Result<(Staged, Rebased)> {
     let (mut fresh, mut rebased) = (Staged::default(), Rebased::default());
+    let mut entries: Vec<Entry> = Vec::new();
     for file in staged.files {
         let mut writer: Option<ParquetFileWriter> = None;
-        let mut entries: BTreeMap<Key, Entry> = BTreeMap::new();
-        let mut encoded = Vec::new();
-        for rows in runtime.block_on(read(events, &file.path))? {
+        for rows in runtime.block_on(batches(events, &file.path, Columns::All))? {
+            let rows = rows?;
             let of_rows = entries_of(&rows, hasher)?;
             let kept = drop_taken(&rows, &of_rows, taken, &mut rebased)?;
-            entries.extend(
-                of_rows.into_iter().filter(|e| !taken.contains_key(&e.key)).map(|e| (e.key, e)),
-            );
+            entries.extend(of_rows.into_iter().filter(|entry| !taken.contains_key(&entry.key)));
+            if entries.len() >= GROUP_ENTRIES {
+                fresh.keys.push(index.stage(in_order(std::mem::take(&mut entries)).into_iter())?);
+            }
             if kept.num_rows() == 0 {
                 continue;
             }
@@ -100,15 +108,16 @@ pub(super) fn rebase(
                     writer.insert(ParquetFileWriter::new(kept.schema(), &layout, file.partition)?)
                 }
             };
-            encoded.extend(open.write(&kept)?);
+            for full in open.write(&kept)? {
+                fresh.files.push(runtime.block_on(events.stage(full))?);
+            }
         }
-        encoded.extend(writer.map(ParquetFileWriter::finish).transpose()?.flatten());
-        for file in encoded {
-            fresh.files.push(runtime.block_on(events.stage(file))?);
+        if let Some(last) = writer.map(ParquetFileWriter::finish).transpose()?.flatten() {
+            fresh.files.push(runtime.block_on(events.stage(last))?);
         }
-        if !entries.is_empty() {
-            fresh.keys.push(index.stage(entries.into_values())?);
-        }
+    }
+    if !entries.is_empty() {
+        fresh.keys.push(index.stage(in_order(entries).into_iter())?);
     }
     Ok((fresh, rebased))
 }
@@ -146,4 +155,47 @@ fn received_at(rows: &RecordBatch, received: Timestamp) -> Result<RecordBatch> {
     });
     RecordBatch::try_new(Arc::clone(&schema), columns.collect())
         .map_err(|error| Error::internal("instant of receipt").with_source(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::ingest::stored::tests::{commit, events_in, staged};
+
+    #[test]
+    fn rows_of_many_files_are_rebased_with_one_run_and_without_what_is_taken() {
+        let [lake, state] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let events = runtime.block_on(events_in(lake.path()));
+        let index = Index::open(state.path(), events.table_id(), "now").unwrap();
+        let hasher = Hasher::new(events.table_id());
+        let files = [0..10, 10..20, 20..30].map(|n| runtime.block_on(staged(&events, n)));
+        let mut ours = Staged { files: files.to_vec(), keys: Vec::new() };
+        let key = |number: i64| hasher.identity(Some("s"), &number.to_string());
+        let entries = (0..30).map(|number| Entry { key: key(number), content: 0, date: 0 });
+        ours.keys.push(index.stage(in_order(entries.collect()).into_iter()).unwrap());
+
+        let from = runtime.block_on(events.snapshot(None)).unwrap().version;
+        let to = runtime.block_on(commit(&events, &[(5, 8), (40, 50)])).version;
+        let taken_by = |versions| {
+            let taken = taken(&events, &ours.keys, versions, &hasher);
+            runtime.block_on(taken)
+        };
+        assert_eq!(taken_by((to, from)).unwrap_err().kind(), ErrorKind::Conflict);
+        let taken = taken_by((from, to)).unwrap();
+        let mut want: Vec<Key> = (5..8).map(key).collect();
+        want.sort_unstable();
+        let mut got: Vec<Key> = taken.keys().copied().collect();
+        got.sort_unstable();
+        assert_eq!(got, want);
+
+        let received = Timestamp::from_micros(7_000);
+        let (fresh, rebased) =
+            rebase(ours, &taken, received, (&events, &index), &hasher, runtime.handle()).unwrap();
+        assert_eq!(rebased.counts.duplicate, 3);
+        assert_eq!(fresh.files.len(), 3);
+        let runs: Vec<u64> = fresh.keys.iter().map(StagedRun::len).collect();
+        assert_eq!(runs, [27]);
+    }
 }

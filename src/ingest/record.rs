@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 
 use super::mapping::{KeyOrigin, Mapping, Origin, TimestampForm};
+use crate::error::{Error, Result as Outcome};
 use crate::event::json::reject_duplicates;
-use crate::event::{Event, Rejection, Value, shortened};
-use crate::time::Timestamp;
+use crate::event::{Event, IDEMPOTENCY_KEY_MAX_BYTES, Rejection, Value, shortened};
+use crate::time::{Timestamp, TimestampError};
 
 /// The names and values of one record, in the order of the input.
 pub(super) type Record<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
@@ -21,12 +22,33 @@ pub(super) type Record<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 pub(super) struct Mapper {
     mapping: Mapping,
     used: BTreeSet<String>,
+    /// Fields of events, with the columns that the mapping names for them.
+    named: Vec<(&'static str, String)>,
 }
 
 impl Mapper {
     /// A mapper for `mapping`.
     pub(super) fn new(mapping: Mapping) -> Self {
-        Self { used: mapping.used_fields(), mapping }
+        Self { used: mapping.used_fields(), named: mapping.named_fields(), mapping }
+    }
+
+    /// Whether a file with these columns has every one that the mapping names.
+    ///
+    /// # Errors
+    /// The first that is not there, with the nearest name that is.
+    pub(super) fn check_columns(&self, file: &str, columns: &[&str]) -> Outcome<()> {
+        let missing = self.named.iter().find(|(_, column)| !columns.contains(&column.as_str()));
+        let Some((field, column)) = missing else { return Ok(()) };
+        let near = columns.iter().min_by_key(|known| {
+            strsim::damerau_levenshtein(&column.to_lowercase(), &known.to_lowercase())
+        });
+        let near = near.map_or_else(
+            || "the file has no columns".to_owned(),
+            |near| format!("the nearest is `{near}`"),
+        );
+        Err(Error::invalid(format!(
+            "{file}: no column `{column}`, which the mapping names for {field}; {near}"
+        )))
     }
 
     /// The event that `record` stands for.
@@ -73,16 +95,24 @@ impl Mapper {
         match &self.mapping.key {
             KeyOrigin::Field(name) => self.text(field, &Origin::Field(name.clone()), record),
             KeyOrigin::Fields(names) => {
-                let mut joined = String::new();
+                let (mut joined, mut present) = (String::new(), false);
                 for name in names {
                     let value = find(record, name);
                     let part =
                         value.map_or(Ok(Cow::Borrowed("")), |value| text_of(field, value))?;
+                    present |= !part.is_empty();
                     // A length before each part keeps ("a", "bc") and ("ab", "c") apart.
                     if !joined.is_empty() {
                         joined.push('|');
                     }
                     joined.push_str(&format!("{}:{part}", part.len()));
+                }
+                if !present {
+                    return Err(Rejection::Missing { field });
+                }
+                // Parts of any length are an identity; only their text would be too long for one.
+                if joined.len() > IDEMPOTENCY_KEY_MAX_BYTES {
+                    joined = blake3::hash(joined.as_bytes()).to_hex()[..32].to_owned();
                 }
                 Ok(Some(Cow::Owned(joined)))
             }
@@ -91,28 +121,49 @@ impl Mapper {
     }
 
     fn timestamp(&self, record: &Record<'_>) -> Result<Option<Timestamp>, Rejection> {
-        let Some(value) = find(record, &self.mapping.timestamp) else { return Ok(None) };
-        let text = text_of("timestamp", value)?;
+        let value = find(record, &self.mapping.timestamp);
+        let text = value.map_or(Ok(Cow::Borrowed("")), |value| text_of("timestamp", value))?;
         if text.is_empty() {
-            return Ok(None);
+            // Whoever says where the instant stands does not mean the moment of receipt.
+            let named = self.named.iter().any(|(field, _)| *field == "timestamp");
+            return if named { Err(Rejection::Missing { field: "timestamp" }) } else { Ok(None) };
         }
         let zone = self.mapping.zone.as_ref();
-        let parsed = match &self.mapping.timestamp_form {
-            TimestampForm::Epoch(unit) => Timestamp::parse_epoch(&text, *unit),
-            TimestampForm::Pattern(pattern) => {
-                Timestamp::parse_format(&text, pattern, zone.unwrap_or(&TimeZone::UTC))
+        let parsed = match (&self.mapping.timestamp_form, zone) {
+            (TimestampForm::Epoch(unit), _) => Timestamp::parse_epoch(&text, *unit),
+            (TimestampForm::Pattern(pattern), Some(zone)) => {
+                Timestamp::parse_format(&text, pattern, zone)
             }
-            TimestampForm::Text => match (Timestamp::parse_rfc3339(&text), zone) {
-                (Err(_), Some(zone)) => Timestamp::parse_local(&text, zone),
-                (parsed, _) => parsed,
-            },
+            (TimestampForm::Pattern(pattern), None) => parse_with_offset(&text, pattern),
+            (TimestampForm::Text, zone) => Timestamp::parse_rfc3339(&text).or_else(|error| {
+                // A date alone is a day, in UTC where nothing else is said.
+                match zone {
+                    Some(zone) => Timestamp::parse_local(&text, zone),
+                    None if is_date(&text) => Timestamp::parse_local(&text, &TimeZone::UTC),
+                    None => Err(error),
+                }
+            }),
         };
-        let unreadable = |error: crate::time::TimestampError| Rejection::TimestampUnreadable {
+        let unreadable = |error: TimestampError| Rejection::TimestampUnreadable {
             text: shortened(&text),
             reason: error.to_string(),
         };
         parsed.map(Some).map_err(unreadable)
     }
+}
+
+/// The instant of a text whose pattern says how far it is from UTC.
+fn parse_with_offset(text: &str, pattern: &str) -> Result<Timestamp, TimestampError> {
+    let instant = Timestamp::parse_format(text, pattern, &TimeZone::UTC)?;
+    let parts = jiff::fmt::strtime::BrokenDownTime::parse(pattern, text);
+    let placed = parts.is_ok_and(|parts| {
+        parts.offset().is_some() || parts.iana_time_zone().is_some() || parts.timestamp().is_some()
+    });
+    if placed { Ok(instant) } else { Err(TimestampError::NoOffset) }
+}
+
+fn is_date(text: &str) -> bool {
+    text.len() == "YYYY-MM-DD".len()
 }
 
 fn without_prefix(name: Cow<'_, str>) -> Cow<'_, str> {
@@ -204,5 +255,74 @@ mod tests {
         assert_eq!(key(record()), key(other.clone()));
         other.pop();
         assert_ne!(key(record()), key(other));
+    }
+
+    fn mapper(arguments: &[&str], key: Option<&str>, format: Option<&str>) -> Mapper {
+        let mut mapping = Mapping::default();
+        arguments.iter().for_each(|argument| mapping.set(argument).unwrap());
+        key.into_iter().for_each(|key| mapping.set_key(key));
+        format.into_iter().for_each(|format| mapping.set_timestamp_format(format).unwrap());
+        Mapper::new(mapping)
+    }
+
+    #[test]
+    fn a_column_that_is_named_must_be_there() {
+        for (name, arguments, key, want) in [
+            ("all there", vec!["customer_id=who"], None, None),
+            ("nothing named", vec![], None, None),
+            ("misspelt", vec!["customer_id=woh"], None, Some("f: no column `woh`")),
+            ("nearest", vec!["timestamp=whem"], None, Some("timestamp; the nearest is `when`")),
+            (
+                "part of a key",
+                vec![],
+                Some("id,lin"),
+                Some("`lin`, which the mapping names for id"),
+            ),
+        ] {
+            let error = mapper(&arguments, key, None).check_columns("f", &["id", "who", "when"]);
+            match want {
+                None => assert!(error.is_ok(), "{name}"),
+                Some(want) => {
+                    let error = error.unwrap_err().to_string();
+                    assert!(error.contains(want), "{name}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn instants_and_keys_that_are_not_there_are_refused() {
+        let when = |text: &str| vec![("when".into(), Value::Text(text.to_owned().into()))];
+        let pattern = Some("%Y-%m-%d %H:%M");
+        for (name, mapper, record, want) in [
+            ("instant absent", mapper(&["timestamp=at"], None, None), record(), "`timestamp`"),
+            ("instant empty", mapper(&["timestamp=when"], None, None), when(""), "`timestamp`"),
+            (
+                "no offset and no zone",
+                mapper(&["timestamp=when"], None, pattern),
+                when("2026-06-01 12:00"),
+                "has no offset",
+            ),
+            ("no part of the key", mapper(&[], Some("a,b"), None), record(), "`idempotency_key`"),
+        ] {
+            let message = mapper.event(record).unwrap_err().to_string();
+            assert!(message.contains(want), "{name}: {message}");
+        }
+        for (name, format, text) in [
+            ("offset in the pattern", Some("%Y-%m-%d %H:%M %z"), "2026-06-01 02:00 +0200"),
+            ("date alone", None, "2026-06-01"),
+        ] {
+            let event = mapper(&["timestamp=when"], None, format).event(when(text)).unwrap();
+            assert_eq!(event.timestamp.unwrap().to_string(), "2026-06-01T00:00:00Z", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_long_joined_key_becomes_a_hash() {
+        let mapper = mapper(&[], Some("id,who"), None);
+        let mut long = record();
+        assert_eq!(mapper.event(long.clone()).unwrap().idempotency_key, "1:7|4:acme");
+        long[1].1 = Value::Text("x".repeat(300).into());
+        assert_eq!(mapper.event(long).unwrap().idempotency_key.len(), 32);
     }
 }

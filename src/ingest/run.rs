@@ -1,6 +1,6 @@
 //! One run of ingest: batches until the input ends, each committed for good before the next.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -10,14 +10,15 @@ use tokio::runtime::Handle;
 
 use super::accounts::{self, Account};
 use super::batch::{self, Batch, Identities};
-use super::decode::Decoder;
+use super::decode::{Decoded, Decoder};
 use super::fill::{Room, fill};
 use super::input::Input;
 use super::mapping::Mapping;
+use super::quarantine::{Quarantine, Quarantined};
 use super::rebase::{self, Staged};
 use super::record::Mapper;
 use super::source::Pieces;
-use super::{Counts, quarantine, stored};
+use super::{Counts, stored};
 use crate::clock::Clock;
 use crate::dedupe::{Hasher, Index};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,13 +87,11 @@ pub struct Summary {
     /// Wall time.
     pub elapsed: std::time::Duration,
     /// Examples of refused and conflicting events, the first few.
-    pub examples: Vec<quarantine::Quarantined>,
+    pub examples: Vec<Quarantined>,
 }
 
 /// How many refused events a summary shows.
 const EXAMPLES: usize = 5;
-/// Refused events that wait in memory before they go to quarantine.
-const QUARANTINE_ROWS: usize = 20_000;
 
 /// Ingests `inputs` into `lake`, whose key index lies in `state`.
 ///
@@ -110,8 +109,15 @@ pub async fn ingest(
     let runtime = Handle::current();
     // Decoding and sorting keep cores busy for seconds: not on threads that serve I/O.
     let run = move || {
-        let mut run = Run::open(lake, &state, &inputs, settings, clock, runtime)?;
-        run.go(&inputs, progress.as_ref())
+        let mut run = Run::open(lake.clone(), &state, &inputs, settings, clock, runtime)?;
+        let summary = run.go(&inputs, progress.as_ref());
+        match summary {
+            Err(error) if run.index_is_damaged(&error) => {
+                drop(run);
+                Err(discard_index(&keys_folder(&state), &lake, clock, error))
+            }
+            other => other,
+        }
     };
     match tokio::task::spawn_blocking(run).await {
         Ok(summary) => summary,
@@ -128,9 +134,38 @@ struct Run {
     decoder: Decoder,
     source: String,
     spill_folder: tempfile::TempDir,
-    /// Identities in quarantine, read when the first refused event comes.
-    quarantined: Option<HashSet<String>>,
-    examples: Vec<quarantine::Quarantined>,
+    refused: Refused,
+}
+
+/// Where refused and conflicting events go.
+#[derive(Default)]
+struct Refused {
+    /// Opened when the first of them comes.
+    quarantine: Option<Quarantine>,
+    /// The first few.
+    examples: Vec<Quarantined>,
+    /// Whether they are only looked at.
+    dry_run: bool,
+}
+
+impl Refused {
+    fn keep(
+        &mut self,
+        events: Vec<Quarantined>,
+        received: Timestamp,
+        (lake, runtime): (&Lake, &Handle),
+    ) -> Result<()> {
+        let room = EXAMPLES.saturating_sub(self.examples.len());
+        self.examples.extend(events.iter().take(room).cloned());
+        if events.is_empty() || self.dry_run {
+            return Ok(());
+        }
+        let quarantine = match &mut self.quarantine {
+            Some(open) => open,
+            None => self.quarantine.insert(runtime.block_on(Quarantine::open(lake))?),
+        };
+        runtime.block_on(quarantine.keep(events, received))
+    }
 }
 
 impl Run {
@@ -143,9 +178,11 @@ impl Run {
         runtime: Handle,
     ) -> Result<Self> {
         let hasher = Hasher::new(lake.events.table_id());
-        let mut index = open_index(&state.join("keys"), &lake, clock)?;
         let snapshot = runtime.block_on(lake.events.snapshot(None))?;
-        runtime.block_on(stored::catch_up(&mut index, &lake.events, &snapshot, &hasher))?;
+        let catch_up = |index: &mut Index| {
+            runtime.block_on(stored::catch_up(index, &lake.events, &snapshot, &hasher)).map(|_| ())
+        };
+        let index = open_index(&keys_folder(state), &lake, clock, catch_up)?;
         if !settings.dry_run {
             runtime.block_on(accounts::take_over(&lake))?;
         }
@@ -161,8 +198,7 @@ impl Run {
             },
             source: inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(" "),
             spill_folder: batch::spill_folder(state)?,
-            quarantined: None,
-            examples: Vec::new(),
+            refused: Refused { dry_run: settings.dry_run, ..Refused::default() },
             lake,
             settings,
             clock,
@@ -178,22 +214,20 @@ impl Run {
         let mut ended = false;
         while !ended {
             let mut batch = self.new_batch()?;
-            while !ended && batch.counts().accepted < self.settings.commit_events {
+            while !ended && self.takes_more(&batch) {
                 let room = self.room(&batch);
                 let filled = fill(&mut pieces, &self.decoder, room, self.settings.threads)?;
                 ended = filled.ended;
                 input_bytes += filled.input_bytes;
-                let deduplicate = self.settings.deduplicate;
-                let identities = Identities { index: &self.index, deduplicate };
-                batch.seal(filled.pieces, &identities, self.spill_folder.path())?;
-                self.quarantine(&mut batch, ended)?;
+                self.seal(&mut batch, filled.pieces)?;
                 let mut so_far = counts;
                 so_far += batch.counts();
                 progress(Progress { counts: so_far, input_bytes });
             }
             if batch.counts().read > 0 {
-                commits += u64::from(!batch.is_empty() && !self.settings.dry_run);
-                counts += self.finish(batch)?;
+                let (of_batch, committed) = self.finish(batch)?;
+                commits += u64::from(committed);
+                counts += of_batch;
             }
         }
         let version = match self.settings.dry_run {
@@ -205,7 +239,7 @@ impl Run {
             version,
             commits,
             elapsed: started.elapsed(),
-            examples: std::mem::take(&mut self.examples),
+            examples: std::mem::take(&mut self.refused.examples),
         })
     }
 
@@ -223,38 +257,49 @@ impl Run {
         Ok(Timestamp::from_micros(ms * 1_000))
     }
 
+    /// Whether more events belong to the batch. A dry run has only one: what it brought is in no
+    /// index, and must be known until the end.
+    fn takes_more(&self, batch: &Batch) -> bool {
+        self.settings.dry_run || batch.counts().accepted < self.settings.commit_events
+    }
+
     fn room(&self, batch: &Batch) -> Room {
         // Sealing, sorting and encoding need about as much again as the columns themselves.
         let memory_bytes = self.settings.memory_bytes / 3;
-        let events = self.settings.commit_events.saturating_sub(batch.counts().accepted).max(1);
+        let of_batch = if self.settings.dry_run { 0 } else { batch.counts().accepted };
+        let events = self.settings.commit_events.saturating_sub(of_batch).max(1);
         Room { memory_bytes, events }
     }
 
-    fn quarantine(&mut self, batch: &mut Batch, flush: bool) -> Result<()> {
-        if !flush && batch.quarantined_rows() < QUARANTINE_ROWS {
-            return Ok(());
+    fn seal(&mut self, batch: &mut Batch, decoded: Vec<Decoded>) -> Result<()> {
+        let deduplicate = self.settings.deduplicate;
+        let identities = Identities { index: &self.index, deduplicate };
+        let (received, store) = (batch.received(), (&self.lake, &self.runtime));
+        let refused = &mut self.refused;
+        let mut keep = |events| refused.keep(events, received, store);
+        batch.seal(decoded, &identities, self.spill_folder.path(), &mut keep)?;
+        if self.settings.dry_run {
+            batch.drop_rows();
         }
-        let events = batch.take_quarantined();
-        let room = EXAMPLES.saturating_sub(self.examples.len());
-        self.examples.extend(events.iter().take(room).cloned());
-        if events.is_empty() || self.settings.dry_run {
-            return Ok(());
-        }
-        let known = match &mut self.quarantined {
-            Some(known) => known,
-            None => {
-                let known = self.runtime.block_on(quarantine::known_ids(&self.lake))?;
-                self.quarantined.insert(known)
-            }
-        };
-        self.runtime.block_on(quarantine::keep(&self.lake, events, known, batch.received()))
+        Ok(())
     }
 
-    /// Quarantine first, then the events with their account, then the account's own table.
-    fn finish(&mut self, mut batch: Batch) -> Result<Counts> {
-        self.quarantine(&mut batch, true)?;
+    fn quarantine(&mut self, batch: &mut Batch) -> Result<()> {
+        let (events, received) = (batch.take_quarantined(), batch.received());
+        self.refused.keep(events, received, (&self.lake, &self.runtime))
+    }
+
+    /// Whether `error` comes of a key index that is not as it was written.
+    fn index_is_damaged(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Corrupt && self.index.verify().is_err()
+    }
+
+    /// Quarantine first, then the events with their account, then the account's own table. Says
+    /// what became of the events, and whether there was anything to commit.
+    fn finish(&mut self, mut batch: Batch) -> Result<(Counts, bool)> {
+        self.quarantine(&mut batch)?;
         if self.settings.dry_run {
-            return Ok(batch.counts());
+            return Ok((batch.counts(), false));
         }
         let mut account = Account {
             batch: uuid::Uuid::new_v4().to_string(),
@@ -263,18 +308,18 @@ impl Run {
             counts: batch.counts(),
             version: 0,
         };
-        if batch.is_empty() {
+        let committed = !batch.is_empty() && self.commit(&mut batch, &mut account)?;
+        if !committed {
             account.version = self.runtime.block_on(self.lake.events.snapshot(None))?.version;
-        } else {
-            self.commit(&mut batch, &mut account)?;
         }
         let counts = account.counts;
         self.runtime.block_on(accounts::write(&self.lake, &[account]))?;
-        Ok(counts)
+        Ok((counts, committed))
     }
 
-    /// Commits the batch, however many other writers win before it.
-    fn commit(&mut self, batch: &mut Batch, account: &mut Account) -> Result<()> {
+    /// Commits the batch, however many other writers win before it; `false` where they brought all
+    /// that it holds.
+    fn commit(&mut self, batch: &mut Batch, account: &mut Account) -> Result<bool> {
         let mut staged = batch.write(
             &self.lake.events,
             &self.runtime,
@@ -287,13 +332,12 @@ impl Run {
             let base = self.runtime.block_on(self.lake.events.snapshot(None))?;
             if self.index.applied() != Some(base.version) {
                 staged = self.rebase(batch, staged, &base)?;
-                self.quarantine(batch, true)?;
+                self.quarantine(batch)?;
                 account.counts = batch.counts();
                 account.received = batch.received();
             }
-            account.version = base.version;
             if staged.files.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             let at_ms = batch.received().micros() / 1_000;
             let commit = Commit {
@@ -308,7 +352,18 @@ impl Run {
             match self.runtime.block_on(self.lake.events.commit(&base, commit))? {
                 CommitOutcome::Committed(snapshot) => {
                     account.version = snapshot.version;
-                    return self.index.apply(snapshot.version, staged.keys);
+                    let (index, events) = (&mut self.index, &self.lake.events);
+                    let applied = stored::apply(index, events, snapshot.version, staged.keys);
+                    match self.runtime.block_on(applied) {
+                        // The commit stands; the index is derived from it.
+                        Err(_) if index.is_damaged() => {
+                            let hasher = &self.decoder.hasher;
+                            let rebuilt = stored::rebuild(index, events, &snapshot, hasher);
+                            self.runtime.block_on(rebuilt)?;
+                        }
+                        applied => applied?,
+                    }
+                    return Ok(true);
                 }
                 CommitOutcome::Lost { .. } => {}
             }
@@ -368,11 +423,117 @@ fn new_columns(base: &Snapshot, files: &[StagedFile]) -> Result<Vec<FieldRef>> {
     Ok(fields.into_values().collect())
 }
 
-/// Opens the key index; a damaged one is made anew, as it can be rebuilt from the events.
-fn open_index(folder: &Path, lake: &Lake, clock: Clock) -> Result<Index> {
+/// The key index's folder in a run's state.
+fn keys_folder(state: &Path) -> PathBuf {
+    state.join("keys")
+}
+
+/// Opens the key index and lets `catch_up` bring in what it lacks; a damaged one is made anew, as it
+/// can be rebuilt from the events.
+fn open_index(
+    folder: &Path,
+    lake: &Lake,
+    clock: Clock,
+    catch_up: impl Fn(&mut Index) -> Result<()>,
+) -> Result<Index> {
     let (table_id, now) = (lake.events.table_id(), clock.now().to_string());
-    match Index::open(folder, table_id, &now) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => Index::reset(folder, table_id, &now),
-        opened => opened,
+    let mut index = match Index::open(folder, table_id, &now) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Index::reset(folder, table_id, &now)?,
+        opened => opened?,
+    };
+    match catch_up(&mut index) {
+        Err(error) if error.kind() == ErrorKind::Corrupt && index.verify().is_err() => {
+            // Its folder stays locked as long as it lives.
+            drop(index);
+            index = Index::reset(folder, table_id, &now)?;
+            catch_up(&mut index)?;
+        }
+        other => other?,
+    }
+    Ok(index)
+}
+
+/// Empties a damaged key index, so that the next run rebuilds it from the events, and says so.
+fn discard_index(folder: &Path, lake: &Lake, clock: Clock, error: Error) -> Error {
+    let emptied = Index::reset(folder, lake.events.table_id(), &clock.now().to_string());
+    let turn = match emptied {
+        Ok(_) => "run the same command again".to_owned(),
+        Err(_) => format!("remove `{}` and run the same command again", folder.display()),
+    };
+    let text = format!("{error}; {turn}: the key index is rebuilt from the events");
+    Error::corrupt(text).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::input;
+    use crate::lake::location::{Location, Namespace};
+
+    async fn run(folder: &Path, lines: &str, settings: IngestSettings) -> Result<Summary> {
+        let file = folder.join("events.ndjson");
+        std::fs::write(&file, lines).unwrap();
+        let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+        let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
+        let inputs = input::expand(&[file.display().to_string()], None).unwrap();
+        let state = folder.join("state");
+        ingest(lake, state, inputs, settings, Clock::System, Arc::new(|_| ())).await
+    }
+
+    /// Events of keys below `keys`, over and over; each key's content changes after two rounds.
+    fn rounds(keys: usize, lines: usize) -> String {
+        let line = |n: usize| {
+            let (key, value) = (n % keys, n / keys / 2);
+            format!(
+                r#"{{"event_name":"hit","idempotency_key":"k{key}","customer_id":"c","timestamp":"2026-06-01T00:00:00Z","properties":{{"n":{value}}}}}"#
+            ) + "\n"
+        };
+        (0..lines).map(line).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_dry_run_counts_like_the_run_whatever_the_number_of_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        // Several blocks, so that there is more than one batch.
+        let text = rounds(20_000, 100_000);
+        let settings = IngestSettings { commit_events: 1, ..IngestSettings::default() };
+        let dry = IngestSettings { dry_run: true, ..settings.clone() };
+        let dry = run(folder.path(), &text, dry).await.unwrap();
+        let real = run(folder.path(), &text, settings).await.unwrap();
+        assert_eq!(dry.counts, real.counts);
+        assert_eq!((real.counts.accepted, real.counts.conflict), (20_000, 60_000));
+        assert_eq!((dry.commits, dry.version, real.version), (0, None, Some(real.commits)));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn equal_conflicts_are_told_apart_by_their_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let summary = run(folder.path(), &rounds(1, 4), IngestSettings::default()).await.unwrap();
+        assert_eq!((summary.counts.duplicate, summary.counts.conflict), (1, 2));
+        let lines: Vec<Option<u64>> = summary.examples.iter().map(|e| e.line).collect();
+        assert_eq!(lines, [Some(3), Some(4)]);
+        let location = Location::parse(folder.path().join("lake").to_str().unwrap()).unwrap();
+        let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+        let listed = super::super::quarantine::list(&lake, None).await.unwrap();
+        assert_eq!(listed[0].num_rows(), 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_key_index_damaged_beneath_a_run_is_rebuilt_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = rounds(20_000, 20_000);
+        let settings = IngestSettings::default();
+        run(folder.path(), &text, settings.clone()).await.unwrap();
+        let keys = keys_folder(&folder.path().join("state"));
+        let runs = std::fs::read_dir(&keys).unwrap().map(|file| file.unwrap().path());
+        let run_file = runs.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        let mut bytes = std::fs::read(&run_file).unwrap();
+        bytes[5_000] ^= 1;
+        std::fs::write(&run_file, bytes).unwrap();
+        let error = run(folder.path(), &text, settings.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("run the same command again"), "{error}");
+        let again = run(folder.path(), &text, settings).await.unwrap();
+        assert_eq!((again.counts.duplicate, again.commits), (20_000, 0));
     }
 }

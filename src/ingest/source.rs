@@ -6,8 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use csv::ByteRecord;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::{Encoding, Type};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::input::{self, Input, InputFormat};
 use super::split::{BLOCK_BYTES, Block, Splitter};
@@ -100,16 +106,68 @@ fn open(input: &Input) -> Result<Reader> {
                 Error::invalid(format!("{}: not readable as Parquet: {error}", input.name))
             };
             let file = File::open(path).map_err(|error| input::read_failed(&input.name, error))?;
-            let rows = ParquetRecordBatchReaderBuilder::try_new(file)
-                .and_then(|builder| builder.with_batch_size(PARQUET_ROWS).build())
-                .map_err(|error| invalid(&error))?;
+            let rows = parquet_rows(file).map_err(|error| invalid(&error))?;
             Reader::Parquet { rows, next: 1 }
         }
     })
 }
 
-/// Rows of Parquet that are decoded together.
+/// Most rows of Parquet that are decoded together.
 const PARQUET_ROWS: usize = 16_384;
+/// Most rows where a few bytes of the file may stand for long texts.
+const PARQUET_LONG_ROWS: usize = 1_024;
+/// Bytes that a batch of rows may take decoded.
+const PARQUET_BYTES: u64 = 32 << 20;
+
+/// Rows with texts as views, so that one of a dictionary is held once, however often it occurs.
+fn parquet_rows(file: File) -> parquet::errors::Result<ParquetRecordBatchReader> {
+    let options = ArrowReaderOptions::new();
+    let mut metadata = ArrowReaderMetadata::load(&file, options.clone())?;
+    let fields = metadata.schema().fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 => retyped(field, DataType::Utf8View),
+        DataType::Binary | DataType::LargeBinary => retyped(field, DataType::BinaryView),
+        _ => Arc::clone(field),
+    });
+    let views = Schema::new_with_metadata(
+        fields.collect::<Vec<FieldRef>>(),
+        metadata.schema().metadata().clone(),
+    );
+    if views != **metadata.schema() {
+        let options = options.with_schema(Arc::new(views));
+        metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?;
+    }
+    let rows = metadata.metadata().row_groups().iter().map(rows_at_once).min();
+    let rows = rows.unwrap_or(PARQUET_ROWS);
+    ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(rows).build()
+}
+
+fn retyped(field: &FieldRef, data_type: DataType) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
+}
+
+/// How many rows of a group stay within the bytes of a batch, as far as its metadata tells.
+fn rows_at_once(group: &RowGroupMetaData) -> usize {
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    // A value takes at least the width of a view, however well the file packs it.
+    let values: u64 = group.columns().iter().map(|column| count(column.num_values())).sum();
+    let bytes = count(group.total_byte_size()).max(values.saturating_mul(16));
+    let per_row = (bytes / count(group.num_rows()).max(1)).max(1);
+    let most =
+        if group.columns().iter().any(may_be_long) { PARQUET_LONG_ROWS } else { PARQUET_ROWS };
+    usize::try_from(PARQUET_BYTES / per_row).unwrap_or(most).clamp(1, most)
+}
+
+/// Whether texts of this column may take much more memory than their bytes in the file: dictionary
+/// pages or shared beginnings, with more text per value than a short word where that is known.
+fn may_be_long(column: &ColumnChunkMetaData) -> bool {
+    let texts = matches!(column.column_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
+    let known = column.unencoded_byte_array_data_bytes();
+    let short = known.is_some_and(|bytes| bytes / column.num_values().max(1) <= 256);
+    let shared = column.encodings().any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
+    let dictionary = column.dictionary_page_offset().is_some();
+    let pages = column.uncompressed_size() > 64 << 10;
+    texts && !short && (shared || (dictionary && pages))
+}
 
 impl Reader {
     fn next_records(&mut self, name: &str) -> Result<Option<(Records, u64)>> {
@@ -121,7 +179,7 @@ impl Reader {
                     (Records::Json(block), bytes)
                 }))
             }
-            Self::Csv(reader) => Ok(reader.next_records()),
+            Self::Csv(reader) => reader.next_records(name),
             Self::Parquet { rows, next } => match rows.next() {
                 None => Ok(None),
                 Some(Ok(batch)) => {
@@ -175,9 +233,10 @@ impl CsvReader {
         let source = Box::new(input::open(input)?.chain(END));
         let source = Limited { source, since_record: Arc::clone(&since_record) };
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(source);
-        let header = reader
-            .headers()
-            .map_err(|error| Error::invalid(format!("{}: no CSV header: {error}", input.name)))?;
+        let header = reader.headers().map_err(|error| match broken_off(&since_record, error) {
+            Ok(error) => input::read_failed(&input.name, error),
+            Err(detail) => Error::invalid(format!("{}: no CSV header: {detail}", input.name)),
+        })?;
         let empty = is_end(header.as_byte_record());
         let names: Vec<String> = header
             .iter()
@@ -194,7 +253,7 @@ impl CsvReader {
         Ok(Self { reader, header: names.into(), since_record, ended: false })
     }
 
-    fn next_records(&mut self) -> Option<(Records, u64)> {
+    fn next_records(&mut self, name: &str) -> Result<Option<(Records, u64)>> {
         let start = self.reader.position().byte();
         let (mut records, mut broken) = (Vec::new(), None);
         while !self.ended && self.reader.position().byte() - start < (BLOCK_BYTES / 4) as u64 {
@@ -214,18 +273,89 @@ impl CsvReader {
                 Ok(false) => self.ended = true,
                 Err(error) => {
                     self.ended = true;
-                    broken = Some((line, error.to_string()));
+                    match broken_off(&self.since_record, error) {
+                        Ok(error) => return Err(input::read_failed(name, error)),
+                        Err(detail) => broken = Some((line, detail)),
+                    }
                 }
             }
         }
         let bytes = self.reader.position().byte() - start;
         let empty = records.is_empty() && broken.is_none();
         let header = Arc::clone(&self.header);
-        (!empty).then_some((Records::Csv { header, records, broken }, bytes))
+        Ok((!empty).then_some((Records::Csv { header, records, broken }, bytes)))
+    }
+}
+
+/// The failure of the input beneath a reader's; a record beyond the limit is none, but its text.
+fn broken_off(since_record: &AtomicUsize, error: csv::Error) -> Result<std::io::Error, String> {
+    let detail = error.to_string();
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) if since_record.load(Ordering::Relaxed) <= BLOCK_BYTES => {
+            Ok(error)
+        }
+        _ => Err(detail),
     }
 }
 
 /// Whether a record is what stands behind the end.
 fn is_end(record: &ByteRecord) -> bool {
     record.len() == 1 && record.get(0) == Some(END.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_csv_file_that_breaks_off_is_an_error_and_no_rejection() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = String::from("a,b\n");
+        (0..50_000).for_each(|n| text.push_str(&format!("{n},{}\n", n * 7919 % 10_007)));
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(text.as_bytes()).unwrap();
+        let whole = gz.finish().unwrap();
+        for (name, length, fails) in [("whole", whole.len(), false), ("cut", whole.len() / 2, true)]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let inputs =
+                [Input { name: name.to_owned(), path: Some(path), format: InputFormat::Csv }];
+            let mut pieces = Pieces::new(&inputs);
+            let failed = loop {
+                match pieces.next_piece() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.to_string()),
+                }
+            };
+            assert_eq!(failed.is_some(), fails, "{name}: {failed:?}");
+            assert!(failed.is_none_or(|e| e.starts_with("cut: cannot be read: ")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_of_a_dictionary_is_read_in_small_batches_and_held_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let texts = vec!["x".repeat(200_000); 3_000];
+        let texts: arrow::array::ArrayRef =
+            Arc::new(arrow::array::StringArray::from_iter_values(&texts));
+        let batch = RecordBatch::try_from_iter([("a", texts)]).unwrap();
+        let file = File::create(&path).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let mut read = 0;
+        for batch in parquet_rows(File::open(&path).unwrap()).unwrap() {
+            let batch = batch.unwrap();
+            assert!(batch.num_rows() <= PARQUET_LONG_ROWS);
+            assert_eq!(batch.column(0).data_type(), &DataType::Utf8View);
+            assert!(batch.get_array_memory_size() < 4 << 20);
+            read += batch.num_rows();
+        }
+        assert_eq!(read, 3_000);
+    }
 }

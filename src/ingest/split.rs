@@ -3,11 +3,15 @@
 //! Memory is bounded whatever the input: a record longer than a block is passed over and reported.
 //! Whether a record is valid JSON is the decoder's to say.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::ops::Range;
 
 /// How much is read at a time, and the longest record that is looked at.
 pub(super) const BLOCK_BYTES: usize = 4 << 20;
+
+/// Most records of one block: refused ones take far more memory than their text.
+const BLOCK_RECORDS: usize = 16_384;
 
 /// Some records of one input.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) struct Block {
 pub(super) struct Splitter<R> {
     source: R,
     pending: Vec<u8>,
+    /// Blocks that were cut out of `pending` together, of very short records.
+    ready: VecDeque<Block>,
     line: u64,
     form: Form,
     ended: bool,
@@ -78,7 +84,8 @@ impl Scan {
 impl<R: Read> Splitter<R> {
     /// A splitter at the beginning of `source`.
     pub(super) fn new(source: R) -> Self {
-        Self { source, pending: Vec::new(), line: 1, form: Form::Unknown, ended: false }
+        let (pending, ready) = (Vec::new(), VecDeque::new());
+        Self { source, pending, ready, line: 1, form: Form::Unknown, ended: false }
     }
 
     /// The next records, `None` at the end.
@@ -87,6 +94,9 @@ impl<R: Read> Splitter<R> {
     /// Those of the stream.
     pub(super) fn next_block(&mut self) -> std::io::Result<Option<Block>> {
         loop {
+            if let Some(block) = self.ready.pop_front() {
+                return Ok(Some(block));
+            }
             if self.ended && self.pending.is_empty() {
                 return Ok(self.end_of_input());
             }
@@ -103,7 +113,7 @@ impl<R: Read> Splitter<R> {
                 Form::AfterArray => self.after_array(&mut block),
             }
             if block != Block::default() {
-                return Ok(Some(block));
+                self.ready = divided(block);
             }
         }
     }
@@ -265,6 +275,30 @@ impl<R: Read> Splitter<R> {
     }
 }
 
+/// A block as blocks of no more than [`BLOCK_RECORDS`] each, which together are the same.
+fn divided(block: Block) -> VecDeque<Block> {
+    if block.records.len() <= BLOCK_RECORDS {
+        return [block].into();
+    }
+    let part = |records: &[(u64, Range<usize>)]| {
+        let start = records.first().map_or(0, |(_, range)| range.start);
+        let end = records.last().map_or(0, |(_, range)| range.end);
+        let shifted =
+            |(line, range): &(u64, Range<usize>)| (*line, range.start - start..range.end - start);
+        Block {
+            bytes: block.bytes[start..end].to_vec(),
+            records: records.iter().map(shifted).collect(),
+            ..Block::default()
+        }
+    };
+    let mut parts: VecDeque<Block> = block.records.chunks(BLOCK_RECORDS).map(part).collect();
+    if let Some(last) = parts.back_mut() {
+        last.oversized = block.oversized;
+        last.broken = block.broken;
+    }
+    parts
+}
+
 fn lines_in(bytes: &[u8]) -> u64 {
     bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum()
 }
@@ -349,5 +383,26 @@ mod tests {
         let (found, _, _) = records(text.as_bytes());
         assert_eq!(found.len(), BLOCK_BYTES / 11 * 2);
         assert!(found.iter().all(|(_, record)| record == "0123456789"));
+    }
+
+    #[test]
+    fn many_short_records_make_many_blocks() {
+        let numbers = || (0..BLOCK_RECORDS * 2 + 1).map(|n| n.to_string());
+        for (name, text, first_line) in [
+            ("lines", numbers().collect::<Vec<_>>().join("\n"), 1),
+            ("array", format!("[\n{}]x", numbers().collect::<Vec<_>>().join(",\n")), 2),
+        ] {
+            let mut splitter = Splitter::new(text.as_bytes());
+            let mut sizes = Vec::new();
+            while let Some(block) = splitter.next_block().unwrap() {
+                sizes.push(block.records.len());
+            }
+            sizes.retain(|size| *size > 0);
+            assert_eq!(sizes, [BLOCK_RECORDS, BLOCK_RECORDS, 1], "{name}");
+            let (found, _, broken) = records(text.as_bytes());
+            let want = (first_line..).zip(numbers());
+            assert!(found.into_iter().eq(want), "{name}");
+            assert_eq!(broken.is_some(), name == "array", "{name}");
+        }
     }
 }

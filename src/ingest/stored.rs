@@ -23,7 +23,16 @@ use crate::schema::{
 };
 use crate::time::Timestamp;
 
+/// How many entries are sorted and staged together, which bounds the memory that they take.
+pub(super) const GROUP_ENTRIES: usize = 2 << 20;
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 8_192;
+
 /// Brings `index` up to `snapshot`, a version of `events`; says how many entries were read.
+///
+/// An index of another history, as after the lake was restored to an older state, is made anew, and
+/// so is one that turns out damaged or stands before what the log still reaches.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged.
@@ -34,60 +43,148 @@ pub(super) async fn catch_up(
     hasher: &Hasher,
 ) -> Result<u64> {
     let Some(applied) = index.applied() else {
-        let runs = runs_of(index, events, &snapshot.files, hasher).await?;
-        let entries = runs.iter().map(StagedRun::len).sum();
-        index.apply(snapshot.version, runs)?;
-        return Ok(entries);
+        return rebuild(index, events, snapshot, hasher).await;
     };
-    if applied > snapshot.version {
-        return Err(Error::corrupt(format!(
-            "the key index knows version {applied}, the table {} has only {}",
-            events.display(),
-            snapshot.version
-        )));
+    if index.is_damaged() || !is_of_this_history(index, applied, events, snapshot).await? {
+        return rebuild(index, events, snapshot, hasher).await;
     }
+    match replay(index, applied, events, snapshot, hasher).await {
+        Err(error) if index.is_damaged() || error.kind() == ErrorKind::NotFound => {
+            rebuild(index, events, snapshot, hasher).await
+        }
+        replayed => replayed,
+    }
+}
+
+/// Makes `index` anew from all files of `snapshot`; says how many entries were read.
+///
+/// # Errors
+/// A file that cannot be read or is damaged.
+pub(super) async fn rebuild(
+    index: &mut Index,
+    events: &Table,
+    snapshot: &Snapshot,
+    hasher: &Hasher,
+) -> Result<u64> {
+    index.clear()?;
+    let mut entries = 0;
+    each_group((events, &snapshot.files), hasher, GROUP_ENTRIES, |group| {
+        let run = index.stage(group.into_iter())?;
+        entries += run.len();
+        index.apply_part(vec![run])
+    })
+    .await?;
+    apply(index, events, snapshot.version, Vec::new()).await?;
+    Ok(entries)
+}
+
+/// Takes the keys of a version's commit into `index`, with what tells that commit from any other.
+///
+/// # Errors
+/// A log or an index that cannot be read or written.
+pub(super) async fn apply(
+    index: &mut Index,
+    events: &Table,
+    version: u64,
+    runs: Vec<StagedRun>,
+) -> Result<()> {
+    let mark = events.commit_mark(version).await?;
+    index.apply_commit(version, mark.as_deref(), runs)
+}
+
+/// Whether the version applied last is the one that the log has under its number. Where one of the
+/// two marks is gone, it is taken to be.
+async fn is_of_this_history(
+    index: &Index,
+    applied: u64,
+    events: &Table,
+    snapshot: &Snapshot,
+) -> Result<bool> {
+    if applied > snapshot.version {
+        return Ok(false);
+    }
+    let Some(known) = index.mark() else { return Ok(true) };
+    Ok(events.commit_mark(applied).await?.is_none_or(|mark| mark == known))
+}
+
+/// Applies the commits after version `applied` one by one.
+///
+/// # Errors
+/// Not found where the log no longer reaches back that far.
+async fn replay(
+    index: &mut Index,
+    applied: u64,
+    events: &Table,
+    snapshot: &Snapshot,
+    hasher: &Hasher,
+) -> Result<u64> {
     let mut entries = 0;
     for change in events.changes(applied, snapshot.version).await? {
         // Compaction moves rows, which the index need not know.
         let moves = !change.removed.is_empty();
         let files = if moves { &[] } else { change.added.as_slice() };
-        let runs = runs_of(index, events, files, hasher).await?;
+        let mut runs = Vec::new();
+        each_group((events, files), hasher, GROUP_ENTRIES, |group| {
+            runs.push(index.stage(group.into_iter())?);
+            Ok(())
+        })
+        .await?;
         entries += runs.iter().map(StagedRun::len).sum::<u64>();
-        index.apply(change.version, runs)?;
+        apply(index, events, change.version, runs).await?;
     }
     Ok(entries)
 }
 
-/// The entries of committed files as staged runs, one per file.
+/// Gives the entries of committed files to `take`, in groups of which each ascends by key, holds
+/// each key once, and has hardly more than `most` entries, of however many files.
 ///
 /// # Errors
-/// A file that cannot be read or is damaged.
-pub(super) async fn runs_of(
-    index: &Index,
-    events: &Table,
-    files: &[DataFile],
+/// A file that cannot be read or is damaged, and those of `take`.
+pub(super) async fn each_group(
+    (events, files): (&Table, &[DataFile]),
     hasher: &Hasher,
-) -> Result<Vec<StagedRun>> {
-    let mut runs = Vec::with_capacity(files.len());
+    most: usize,
+    mut take: impl FnMut(Vec<Entry>) -> Result<()>,
+) -> Result<()> {
+    let mut group = Vec::new();
     for file in files {
-        let mut entries = Vec::new();
-        for batch in read(events, &file.path).await? {
-            entries.extend(entries_of(&batch, hasher)?);
+        for batch in batches(events, &file.path, Columns::Hashed).await? {
+            group.extend(entries_of(&batch?, hasher)?);
+            if group.len() >= most {
+                take(in_order(std::mem::take(&mut group)))?;
+            }
         }
-        entries.sort_unstable_by_key(|entry| entry.key);
-        entries.dedup_by_key(|entry| entry.key);
-        runs.push(index.stage(entries.into_iter())?);
     }
-    Ok(runs)
+    if group.is_empty() { Ok(()) } else { take(in_order(group)) }
 }
 
-/// The rows of one data file.
+/// Entries as a run has them: ascending, and of those with one key any one.
+pub(super) fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_unstable_by_key(|entry| entry.key);
+    entries.dedup_by_key(|entry| entry.key);
+    entries
+}
+
+/// Which columns of a data file are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// All of them.
+    All,
+    /// Those that [`entries_of`] reads.
+    Hashed,
+}
+
+/// The rows of one data file, decoded batch by batch as they are asked for.
 ///
 /// # Errors
-/// A file that is missing or damaged.
-pub(super) async fn read(events: &Table, path: &str) -> Result<Vec<RecordBatch>> {
+/// A file that is missing or damaged; damage may also come to light later, instead of a batch.
+pub(super) async fn batches(
+    events: &Table,
+    path: &str,
+    columns: Columns,
+) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
     let place = events.object_path(path)?;
-    let name = || format!("{}/{path}", events.display());
+    let name = format!("{}/{path}", events.display());
     let got = events.location().store.get(&place).await;
     let bytes = match got {
         Ok(found) => found.bytes().await,
@@ -98,15 +195,35 @@ pub(super) async fn read(events: &Table, path: &str) -> Result<Vec<RecordBatch>>
             object_store::Error::NotFound { .. } => ErrorKind::Corrupt,
             _ => ErrorKind::Unavailable,
         };
-        Error::new(kind, format!("{}: cannot be read: {error}", name())).with_source(error)
+        Error::new(kind, format!("{name}: cannot be read: {error}")).with_source(error)
     })?;
-    let damaged = |error: &dyn std::fmt::Display| {
-        Error::corrupt(format!("{}: damaged data file: {error}", name()))
+    let damaged = move |error: &dyn std::fmt::Display| {
+        Error::corrupt(format!("{name}: damaged data file: {error}"))
     };
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| damaged(&e))?;
-    let all = ProjectionMask::all();
-    let rows = builder.with_projection(all).build().map_err(|error| damaged(&error))?;
-    rows.map(|batch| batch.map_err(|error| damaged(&error))).collect()
+    let fields = builder.schema().fields().iter().enumerate();
+    let wanted = fields.filter(|(_, field)| columns == Columns::All || is_hashed(field.name()));
+    let wanted: Vec<usize> = wanted.map(|(at, _)| at).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let rows = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build();
+    let rows = rows.map_err(|error| damaged(&error))?;
+    Ok(rows.map(move |batch| batch.map_err(|error| damaged(&error))))
+}
+
+/// Whether the index entry of a row depends on this column.
+fn is_hashed(column: &str) -> bool {
+    [
+        EVENT_NAME,
+        IDEMPOTENCY_KEY,
+        CUSTOMER_ID,
+        RESOURCE_ID,
+        SOURCE,
+        TIMESTAMP,
+        TIMESTAMP_SOURCE,
+        PROPERTIES,
+    ]
+    .contains(&column)
+        || schema::property_of_column(column).is_some()
 }
 
 /// The index entries of stored rows.
@@ -251,4 +368,197 @@ fn json_value(column: &ArrayRef, row: usize) -> Json {
         return json!(Timestamp::from_micros(instants.value(row)).to_string());
     }
     json!(column.as_string_opt::<i32>().map(|texts| texts.value(row)))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow::array::TimestampMicrosecondArray;
+    use object_store::path::Path as ObjectPath;
+
+    use super::*;
+    use crate::ingest::batch::layout_for;
+    use crate::lake::commit::Commit;
+    use crate::lake::location::{Location, Namespace};
+    use crate::lake::staged::StagedFile;
+    use crate::lake::tables::Lake;
+    use crate::lake::writer::ParquetFileWriter;
+    use crate::schema::INGESTED_AT;
+
+    type Numbers = std::ops::Range<i64>;
+
+    /// The events table of a lake in a folder.
+    pub(in crate::ingest) async fn events_in(folder: &Path) -> Table {
+        let location = Location::parse(folder.to_str().unwrap()).unwrap();
+        Lake::open_or_create(&location, &Namespace::default()).await.unwrap().events
+    }
+
+    fn rows(numbers: Numbers) -> RecordBatch {
+        let text = |text: &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(numbers.clone().map(|_| text)))
+        };
+        let instants = || -> ArrayRef {
+            let instants = TimestampMicrosecondArray::from_iter_values(numbers.clone());
+            Arc::new(instants.with_timezone("UTC"))
+        };
+        let keys = StringArray::from_iter_values(numbers.clone().map(|number| number.to_string()));
+        let columns = [
+            (EVENT_NAME, text("call")),
+            (IDEMPOTENCY_KEY, Arc::new(keys)),
+            (CUSTOMER_ID, text("c")),
+            (RESOURCE_ID, text("r")),
+            (SOURCE, text("s")),
+            (TIMESTAMP, instants()),
+            (INGESTED_AT, instants()),
+            (TIMESTAMP_SOURCE, text("sent")),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    /// A data file that is not committed yet.
+    pub(in crate::ingest) async fn staged(events: &Table, numbers: Numbers) -> StagedFile {
+        let rows = rows(numbers);
+        let layout = layout_for(&rows);
+        let mut writer = ParquetFileWriter::new(rows.schema(), &layout, Some(0)).unwrap();
+        assert!(writer.write(&rows).unwrap().is_empty());
+        events.stage(writer.finish().unwrap().unwrap()).await.unwrap()
+    }
+
+    /// Commits a file for each pair of bounds of numbers, of which the second is left out.
+    pub(in crate::ingest) async fn commit(events: &Table, files: &[(i64, i64)]) -> Arc<Snapshot> {
+        let mut commit = Commit::default();
+        for (from, to) in files {
+            commit.add.push(staged(events, *from..*to).await);
+        }
+        events.append(commit).await.unwrap()
+    }
+
+    async fn caught_up(index: &mut Index, events: &Table) -> Result<u64> {
+        let snapshot = events.snapshot(None).await.unwrap();
+        catch_up(index, events, &snapshot, &Hasher::new(events.table_id())).await
+    }
+
+    /// Which of the numbers below 100 the index holds.
+    fn held(index: &Index, events: &Table) -> Vec<i64> {
+        let hasher = Hasher::new(events.table_id());
+        let key = |number: &i64| hasher.identity(Some("s"), &number.to_string());
+        let is_held = |number: &i64| index.probe(&[key(number)]).unwrap()[0].is_some();
+        (0..100).filter(is_held).collect()
+    }
+
+    async fn forget(events: &Table, version: u64) {
+        let entry = format!("_delta_log/{version:020}.json");
+        let path: ObjectPath = events.object_path(&entry).unwrap();
+        events.location().store.delete(&path).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_index_of_another_history_is_made_anew() {
+        for (name, is_set_back, later, want, read) in [
+            ("as it was", false, None, (0..20).collect::<Vec<_>>(), 0),
+            ("moved on", false, Some(20..25), (0..25).collect(), 5),
+            ("set back", true, None, (0..10).collect(), 10),
+            ("set back and moved on", true, Some(20..25), (0..10).chain(20..25).collect(), 15),
+        ] {
+            let [lake, state] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+            let events = events_in(lake.path()).await;
+            let mut index = Index::open(state.path(), events.table_id(), "now").unwrap();
+            commit(&events, &[(0, 10)]).await;
+            let newest = commit(&events, &[(10, 20)]).await.version;
+            assert_eq!(caught_up(&mut index, &events).await.unwrap(), 20, "{name}");
+            if is_set_back {
+                forget(&events, newest).await;
+            }
+            let events = events_in(lake.path()).await;
+            if let Some(later) = later {
+                commit(&events, &[(later.start, later.end)]).await;
+            }
+            assert_eq!(caught_up(&mut index, &events).await.unwrap(), read, "{name}");
+            assert_eq!(held(&index, &events), want, "{name}");
+            let now = events.snapshot(None).await.unwrap().version;
+            assert_eq!(index.applied(), Some(now), "{name}");
+            assert_eq!(caught_up(&mut index, &events).await.unwrap(), 0, "{name}: twice");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_entry_that_the_log_has_no_more_is_taken_for_the_one_applied() {
+        let [lake, state] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let events = events_in(lake.path()).await;
+        let mut index = Index::open(state.path(), events.table_id(), "now").unwrap();
+        let snapshot = commit(&events, &[(0, 10)]).await;
+        let hasher = Hasher::new(events.table_id());
+        assert_eq!(catch_up(&mut index, &events, &snapshot, &hasher).await.unwrap(), 10);
+        forget(&events, snapshot.version).await;
+        assert_eq!(events.commit_mark(snapshot.version).await.unwrap(), None);
+        assert_eq!(catch_up(&mut index, &events, &snapshot, &hasher).await.unwrap(), 0);
+        assert_eq!(held(&index, &events), (0..10).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_found_damaged_while_catching_up_leads_to_a_new_index() {
+        let [lake, state] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let events = events_in(lake.path()).await;
+        let mut index = Index::open(state.path(), events.table_id(), "now").unwrap();
+        commit(&events, &[(0, 10)]).await;
+        caught_up(&mut index, &events).await.unwrap();
+        for file in std::fs::read_dir(state.path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "run") {
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[4_100] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+            }
+        }
+        commit(&events, &[(10, 60)]).await;
+        assert_eq!(caught_up(&mut index, &events).await.unwrap(), 60);
+        assert_eq!(held(&index, &events), (0..60).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn entries_of_many_files_come_in_few_groups() {
+        let lake = tempfile::tempdir().unwrap();
+        let events = events_in(lake.path()).await;
+        let snapshot = commit(&events, &[(0, 10), (10, 20), (20, 30), (30, 40), (40, 50)]).await;
+        let hasher = Hasher::new(events.table_id());
+        for (name, most, want) in [
+            ("all in one", 1_000, vec![50]),
+            ("a few files each", 25, vec![30, 20]),
+            ("each its own", 1, vec![10; 5]),
+        ] {
+            let mut groups = Vec::new();
+            let files = (&events, snapshot.files.as_slice());
+            each_group(files, &hasher, most, |group| {
+                assert!(group.is_sorted_by(|left, right| left.key < right.key), "{name}");
+                groups.push(group.len());
+                Ok(())
+            })
+            .await
+            .unwrap();
+            assert_eq!(groups, want, "{name}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_columns_that_matter_are_decoded() {
+        let lake = tempfile::tempdir().unwrap();
+        let events = events_in(lake.path()).await;
+        let file = staged(&events, 0..20_000).await;
+        let hasher = Hasher::new(events.table_id());
+        let mut hashes = Vec::new();
+        for (columns, has_all) in [(Columns::All, true), (Columns::Hashed, false)] {
+            let mut entries = Vec::new();
+            for batch in batches(&events, &file.path, columns).await.unwrap() {
+                let batch = batch.unwrap();
+                assert!(batch.num_rows() <= BATCH_ROWS);
+                assert_eq!(batch.column_by_name(INGESTED_AT).is_some(), has_all);
+                entries.extend(entries_of(&batch, &hasher).unwrap());
+            }
+            hashes.push(entries);
+        }
+        assert_eq!(hashes[0].len(), 20_000);
+        assert_eq!(hashes[0], hashes[1]);
+    }
 }

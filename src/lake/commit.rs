@@ -2,7 +2,8 @@
 //!
 //! One create-if-absent put of the next log entry: readers see all of a commit or none of it. After
 //! anything but a plain success the entry is read back and its mark compared with ours, for a store
-//! may answer "exists" when nothing landed, or fail when it did. Does not write data files
+//! may answer "exists" when nothing landed, or fail when it did. An entry that landed with a failure
+//! is put again: only that it "exists" tells that it will stay. Does not write data files
 //! (`lake::writer`), never deletes one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -28,7 +29,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::lake::kernel::kernel_error;
-use crate::lake::log::{INFO, NONCE};
+use crate::lake::log::{Entry, INFO, NONCE};
 use crate::lake::snapshot::{DataFile, Snapshot};
 use crate::lake::staged::StagedFile;
 use crate::lake::table::{ENGINE, Table};
@@ -138,6 +139,16 @@ impl Table {
         Ok(true)
     }
 
+    /// What tells the commit that made `version` from any other that could have made it: our own mark,
+    /// or a hash of what another program's commit did. `None` when the log no longer has its entry.
+    ///
+    /// # Errors
+    /// A log that cannot be read or is damaged.
+    pub async fn commit_mark(&self, version: u64) -> Result<Option<String>> {
+        let entry = self.log.read(version).await?;
+        Ok(entry.map(|entry| entry.nonce.clone().unwrap_or_else(|| mark_of(&entry))))
+    }
+
     async fn try_commit(
         &self,
         base: &Arc<Snapshot>,
@@ -146,6 +157,7 @@ impl Table {
         let new_columns = self.check(base, commit).await?;
         let nonce = Uuid::new_v4().to_string();
         let version = base.version + 1;
+        let mut landed = None;
         for _ in 0..MAX_PHANTOMS {
             let attempt = self.attempt(base, commit, &new_columns, &nonce).await?;
             let error = match attempt {
@@ -154,14 +166,21 @@ impl Table {
             };
             match (self.log.read(version).await.map_err(|read| self.unknown(version, read))?, error)
             {
-                (Some(entry), _) if entry.nonce.as_ref() == Some(&nonce) => {
-                    let landed = self.snapshot(Some(version)).await?;
-                    return Ok(CommitOutcome::Committed(landed));
-                }
+                (Some(entry), error) if entry.nonce.as_ref() == Some(&nonce) => match error {
+                    // The store says that it exists, and so that it stays.
+                    None => {
+                        let snapshot = self.snapshot(Some(version)).await?;
+                        return Ok(CommitOutcome::Committed(snapshot));
+                    }
+                    Some(error) => landed = Some(error),
+                },
                 (Some(_), _) => return Ok(CommitOutcome::Lost { winner: version }),
                 (None, Some(error)) => return Err(self.failed(version, error)),
                 (None, None) => {}
             }
+        }
+        if let Some(error) = landed {
+            return Err(self.unknown(version, self.failed(version, error)));
         }
         Err(Error::unavailable(format!(
             "{}: the store refuses version {version} as existing, but it is not there",
@@ -260,6 +279,18 @@ impl Table {
         )
         .with_source(error)
     }
+}
+
+/// The mark of another program's commit: a hash of what it named.
+fn mark_of(entry: &Entry) -> String {
+    let mut hash = blake3::Hasher::new();
+    let added = entry.added.iter().map(|file| ("+", &file.path));
+    for (sign, path) in added.chain(entry.removed.iter().map(|path| ("-", path))) {
+        for part in [sign, path, "\n"] {
+            hash.update(part.as_bytes());
+        }
+    }
+    hash.finalize().to_hex().to_string()
 }
 
 /// Between 50 and 100 % of a time that doubles with every attempt.

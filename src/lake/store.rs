@@ -2,8 +2,9 @@
 //!
 //! `object_store`'s own local store never calls fsync. Here a put writes to a temporary name beside
 //! its target, syncs the file, gives it its name in one step (hard link for create, rename for
-//! overwrite) and syncs the folder; only then does it answer. Temporary names end in `#<digits>`,
-//! which listings leave out.
+//! overwrite) and syncs the folder; only then does it answer. That a name is taken is answered only
+//! once the file of that name is on disk, too. Temporary names end in `#<digits>`, which listings
+//! leave out.
 //!
 //! Listings come in the order of their paths, as cloud stores give them and the Delta kernel expects
 //! them. Reads and deletions are those of [`LocalFileSystem`]. A file system without hard links
@@ -37,12 +38,16 @@ const NAME: &str = "DurableLocal";
 pub struct DurableLocal {
     inner: Arc<LocalFileSystem>,
     settled: Arc<Folders>,
+    /// Makes the names in a folder durable.
+    sync_names: SyncNames,
 }
+
+type SyncNames = fn(&FsPath) -> io::Result<()>;
 
 impl DurableLocal {
     /// Wraps a local store; its prefix, if it has one, is kept.
     pub fn new(inner: LocalFileSystem) -> Self {
-        Self { inner: Arc::new(inner), settled: Arc::default() }
+        Self { inner: Arc::new(inner), settled: Arc::default(), sync_names: sync_folder }
     }
 }
 
@@ -71,9 +76,9 @@ impl ObjectStore for DurableLocal {
             }
         };
         let target = self.inner.path_to_filesystem(location)?;
-        let settled = Arc::clone(&self.settled);
+        let (settled, sync_names) = (Arc::clone(&self.settled), self.sync_names);
         blocking(move || {
-            let mut staged = Staged::create(target, &settled)?;
+            let mut staged = Staged::create(target, &settled, sync_names)?;
             let written = payload.iter().try_for_each(|chunk| staged.file.write_all(chunk));
             written.map_err(|error| at(&staged.target, error))?;
             staged.publish(naming)
@@ -87,8 +92,8 @@ impl ObjectStore for DurableLocal {
         _opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let target = self.inner.path_to_filesystem(location)?;
-        let settled = Arc::clone(&self.settled);
-        let staged = blocking(move || Staged::create(target, &settled)).await?;
+        let (settled, sync_names) = (Arc::clone(&self.settled), self.sync_names);
+        let staged = blocking(move || Staged::create(target, &settled, sync_names)).await?;
         Ok(Box::new(Upload { staged: Arc::new(Mutex::new(Some(staged))), offset: 0 }))
     }
 
@@ -148,16 +153,17 @@ struct Staged {
     file: File,
     temporary: PathBuf,
     target: PathBuf,
+    sync_names: SyncNames,
 }
 
 impl Staged {
-    fn create(target: PathBuf, settled: &Folders) -> Result<Self> {
+    fn create(target: PathBuf, settled: &Folders, sync_names: SyncNames) -> Result<Self> {
         let folder = folder_of(&target)?;
         settled.ensure(folder).map_err(|error| at(folder, error))?;
         loop {
             let temporary = temporary_name(&target);
             match File::options().write(true).create_new(true).open(&temporary) {
-                Ok(file) => return Ok(Self { file, temporary, target }),
+                Ok(file) => return Ok(Self { file, temporary, target, sync_names }),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 // Somebody removed the folder after this process had seen it.
                 Err(error) if error.kind() == ErrorKind::NotFound && settled.forget(folder) => {
@@ -178,7 +184,10 @@ impl Staged {
         match named {
             Ok(()) => self.settle_name()?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // Whoever created it may have died before the name was on disk.
+                // Whoever created it may have died before it was on disk, or been told that it is
+                // not: whoever hears that it is there relies on it.
+                let existing = File::open(&self.target).and_then(|file| file.sync_all());
+                existing.map_err(|error| at(&self.target, error))?;
                 self.settle_name()?;
                 return Err(at(&self.target, error));
             }
@@ -190,7 +199,7 @@ impl Staged {
     fn settle_name(&self) -> Result<()> {
         remove_quietly(&self.temporary);
         let folder = folder_of(&self.target)?;
-        sync_folder(folder).map_err(|error| at(folder, error))
+        (self.sync_names)(folder).map_err(|error| at(folder, error))
     }
 
     fn naming_error(&self, naming: Naming, error: io::Error) -> Error {
@@ -337,5 +346,57 @@ fn at(path: &FsPath, error: io::Error) -> Error {
         ErrorKind::NotFound => Error::NotFound { path: text, source: error.into() },
         ErrorKind::PermissionDenied => Error::PermissionDenied { path: text, source: error.into() },
         _ => Error::Generic { store: NAME, source: format!("{text}: {error}").into() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicU32;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::lake::commit::Commit;
+    use crate::lake::location::{Location, Namespace};
+    use crate::lake::table::Table;
+
+    /// How many more syncs of a log's folder fail. Of one test, as it is one for the process.
+    static FAILURES: AtomicU32 = AtomicU32::new(0);
+
+    fn sync_or_fail(folder: &FsPath) -> io::Result<()> {
+        let due = |left: u32| left.checked_sub(1).filter(|_| folder.ends_with("_delta_log"));
+        match FAILURES.fetch_update(Ordering::SeqCst, Ordering::SeqCst, due) {
+            Ok(_) => Err(io::Error::other("the disk is gone")),
+            Err(_) => sync_folder(folder),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_counts_once_its_name_is_on_disk() {
+        for (name, failures, is_committed) in
+            [("sound", 0, true), ("once", 1, true), ("for good", u32::MAX, false)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+            let sound = DurableLocal::new(LocalFileSystem::new());
+            let location =
+                location.with_store(Arc::new(DurableLocal { sync_names: sync_or_fail, ..sound }));
+            let schema = Schema::new(vec![Field::new("n", DataType::Int64, true)]);
+            let namespace = Namespace::default();
+            FAILURES.store(0, Ordering::SeqCst);
+            let table =
+                Table::create(&location, &namespace, "t", &schema, &[], &BTreeMap::new()).await;
+            FAILURES.store(failures, Ordering::SeqCst);
+            let committed = table.unwrap().append(Commit::default()).await;
+            match committed {
+                Ok(snapshot) => assert!(is_committed && snapshot.version == 1, "{name}"),
+                Err(error) => {
+                    assert!(!is_committed, "{name}: {error}");
+                    assert_eq!(error.kind(), crate::error::ErrorKind::Unavailable, "{name}");
+                    assert!(error.to_string().contains("the disk is gone"), "{name}: {error}");
+                }
+            }
+        }
     }
 }

@@ -24,10 +24,12 @@ use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 
 use super::EVENTS;
+use super::property::{Call, Reading};
 use super::statement::Mentioned;
 use crate::engine::{Reach, engine_error};
 use crate::error::{Error, Result};
-use crate::functions::canonical_text;
+use crate::functions::number::wide_type;
+use crate::functions::{canonical_text, to_number};
 use crate::plan::TableFacts;
 use crate::schema::{
     CUSTOMER_ID, EVENT_DATE, EVENT_NAME, IDEMPOTENCY_KEY, INGESTED_AT, KIND, KIND_EVENT,
@@ -50,7 +52,14 @@ const SHOWN: [&str; 9] = [
     EVENT_DATE,
 ];
 
-/// The table, with the further `columns` that calls of `property` stand for.
+/// The table, and what of it the types of its columns do not tell.
+pub(super) struct Events {
+    pub(super) view: Arc<ViewTable>,
+    /// The properties that hold numbers and texts, so that their columns are text.
+    pub(super) mixed: BTreeSet<String>,
+}
+
+/// The table, with the further `columns` that calls of `property` and `number` became.
 ///
 /// # Errors
 /// A scan for the names of properties without columns that fails.
@@ -58,22 +67,29 @@ pub(super) async fn view(
     context: &Context,
     table: &Arc<EventsTable>,
     mentioned: &Mentioned,
-    columns: &BTreeMap<String, String>,
-) -> Result<Arc<ViewTable>> {
+    columns: &BTreeMap<String, Call>,
+) -> Result<Events> {
     let facts = table.facts(TimeRange::ALL);
     let source = provider_as_source(Arc::clone(table) as Arc<_>);
     let in_doubt = facts.others
         && facts.properties.iter().any(|(name, kinds)| {
-            !kinds.contains(&ValueKind::Text) && mentioned.includes(&column_name(name))
+            !kinds.contains(&ValueKind::Text)
+                && (mentioned.includes(&column_name(name)) || is_number(columns, name))
         });
     let in_map = match in_doubt {
         true => Some(names_in_map(context, &source).await?),
         false => None,
     };
-    let plan = Properties { facts: &facts, in_map }
+    let properties = Properties { facts: &facts, in_map };
+    let mixed = properties.mixed();
+    let plan = properties
         .project(source, columns)
         .map_err(|error| Error::internal("the table `events`").with_source(error))?;
-    Ok(Arc::new(ViewTable::new(plan, None)))
+    Ok(Events { view: Arc::new(ViewTable::new(plan, None)), mixed })
+}
+
+fn is_number(columns: &BTreeMap<String, Call>, property: &str) -> bool {
+    columns.values().any(|call| call.reading == Reading::Number && call.property == property)
 }
 
 /// How much of the events a statement is likely to touch: little if it asks for one customer's, in
@@ -112,7 +128,7 @@ fn is_one_customer(condition: &Expr) -> bool {
 }
 
 /// What a property is called in SQL.
-fn column_name(property: &str) -> String {
+pub(super) fn column_name(property: &str) -> String {
     match SHOWN.contains(&property) {
         true => format!("property.{property}"),
         false => property.to_owned(),
@@ -130,7 +146,7 @@ impl Properties<'_> {
     fn project(
         &self,
         source: Arc<dyn TableSource>,
-        columns: &BTreeMap<String, String>,
+        columns: &BTreeMap<String, Call>,
     ) -> EngineResult<LogicalPlan> {
         let mut scan = LogicalPlanBuilder::scan(EVENTS, source, None)?;
         if self.facts.corrections {
@@ -139,7 +155,13 @@ impl Properties<'_> {
         let envelope = SHOWN.into_iter().map(ident);
         let names = self.facts.properties.keys();
         let properties = names.map(|name| self.value(name).alias(column_name(name)));
-        let further = columns.iter().map(|(column, name)| self.text(name).alias(column));
+        let further = columns.iter().map(|(column, call)| {
+            let value = match call.reading {
+                Reading::Text => self.text(&call.property),
+                Reading::Number => self.number(&call.property),
+            };
+            value.alias(column)
+        });
         scan.project(envelope.chain(properties).chain(further).collect::<Vec<_>>())?.build()
     }
 
@@ -152,9 +174,8 @@ impl Properties<'_> {
     fn value(&self, name: &str) -> Expr {
         use ValueKind::{Boolean, Decimal, Integer};
         let column = |kind: ValueKind| ident(kind.column(name));
-        let also_in_map = self.in_map.as_ref().is_some_and(|names| names.contains(name));
         match self.kinds(name) {
-            _ if also_in_map => self.text(name),
+            _ if self.known_in_map(name) => self.text(name),
             [Integer] => column(Integer),
             [Decimal] => column(Decimal),
             [Boolean] => column(Boolean),
@@ -165,26 +186,75 @@ impl Properties<'_> {
         }
     }
 
+    /// The exact numeric value of a property, null where it is no number: an integer or a decimal if
+    /// there is nothing else, else wide enough for any number that was sent as text.
+    fn number(&self, name: &str) -> Expr {
+        let kinds = self.kinds(name);
+        let column = |kind: ValueKind| kinds.contains(&kind).then(|| ident(kind.column(name)));
+        let texts: Vec<Expr> =
+            [column(ValueKind::Text), self.in_map(name)].into_iter().flatten().collect();
+        let numbers = [column(ValueKind::Integer), column(ValueKind::Decimal)];
+        if texts.is_empty() {
+            return match numbers {
+                [None, None] => lit(ScalarValue::Int64(None)),
+                [Some(number), None] | [None, Some(number)] => number,
+                [Some(integer), Some(decimal)] => {
+                    coalesce(vec![cast(integer, ValueKind::Decimal.data_type()), decimal])
+                }
+            };
+        }
+        let numbers = numbers.into_iter().flatten().map(|number| cast(number, wide_type()));
+        let texts = texts.into_iter().map(|text| to_number().call(vec![text]));
+        first_of(numbers.chain(texts).collect())
+    }
+
     /// The text of a property: as sent, else that of the number or boolean.
     fn text(&self, name: &str) -> Expr {
         let kinds = self.kinds(name);
         let column = |kind: ValueKind| kinds.contains(&kind).then(|| ident(kind.column(name)));
-        let maybe_in_map =
-            self.facts.others && self.in_map.as_ref().is_none_or(|names| names.contains(name));
         let places = [
             column(ValueKind::Text),
-            maybe_in_map.then(|| get_field(ident(PROPERTIES), name)),
+            self.in_map(name),
             column(ValueKind::Integer).map(|integer| cast(integer, DataType::Utf8)),
             column(ValueKind::Decimal).map(|decimal| canonical_text().call(vec![decimal])),
             column(ValueKind::Boolean).map(|boolean| cast(boolean, DataType::Utf8)),
         ];
-        let mut places: Vec<Expr> = places.into_iter().flatten().collect();
-        match places.len() {
-            0 => lit(ScalarValue::Utf8(None)),
-            1 => places.remove(0),
-            _ => coalesce(places),
+        let places: Vec<Expr> = places.into_iter().flatten().collect();
+        match places.is_empty() {
+            true => lit(ScalarValue::Utf8(None)),
+            false => first_of(places),
         }
     }
+
+    /// The value in the map, unless it is known that there is none.
+    fn in_map(&self, name: &str) -> Option<Expr> {
+        let maybe =
+            self.facts.others && self.in_map.as_ref().is_none_or(|names| names.contains(name));
+        maybe.then(|| get_field(ident(PROPERTIES), name))
+    }
+
+    fn known_in_map(&self, name: &str) -> bool {
+        self.in_map.as_ref().is_some_and(|names| names.contains(name))
+    }
+
+    /// The properties that hold numbers and texts.
+    fn mixed(&self) -> BTreeSet<String> {
+        use ValueKind::{Decimal, Integer, Text};
+        let holds_both = |name: &str, kinds: &[ValueKind]| {
+            (kinds.contains(&Integer) || kinds.contains(&Decimal))
+                && (kinds.contains(&Text) || self.known_in_map(name))
+        };
+        let properties = self.facts.properties.iter();
+        properties
+            .filter(|(name, kinds)| holds_both(name, kinds))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+/// The first of `values` that is not null.
+fn first_of(mut values: Vec<Expr>) -> Expr {
+    if values.len() == 1 { values.remove(0) } else { coalesce(values) }
 }
 
 /// The names in the map of properties without columns. Statistics tell only that there are some:

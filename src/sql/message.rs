@@ -11,14 +11,20 @@ use super::limits::with_names;
 use super::meter::METER;
 use super::{EVENTS, property};
 use crate::engine::engine_error;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What the engine puts before its messages to tell their kind.
-const PREFIXES: [&str; 4] = [
+const PREFIXES: [&str; 10] = [
     "Error during planning: ",
     "Schema error: ",
     "This feature is not implemented: ",
+    "SQL error: ",
+    "Execution error: ",
     "Arrow error: ",
+    "Compute error: ",
+    "Cast error: ",
+    "Parser error: ",
+    "Invalid argument error: ",
 ];
 /// Most columns that a message lists.
 const LISTED_MAX: usize = 20;
@@ -38,13 +44,35 @@ pub(super) fn planning_error(error: DataFusionError) -> Error {
             Some(near) => format!("no function `{name}`; did you mean `{near}`?"),
             None => format!("no function `{name}`"),
         },
-        None => {
-            let plain = PREFIXES.iter().find_map(|prefix| first.strip_prefix(prefix));
-            format!("sql: {}", lower_first(plain.unwrap_or(first)))
-        }
+        None => format!("sql: {}", plain(first)),
     };
-    let failed = engine_error(error);
-    Error::new(failed.kind(), message).with_source(failed)
+    told(engine_error(error), message)
+}
+
+/// What went wrong while the rows were computed.
+pub(super) fn running_error(error: DataFusionError) -> Error {
+    let message = error.find_root().strip_backtrace();
+    let first = message.lines().next().unwrap_or_default();
+    let message = format!("sql: {}", plain(first));
+    told(engine_error(error), message)
+}
+
+/// A statement at fault is told in the words of `message` alone: the engine's own, which would
+/// follow as the cause, say the same again.
+fn told(failed: Error, message: String) -> Error {
+    match failed.kind() {
+        ErrorKind::Invalid => Error::invalid(message),
+        _ => failed,
+    }
+}
+
+/// A message without what the engine puts before it, one layer after the other.
+fn plain(message: &str) -> String {
+    let mut rest = message;
+    while let Some(inner) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = inner;
+    }
+    lower_first(rest)
 }
 
 /// The name in single quotes behind `lead`.
@@ -61,7 +89,7 @@ pub(super) fn lower_first(sentence: &str) -> String {
 
 fn unknown_column(field: &Column, valid: &[Column]) -> String {
     let name = &field.name;
-    if name.starts_with(property::CALL) {
+    if property::is_call(name) {
         return format!("{name} reads the table `{EVENTS}`, which is not there in its place");
     }
     let table = |column: &Column| column.relation.as_ref().map(|table| table.table().to_owned());
@@ -69,6 +97,7 @@ fn unknown_column(field: &Column, valid: &[Column]) -> String {
     let candidates: BTreeSet<&str> = valid
         .iter()
         .filter(|column| asked.is_none() || table(column) == asked)
+        .filter(|column| !property::is_call(&column.name))
         .map(|column| column.name.as_str())
         .collect();
     let of = asked.as_ref().map(|table| format!(" in `{table}`")).unwrap_or_default();

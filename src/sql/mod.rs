@@ -1,7 +1,7 @@
 //! Ad-hoc SQL over the events and the answers of meters; reads, never writes.
 //!
 //! The table `events` shows plain events, a property under its own name; `property('name')` reads
-//! any property as text; `meter('name', …)` is a table with a meter's answer. A statement sees one
+//! any property as text, `number('name')` its exact numeric value; `meter('name', …)` is a table with a meter's answer. A statement sees one
 //! version of the lake. No file, setting or other table can be reached, and size is bounded before
 //! anything is planned, as texts may come from strangers.
 
@@ -23,6 +23,7 @@ mod events;
 mod limits;
 mod message;
 mod meter;
+mod notes;
 mod property;
 mod statement;
 #[cfg(test)]
@@ -33,7 +34,7 @@ use crate::engine::{Reach, engine_error};
 use crate::error::{Error, Result};
 use crate::table::EventsTable;
 use crate::usage::Context;
-use message::planning_error;
+use message::{planning_error, running_error};
 
 /// The name of the table of events.
 const EVENTS: &str = "events";
@@ -46,6 +47,8 @@ pub struct SqlAnswer {
     pub rows: BoxStream<'static, Result<RecordBatch>>,
     /// Version of the events table.
     pub table_version: u64,
+    /// What is worth knowing about the answer, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl std::fmt::Debug for SqlAnswer {
@@ -53,6 +56,7 @@ impl std::fmt::Debug for SqlAnswer {
         f.debug_struct("SqlAnswer")
             .field("schema", &self.schema)
             .field("table_version", &self.table_version)
+            .field("notes", &self.notes)
             .finish_non_exhaustive()
     }
 }
@@ -77,8 +81,8 @@ pub async fn query(context: &Context, text: &str, at: Option<u64>) -> Result<Sql
     let table = Arc::new(EventsTable::new(&context.lake.events, snapshot)?);
     let session = context.engine.session(Reach::Broad);
     limits::drop_functions(&session);
-    let view = events::view(context, &table, &mentioned, &columns).await?;
-    session.register_table(EVENTS, view).map_err(engine_error)?;
+    let events = events::view(context, &table, &mentioned, &columns).await?;
+    session.register_table(EVENTS, events.view).map_err(engine_error)?;
     let memory =
         MemoryConsumer::new("answers of meters").register(session.task_ctx().memory_pool());
     for call in &calls {
@@ -88,15 +92,16 @@ pub async fn query(context: &Context, text: &str, at: Option<u64>) -> Result<Sql
             .map_err(engine_error)?;
     }
     let plan = plan(&session, statement).await?;
+    let notes = notes::mixed_columns(&plan, &events.mixed);
     let session = context.engine.session(events::reach(&plan));
     let physical = session.state().create_physical_plan(&plan).await.map_err(planning_error)?;
     let schema = physical.schema();
     let rows = context.engine.execute(physical)?.map(move |batch| {
         // The answers of meters live as long as the rows that are made of them.
         let _held = &memory;
-        batch.map_err(engine_error)
+        batch.map_err(running_error)
     });
-    Ok(SqlAnswer { schema, rows: rows.boxed(), table_version })
+    Ok(SqlAnswer { schema, rows: rows.boxed(), table_version, notes })
 }
 
 async fn plan(session: &SessionContext, statement: Statement) -> Result<LogicalPlan> {

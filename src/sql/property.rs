@@ -1,7 +1,8 @@
-//! `property('name')`: the text of any property, wherever it is stored.
+//! `property('name')` and `number('name')`: the text and the exact numeric value of any property,
+//! wherever it is stored.
 //!
-//! The call becomes a column of the table `events`, one per name, and the calls in the statement
-//! become that column's name. A `*` over `events` leaves these columns out.
+//! A call becomes a column of the table `events`, one per function and name, and the calls in the
+//! statement become that column's name. A `*` over `events` leaves these columns out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -16,17 +17,47 @@ use super::EVENTS;
 use super::limits::with_names;
 use crate::error::{Error, Result};
 
-/// The function's name.
-const PROPERTY: &str = "property";
+/// How a property is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// `property('name')`
+    Text,
+    /// `number('name')`
+    Number,
+}
 
-/// What the names of the columns that stand for calls begin with.
-pub(super) const CALL: &str = "property('";
+impl Reading {
+    const ALL: [Self; 2] = [Self::Text, Self::Number];
 
-/// Puts columns in the place of calls; answers with each column's name and its property.
+    /// The function's name.
+    const fn function(self) -> &'static str {
+        match self {
+            Self::Text => "property",
+            Self::Number => "number",
+        }
+    }
+}
+
+/// What a column stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) reading: Reading,
+    pub(super) property: String,
+}
+
+/// Whether a column of this name stands for a call.
+pub(super) fn is_call(column: &str) -> bool {
+    Reading::ALL.iter().any(|reading| {
+        let rest = column.strip_prefix(reading.function());
+        rest.is_some_and(|rest| rest.starts_with("('") && rest.ends_with("')"))
+    })
+}
+
+/// Puts columns in the place of calls; answers with each column's name and what it stands for.
 ///
 /// # Errors
 /// A call whose argument is no literal text.
-pub(super) fn take_calls(statement: &mut Statement) -> Result<BTreeMap<String, String>> {
+pub(super) fn take_calls(statement: &mut Statement) -> Result<BTreeMap<String, Call>> {
     let mut calls = Calls::default();
     if let ControlFlow::Break(error) = VisitMut::visit(statement, &mut calls) {
         return Err(error);
@@ -40,7 +71,7 @@ pub(super) fn take_calls(statement: &mut Statement) -> Result<BTreeMap<String, S
 
 #[derive(Default)]
 struct Calls {
-    columns: BTreeMap<String, String>,
+    columns: BTreeMap<String, Call>,
 }
 
 impl VisitorMut for Calls {
@@ -48,14 +79,15 @@ impl VisitorMut for Calls {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
         let Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
-        let Some(mut path) = called_property(call) else { return ControlFlow::Continue(()) };
-        let Some(name) = only_text(call) else {
+        let Some((reading, mut path)) = called(call) else { return ControlFlow::Continue(()) };
+        let function = reading.function();
+        let Some(property) = only_text(call) else {
             return ControlFlow::Break(Error::invalid(format!(
-                "`{call}`: property takes one literal text, such as property('bytes')"
+                "`{call}`: {function} takes one literal text, such as {function}('bytes')"
             )));
         };
-        let column = Ident::with_quote('"', format!("{CALL}{name}')"));
-        self.columns.insert(column.value.clone(), name);
+        let column = Ident::with_quote('"', format!("{function}('{property}')"));
+        self.columns.insert(column.value.clone(), Call { reading, property });
         path.push(column.clone());
         *expr = match path.len() {
             1 => Expr::Identifier(column),
@@ -65,12 +97,15 @@ impl VisitorMut for Calls {
     }
 }
 
-/// For a call of `property`, the table before the dot, if any.
-fn called_property(call: &Function) -> Option<Vec<Ident>> {
+/// For a call of one of the functions, which, and the table before the dot, if any.
+fn called(call: &Function) -> Option<(Reading, Vec<Ident>)> {
     let mut path: Vec<Ident> =
         call.name.0.iter().map(|part| part.as_ident().cloned()).collect::<Option<_>>()?;
     let name = path.pop()?;
-    (name.quote_style.is_none() && name.value.eq_ignore_ascii_case(PROPERTY)).then_some(path)
+    let reading = Reading::ALL.into_iter().find(|reading| {
+        name.quote_style.is_none() && name.value.eq_ignore_ascii_case(reading.function())
+    })?;
+    Some((reading, path))
 }
 
 fn only_text(call: &Function) -> Option<String> {

@@ -46,8 +46,9 @@ impl fmt::Display for EpochUnit {
 impl Timestamp {
     /// The instant so many units after 1970-01-01T00:00:00Z, from an exact integer or decimal.
     ///
-    /// Digits finer than a microsecond are cut from the number as written, so that -1.9999999
-    /// seconds are -1999999 microseconds.
+    /// Fraction digits finer than a microsecond are cut from the number as written, so that
+    /// -1.9999999 seconds are -1999999 microseconds. Nanoseconds are rounded towards the past, as
+    /// those of columns of instants are: -1 ns is the last microsecond of 1969.
     ///
     /// # Errors
     ///
@@ -57,10 +58,20 @@ impl Timestamp {
         // Micros are units times 10^(exponent - 3): one division for each kind, so one cut.
         let exponent = unit.nanos_exponent();
         let micros = match number {
-            Number::Integer(units) => Some(i128::from(units) * 10_i128.pow(exponent) / 1_000),
+            Number::Integer(units) => {
+                Some((i128::from(units) * 10_i128.pow(exponent)).div_euclid(1_000))
+            }
+            Number::Fixed(scaled) if unit == EpochUnit::Nanos => {
+                Some(scaled.div_euclid(10_i128.pow(21)))
+            }
             Number::Fixed(scaled) => Some(scaled / 10_i128.pow(21 - exponent)),
             Number::Wide(scaled) => {
-                scaled.wrapping_div(i256::from_i128(10).wrapping_pow(41 - exponent)).to_i128()
+                let divisor = i256::from_i128(10).wrapping_pow(41 - exponent);
+                let past = unit == EpochUnit::Nanos
+                    && scaled.is_negative()
+                    && scaled.wrapping_rem(divisor) != i256::ZERO;
+                let cut = scaled.wrapping_div(divisor);
+                cut.wrapping_sub(if past { i256::ONE } else { i256::ZERO }).to_i128()
             }
         };
         let micros = micros.and_then(|micros| i64::try_from(micros).ok());
@@ -92,7 +103,11 @@ mod tests {
             ("1999.9999999999999999999999", Nanos, 1),
             ("253402300799999999999", Nanos, Timestamp::MAX.micros()),
             ("-1.9999999", Seconds, -1_999_999),
-            ("-1500", Nanos, -1),
+            ("-1500", Nanos, -2),
+            ("-1", Nanos, -1),
+            ("-1500.5", Nanos, -2),
+            ("-1500.00000000000000000000000000001", Nanos, -2),
+            ("-2000", Nanos, -2),
             ("-62135596800", Seconds, Timestamp::MIN.micros()),
         ] {
             let got = Timestamp::parse_epoch(text, unit);

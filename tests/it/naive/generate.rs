@@ -107,7 +107,7 @@ fn property() -> BoxedStrategy<Property> {
 /// Properties of one kind per name, as most senders send them, or of any kind.
 fn properties() -> BoxedStrategy<Vec<(String, Property)>> {
     let name = prop_oneof![20 => text(&NAMES), 1 => text(&["", "a", "i_x", "properties"])];
-    btree_map(name, property(), 0..6).prop_map(|members| members.into_iter().collect()).boxed()
+    btree_map(name, property(), 0..10).prop_map(|members| members.into_iter().collect()).boxed()
 }
 
 fn moment() -> BoxedStrategy<Option<Moment>> {
@@ -496,10 +496,10 @@ pub(crate) fn question() -> BoxedStrategy<Question> {
         1 => subsequence(vec!["m0", "m1", "m2", "m3"], 2..=4).prop_shuffle()
             .prop_map(|names| names.into_iter().map(str::to_owned).collect()),
     ];
-    let range = (option::weighted(0.4, bound()), option::weighted(0.4, bound()));
+    let range = (option::weighted(0.3, bound()), option::weighted(0.3, bound()));
     let narrow = (
-        option::weighted(0.2, text(&["c1", "7", "nobody"])),
-        option::weighted(0.4, filter().prop_filter("SQL can say it", has_sql)),
+        option::weighted(0.1, text(&["c1", "7", "nobody"])),
+        option::weighted(0.25, filter().prop_filter("SQL can say it", has_sql)),
         option::weighted(0.2, 1..4_usize),
     );
     (asked, range, groups(), option::weighted(0.5, window()), narrow, option::of(text(&ZONES)))
