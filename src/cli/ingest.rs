@@ -91,6 +91,9 @@ fn mapping(flags: &MappingFlags) -> Result<Option<Mapping>, Failure> {
         read.set(argument).map_err(wrong)?;
     }
     if let Some(name) = event_name {
+        if name.is_empty() {
+            return Err(Failure::Arguments("--event-name is empty: name a text".to_owned()));
+        }
         read.event_name = Origin::Constant(name.clone());
     }
     if let Some(key) = key {

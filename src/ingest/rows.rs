@@ -184,14 +184,14 @@ impl Column {
                 )?,
             },
             // The shortest text that reads back as this float is the number that was meant.
-            Self::Half(array) => float(name, array.value(row).is_finite(), half_text(array, row))?,
+            Self::Half(array) => float(name, array.value(row).is_finite(), &half_text(array, row))?,
             Self::Single(array) => {
                 let single = array.value(row);
-                float(name, single.is_finite(), format!("{single:?}"))?
+                float(name, single.is_finite(), &format!("{single:?}"))?
             }
             Self::Double(array) => {
                 let double = array.value(row);
-                float(name, double.is_finite(), format!("{double:?}"))?
+                float(name, double.is_finite(), &format!("{double:?}"))?
             }
             Self::Text(array) => Value::Text(Cow::Borrowed(array.value(row))),
             Self::Boolean(array) => Value::Boolean(array.value(row)),
@@ -219,12 +219,12 @@ fn number(name: &str, text: &str) -> Result<Value<'static>, Rejection> {
         .map_err(|_| Rejection::NumberTooLarge { field: shortened(name), number: shortened(text) })
 }
 
-fn float(name: &str, finite: bool, text: String) -> Result<Value<'static>, Rejection> {
+fn float(name: &str, finite: bool, text: &str) -> Result<Value<'static>, Rejection> {
     if !finite {
         let detail = format!("`{}` is {text}", shortened(name));
         return Err(Rejection::Unreadable { detail });
     }
-    number(name, &text)
+    number(name, text)
 }
 
 /// The fewest digits that read back as the same half-precision float: five always do.

@@ -306,7 +306,10 @@ async fn a_meter_is_a_table() {
             ("SELECT * FROM meter('bandwidth', period => lower('X'))", "period takes a literal"),
             ("SELECT * FROM meter('bandwidth', top => 'x')", "top takes a number"),
             ("SELECT * FROM meter('bandwidth', by => 'a', total => true)", "exclude each other"),
-            ("SELECT * FROM meter('bandwidth', by => 'value')", "hides the column `value`"),
+            (
+                "SELECT * FROM meter('bandwidth', by => 'value')",
+                "has the name of a column of the answer",
+            ),
             ("SELECT * FROM meter('bandwidth', period => 'soon')", "soon"),
         ],
     )

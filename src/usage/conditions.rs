@@ -69,11 +69,11 @@ impl Translator<'_> {
             Expr::UnaryOp { op: UnaryOperator::Not, expr } => {
                 Ok(Filter::Not(Box::new(self.filter(expr)?)))
             }
-            Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-                Ok(Filter::All(vec![self.filter(left)?, self.filter(right)?]))
+            Expr::BinaryOp { op: BinaryOperator::And, .. } => {
+                Ok(Filter::All(self.joined(expr, &BinaryOperator::And)?))
             }
-            Expr::BinaryOp { left, op: BinaryOperator::Or, right } => {
-                Ok(Filter::Any(vec![self.filter(left)?, self.filter(right)?]))
+            Expr::BinaryOp { op: BinaryOperator::Or, .. } => {
+                Ok(Filter::Any(self.joined(expr, &BinaryOperator::Or)?))
             }
             Expr::BinaryOp { left, op, right } => self.comparison(left, op, right),
             Expr::IsNull(expr) => self.test(expr, Comparison::NotExists),
@@ -98,6 +98,20 @@ impl Translator<'_> {
                 "`{other}` is no condition on a property, such as status in (200, 206) or domain like '%.test'"
             )),
         }
+    }
+
+    /// The parts of `a op b op c`, which is as deep a tree as it is long: walked, not recursed into.
+    fn joined(&self, mut expr: &Expr, joint: &BinaryOperator) -> Result<Vec<Filter>, String> {
+        let mut parts = Vec::new();
+        while let Expr::BinaryOp { left, op, right } = expr
+            && op == joint
+        {
+            parts.push(self.filter(right)?);
+            expr = left;
+        }
+        parts.push(self.filter(expr)?);
+        parts.reverse();
+        Ok(parts)
     }
 
     fn comparison(&self, left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Filter, String> {
