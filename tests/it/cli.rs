@@ -262,8 +262,8 @@ fn ingest_tells_what_became_of_events_and_keeps_what_it_refused() {
         Case {
             name: "as many as asked for",
             args: &["events", "rejected", "-o", "ndjson", "--limit", "1"],
-            stdout: &["\"outcome\":\"conflict\""],
-            absent: &["rejected"],
+            stdout: &["\"outcome\":\"rejected\"", "\"line\":1"],
+            absent: &["conflict"],
             ..NONE
         },
         Case {
