@@ -25,6 +25,9 @@ impl SingleGroup {
 
     fn merge(&mut self, states: &[ArrayRef]) -> Result<()> {
         let rows = states.first().map_or(0, |state| state.len());
+        if rows == 0 {
+            return Ok(());
+        }
         self.zeros.resize(self.zeros.len().max(rows), 0);
         let groups = self.groups.get_mut().unwrap_or_else(PoisonError::into_inner);
         groups.merge_batch(states, &self.zeros[..rows], 1)
@@ -40,6 +43,10 @@ impl std::fmt::Debug for SingleGroup {
 impl Accumulator for SingleGroup {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let rows = values.first().map_or(0, |value| value.len());
+        // An accumulator with groups takes it that each group it is told of has a row.
+        if rows == 0 {
+            return Ok(());
+        }
         self.zeros.resize(self.zeros.len().max(rows), 0);
         let groups = self.groups.get_mut().unwrap_or_else(PoisonError::into_inner);
         groups.update_batch(values, &self.zeros[..rows], None, 1)
@@ -83,5 +90,30 @@ impl SingleGroup {
                 self.merge(&empty)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::functions::sum::sum_groups;
+
+    #[test]
+    fn batches_without_rows_leave_a_sum_of_nothing_null() {
+        let sums = sum_groups(&DataType::Int64, DataType::Decimal128(38, 0), false).unwrap();
+        let mut single = SingleGroup::new(sums);
+        let rows = |values: Vec<i64>| Arc::new(Int64Array::from(values)) as ArrayRef;
+        single.update_batch(&[rows(vec![])]).unwrap();
+        assert!(single.evaluate().unwrap().is_null());
+        single.update_batch(&[rows(vec![2, 3])]).unwrap();
+        single.update_batch(&[rows(vec![])]).unwrap();
+        assert_eq!(single.evaluate().unwrap(), ScalarValue::Decimal128(Some(5), 38, 0));
+        // Asking does not use it up.
+        assert_eq!(single.evaluate().unwrap(), ScalarValue::Decimal128(Some(5), 38, 0));
     }
 }
