@@ -102,7 +102,7 @@ pub fn usage_plan(
         _ => aggregate(scan, &keys, meters, &filters, operands),
     }
     .map_err(defect)?;
-    let projected = project(aggregated, &keys, meters.len()).map_err(defect)?;
+    let projected = project(aggregated, &keys).map_err(defect)?;
     order(projected, query, &keys).and_then(LogicalPlanBuilder::build).map_err(defect)
 }
 
@@ -148,41 +148,68 @@ fn shared_condition(
     Ok(Shared { condition: conjunction(all), covers_own })
 }
 
-/// A column to group by: what is hashed, and how its text is made of it afterwards.
+/// A column to group by: what is hashed, and what is made of it once there are only groups.
 struct GroupKey {
     name: String,
     expr: Expr,
-    as_text: bool,
+    shown: Expr,
+}
+
+impl GroupKey {
+    fn new(name: &str, expr: Expr) -> Self {
+        Self { expr, shown: ident(name), name: name.to_owned() }
+    }
 }
 
 fn group_keys(query: &UsageQuery, operands: Operands<'_>) -> Vec<GroupKey> {
-    let window = query.windows.as_ref().map(|windows| GroupKey {
-        name: output::WINDOW_START.to_owned(),
-        expr: window_start(windows),
-        as_text: false,
-    });
+    let window = query.windows.as_ref().map(window_key);
     let groups = query.groups.iter().enumerate().map(|(place, operand)| {
         let name = output::group(place);
         match operands.only_integers(operand) {
-            Some(integers) => GroupKey { name, expr: integers, as_text: true },
-            None => GroupKey { name, expr: operands.text(operand), as_text: false },
+            Some(integers) => {
+                let key = GroupKey::new(&name, integers);
+                GroupKey { shown: cast(key.shown, DataType::Utf8), ..key }
+            }
+            None => GroupKey::new(&name, operands.text(operand)),
         }
     });
     window.into_iter().chain(groups).collect()
 }
 
-/// Windows that begin at midnights of UTC are told from the partition, without any timestamp.
-fn window_start(windows: &WindowStarts) -> Expr {
-    let instant = if windows.all_utc_midnights() {
+/// Windows that begin at midnights of UTC are told from the partition, without any timestamp; where
+/// each is a date, the date itself is hashed.
+fn window_key(windows: &WindowStarts) -> GroupKey {
+    let start = |instant| functions::window_start().call(vec![instant, lit(windows.to_literal())]);
+    let midnight = |date: Expr| {
         let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
-        cast(cast(ident(EVENT_DATE), plain), crate::schema::timestamp_type())
-    } else {
-        ident(TIMESTAMP)
+        cast(cast(date, plain), crate::schema::timestamp_type())
     };
-    functions::window_start().call(vec![instant, lit(windows.to_literal())])
+    let name = output::WINDOW_START;
+    if windows.all_utc_dates() {
+        let key = GroupKey::new(name, ident(EVENT_DATE));
+        GroupKey { shown: start(midnight(key.shown)), ..key }
+    } else if windows.all_utc_midnights() {
+        GroupKey::new(name, start(midnight(ident(EVENT_DATE))))
+    } else {
+        GroupKey::new(name, start(ident(TIMESTAMP)))
+    }
 }
 
-type Built = datafusion::error::Result<LogicalPlanBuilder>;
+/// Groups with their aggregates, and which of those each meter's columns are.
+struct Aggregated {
+    groups: LogicalPlanBuilder,
+    columns: Vec<Column>,
+}
+
+/// A column of the answer, and the aggregate that it is.
+struct Column {
+    name: String,
+    aggregate: String,
+    /// Whether it counts events, so that nothing is 0.
+    counts: bool,
+}
+
+type Built<T> = datafusion::error::Result<T>;
 
 fn aggregate(
     scan: LogicalPlanBuilder,
@@ -190,8 +217,18 @@ fn aggregate(
     meters: &[&Meter],
     filters: &[Option<Expr>],
     operands: Operands<'_>,
-) -> Built {
-    let mut aggregates = Vec::new();
+) -> Built<Aggregated> {
+    let mut aggregates: Vec<(String, Expr)> = Vec::new();
+    let mut columns = Vec::new();
+    // What several meters ask for is computed once.
+    let mut compute = |expr: Expr, name: String, counts: bool| {
+        let known = aggregates.iter().find(|(_, known)| *known == expr);
+        let aggregate = known.map_or_else(|| name.clone(), |(aggregate, _)| aggregate.clone());
+        if known.is_none() {
+            aggregates.push((name.clone(), expr));
+        }
+        columns.push(Column { name, aggregate, counts });
+    };
     for (place, (meter, filter)) in meters.iter().zip(filters).enumerate() {
         let filtered = |expr: Expr| match filter {
             Some(filter) => expr.filter(filter.clone()).build(),
@@ -202,12 +239,14 @@ fn aggregate(
             Aggregation::Count => lit(1_i64),
             aggregation => counted_operand(aggregation, operands),
         };
-        aggregates.push(filtered(value)?.alias(output::value(place)));
-        aggregates.push(filtered(count(present))?.alias(output::events(place)));
-        aggregates.push(filtered(count(lit(1_i64)))?.alias(output::matched(place)));
+        compute(filtered(value)?, output::value(place), false);
+        compute(filtered(count(present))?, output::events(place), true);
+        compute(filtered(count(lit(1_i64)))?, output::matched(place), true);
     }
     let keys: Vec<Expr> = keys.iter().map(|key| key.expr.clone().alias(&key.name)).collect();
-    scan.aggregate(keys, aggregates)
+    let aggregates: Vec<Expr> =
+        aggregates.into_iter().map(|(name, expr)| expr.alias(name)).collect();
+    Ok(Aggregated { groups: scan.aggregate(keys, aggregates)?, columns })
 }
 
 fn value_of(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
@@ -245,7 +284,11 @@ fn counted_operand(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
 
 /// Distinct values by grouping twice: first by value too, then counting the groups. Both halves
 /// run on every core and spill, which one set per group would not.
-fn count_unique_alone(scan: LogicalPlanBuilder, keys: &[GroupKey], text: Expr) -> Built {
+fn count_unique_alone(
+    scan: LogicalPlanBuilder,
+    keys: &[GroupKey],
+    text: Expr,
+) -> Built<Aggregated> {
     const DISTINCT: &str = "distinct_value";
     const ROWS: &str = "rows";
     let mut inner: Vec<Expr> = keys.iter().map(|key| key.expr.clone().alias(&key.name)).collect();
@@ -253,37 +296,39 @@ fn count_unique_alone(scan: LogicalPlanBuilder, keys: &[GroupKey], text: Expr) -
     let outer: Vec<Expr> = keys.iter().map(|key| ident(&key.name)).collect();
     let integer = |sum: Expr| functions::exact_sum().call(vec![sum]);
     let with_value = integer(ident(ROWS)).filter(ident(DISTINCT).is_not_null()).build()?;
-    scan.aggregate(inner, vec![count(lit(1_i64)).alias(ROWS)])?.aggregate(
+    let groups = scan.aggregate(inner, vec![count(lit(1_i64)).alias(ROWS)])?.aggregate(
         outer,
         vec![
             count(ident(DISTINCT)).alias(output::value(0)),
             with_value.alias(output::events(0)),
             integer(ident(ROWS)).alias(output::matched(0)),
         ],
-    )
+    )?;
+    let columns =
+        [(output::value(0), false), (output::events(0), true), (output::matched(0), true)];
+    let columns = columns.map(|(name, counts)| Column { aggregate: name.clone(), name, counts });
+    Ok(Aggregated { groups, columns: columns.into() })
 }
 
-fn project(aggregated: LogicalPlanBuilder, keys: &[GroupKey], meters: usize) -> Built {
-    let mut columns: Vec<Expr> = keys
-        .iter()
-        .map(|key| match key.as_text {
-            true => cast(ident(&key.name), DataType::Utf8).alias(&key.name),
-            false => ident(&key.name),
-        })
-        .collect();
-    let integer = |name: String| {
-        let counted = cast(ident(&name), DataType::Int64);
-        datafusion::functions::core::expr_fn::coalesce(vec![counted, lit(0_i64)]).alias(name)
-    };
-    for place in 0..meters {
-        columns.push(ident(output::value(place)));
-        columns.push(integer(output::events(place)));
-        columns.push(integer(output::matched(place)));
-    }
-    aggregated.project(columns)
+fn project(aggregated: Aggregated, keys: &[GroupKey]) -> Built<LogicalPlanBuilder> {
+    let named = |expr: Expr, name: &str| if expr == ident(name) { expr } else { expr.alias(name) };
+    let keys = keys.iter().map(|key| named(key.shown.clone(), &key.name));
+    let columns = aggregated.columns.into_iter().map(|column| {
+        let value = ident(&column.aggregate);
+        if !column.counts {
+            return named(value, &column.name);
+        }
+        let counted = vec![cast(value, DataType::Int64), lit(0_i64)];
+        datafusion::functions::core::expr_fn::coalesce(counted).alias(column.name)
+    });
+    aggregated.groups.project(keys.chain(columns).collect::<Vec<_>>())
 }
 
-fn order(projected: LogicalPlanBuilder, query: &UsageQuery, keys: &[GroupKey]) -> Built {
+fn order(
+    projected: LogicalPlanBuilder,
+    query: &UsageQuery,
+    keys: &[GroupKey],
+) -> Built<LogicalPlanBuilder> {
     let by_key = keys.iter().map(|key| ident(&key.name).sort(true, true));
     let by_value = query.top.map(|_| ident(output::value(0)).sort(false, false));
     let sorts: Vec<SortExpr> = by_value.into_iter().chain(by_key).collect();

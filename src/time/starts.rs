@@ -111,6 +111,16 @@ impl WindowStarts {
             Self::Grid { .. } => false,
         }
     }
+
+    /// Whether every window is one whole date of UTC.
+    pub fn all_utc_dates(&self) -> bool {
+        match self {
+            Self::Boundaries(starts) => {
+                self.all_utc_midnights() && starts.windows(2).all(|pair| pair[1] - pair[0] == DAY)
+            }
+            Self::Grid { .. } => false,
+        }
+    }
 }
 
 /// The segment that holds an instant, the first one for any instant before.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, StringBuilder,
 };
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::{cast, filter, filter_record_batch};
 use arrow::datatypes::{
     DataType, Decimal128Type, Decimal256Type, Field, Int64Type, Schema, SchemaRef,
     TimestampMicrosecondType,
 };
+use arrow::error::ArrowError;
 
 use super::request::Resolved;
 use crate::decimal::Decimal;
@@ -118,44 +119,79 @@ pub(super) struct Finisher {
     pub(super) shared: bool,
 }
 
+/// The texts of windows and groups of a batch, which all meters of its plan share.
+pub(super) struct Keys {
+    windows: Vec<ArrayRef>,
+    groups: Vec<ArrayRef>,
+}
+
+impl Keys {
+    fn kept(&self, keep: &BooleanArray) -> Result<Self> {
+        let kept = |columns: &[ArrayRef]| -> Result<Vec<ArrayRef>> {
+            let kept = columns.iter().map(|column| filter(column, keep));
+            kept.collect::<Result<_, _>>().map_err(defect)
+        };
+        Ok(Self { windows: kept(&self.windows)?, groups: kept(&self.groups)? })
+    }
+}
+
+fn defect(error: ArrowError) -> Error {
+    Error::internal("rows of the answer").with_source(error)
+}
+
+fn column(batch: &RecordBatch, name: String) -> Result<&ArrayRef> {
+    let missing = || Error::internal(format!("the plan has no column `{name}`"));
+    batch.column_by_name(&name).ok_or_else(missing)
+}
+
 impl Finisher {
-    /// The rows of `batch` that belong to the meter, and what they add up to.
+    /// The texts of windows and groups of `batch`, the same for every meter of the plan.
+    ///
+    /// # Errors
+    /// A batch of another plan.
+    pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Keys> {
+        let windows = match self.shape.windowed {
+            true => self.window_texts(column(batch, output::WINDOW_START.to_owned())?).to_vec(),
+            false => Vec::new(),
+        };
+        let text =
+            |place| cast(column(batch, output::group(place))?, &DataType::Utf8).map_err(defect);
+        let groups = (0..self.shape.groups.len()).map(text).collect::<Result<_>>()?;
+        Ok(Keys { windows, groups })
+    }
+
+    /// The rows of `batch`, whose `keys` those are, that belong to the meter, and what they add up
+    /// to.
     ///
     /// # Errors
     /// A total that overflowed, naming meter and group; an inexact conversion.
-    pub(super) fn rows(&self, batch: &RecordBatch) -> Result<(RecordBatch, Totals)> {
+    pub(super) fn rows(&self, batch: &RecordBatch, keys: &Keys) -> Result<(RecordBatch, Totals)> {
+        match self.matched_only(batch)? {
+            None => self.all_rows(batch, keys),
+            Some(keep) => {
+                let batch = filter_record_batch(batch, &keep).map_err(defect)?;
+                self.all_rows(&batch, &keys.kept(&keep)?)
+            }
+        }
+    }
+
+    fn all_rows(&self, batch: &RecordBatch, keys: &Keys) -> Result<(RecordBatch, Totals)> {
         let mut totals = Totals::default();
-        let batch = if self.shared { self.only_matched(batch)? } else { batch.clone() };
-        let defect = |error| Error::internal("rows of the answer").with_source(error);
-        let column = |name: String| -> Result<&ArrayRef> {
-            let missing = || Error::internal(format!("the plan has no column `{name}`"));
-            batch.column_by_name(&name).ok_or_else(missing)
-        };
         let mut columns: Vec<ArrayRef> = Vec::new();
         if self.shape.names_meter {
-            columns.push(Arc::new(StringArray::from(vec![
-                self.meter.name.as_str();
-                batch.num_rows()
-            ])));
+            let names = vec![self.meter.name.as_str(); batch.num_rows()];
+            columns.push(Arc::new(StringArray::from(names)));
         }
-        if self.shape.windowed {
-            let [start, end] = self.window_texts(column(output::WINDOW_START.to_owned())?);
-            columns.extend([start, end]);
-        }
-        let groups_at = columns.len();
-        for place in 0..self.shape.groups.len() {
-            columns.push(cast(column(output::group(place))?, &DataType::Utf8).map_err(defect)?);
-        }
-        let groups = &columns[groups_at..];
-        let values = column(output::value(self.place))?;
-        self.check_overflow(values, groups)?;
+        columns.extend(keys.windows.iter().chain(&keys.groups).cloned());
+        let values = column(batch, output::value(self.place))?;
+        self.check_overflow(values, &keys.groups)?;
         let [converted, billable] = self.conversions(values, &mut totals)?;
         columns.push(canonical_texts(values).map_err(crate::engine::engine_error)?);
         if self.shape.has_unit {
             columns.extend([converted, billable]);
         }
-        let events = column(output::events(self.place))?.as_primitive::<Int64Type>();
-        let matched = column(output::matched(self.place))?.as_primitive::<Int64Type>();
+        let events = column(batch, output::events(self.place))?.as_primitive::<Int64Type>();
+        let matched = column(batch, output::matched(self.place))?.as_primitive::<Int64Type>();
         let skipped: Int64Array =
             events.values().iter().zip(matched.values()).map(|(e, m)| Some(m - e)).collect();
         totals.rows += batch.num_rows() as u64;
@@ -167,19 +203,15 @@ impl Finisher {
         Ok((rows, totals))
     }
 
-    fn only_matched(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let matched = batch.column_by_name(&output::matched(self.place));
-        let Some(matched) = matched.and_then(|column| column.as_primitive_opt::<Int64Type>())
-        else {
-            return Err(Error::internal("the plan does not count matches"));
-        };
+    /// Which rows the meter has a part in; `None` where it has one in all of them.
+    fn matched_only(&self, batch: &RecordBatch) -> Result<Option<BooleanArray>> {
         // A total has its row even if nothing matched.
-        if self.shape.groups.is_empty() && !self.shape.windowed {
-            return Ok(batch.clone());
+        if !self.shared || (self.shape.groups.is_empty() && !self.shape.windowed) {
+            return Ok(None);
         }
+        let matched = column(batch, output::matched(self.place))?.as_primitive::<Int64Type>();
         let keep: BooleanArray = matched.iter().map(|m| Some(m.unwrap_or(0) > 0)).collect();
-        filter_record_batch(batch, &keep)
-            .map_err(|error| Error::internal("rows of a meter").with_source(error))
+        Ok((keep.true_count() < keep.len()).then_some(keep))
     }
 
     /// Start and end of the windows, cut where the asked range cuts them. Rows of one window follow

@@ -172,9 +172,12 @@ fn answer_rows(
     let rows = context.engine.execute(Arc::clone(&question.physical))?;
     let parts = rows.map(move |batch| {
         let finishers = Arc::clone(&finishers);
-        let finish = move || {
+        let finish = move || -> Result<Vec<Part>> {
             let batch = batch.map_err(engine_error)?;
-            finishers.iter().map(|finisher| finisher.rows(&batch)).collect::<Result<Vec<Part>>>()
+            let Some(first) = finishers.first() else { return Ok(Vec::new()) };
+            // Meters that share a plan share its windows and groups.
+            let keys = first.keys(&batch)?;
+            finishers.iter().map(|finisher| finisher.rows(&batch, &keys)).collect()
         };
         tokio::task::spawn_blocking(finish).map(|finished| match finished {
             Ok(parts) => parts,
