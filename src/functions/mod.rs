@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub mod average;
+pub mod checked;
 pub mod count_unique;
 pub mod latest;
 pub mod lookup;
@@ -79,9 +80,23 @@ pub fn lookup() -> Arc<ScalarUDF> {
     Arc::clone(&SHARED)
 }
 
+/// A chain of `+` and `-` on integers that fails on overflow.
+pub fn checked_sum() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(checked::Checked::new(checked::Chain::Sum).into()));
+    Arc::clone(&SHARED)
+}
+
+/// A chain of `*` on integers that fails on overflow.
+pub fn checked_product() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(checked::Checked::new(checked::Chain::Product).into()));
+    Arc::clone(&SHARED)
+}
+
 /// Every scalar function of ours.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![window_start(), to_number(), canonical_text(), lookup()]
+    vec![window_start(), to_number(), canonical_text(), lookup(), checked_sum(), checked_product()]
 }
 
 /// Every aggregate function of ours; `sum` and `avg` take the place of the stock ones in SQL.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SQLOptions, SessionContext};
@@ -19,6 +20,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+mod arithmetic;
 mod events;
 mod limits;
 mod message;
@@ -93,7 +95,10 @@ pub async fn query(context: &Context, text: &str, at: Option<u64>) -> Result<Sql
     }
     let plan = plan(&session, statement).await?;
     let notes = notes::mixed_columns(&plan, &events.mixed);
-    let session = context.engine.session(events::reach(&plan));
+    let mut session = context.engine.session(events::reach(&plan));
+    session
+        .register_function_rewrite(Arc::new(arithmetic::CheckedArithmetic))
+        .map_err(engine_error)?;
     let physical = session.state().create_physical_plan(&plan).await.map_err(planning_error)?;
     let schema = physical.schema();
     let rows = context.engine.execute(physical)?.map(move |batch| {

@@ -203,6 +203,57 @@ async fn values_that_fit_no_column_make_the_property_text_where_it_is_asked_for(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn integer_arithmetic_never_wraps() {
+    let context = lake("arithmetic", &[EVENTS_FIRST]).await;
+    check(
+        &context,
+        &[
+            (
+                "a chain keeps order, type and the name of its column",
+                "SELECT bytes - 1 + status * 2 - 3 AS x, arrow_typeof(bytes * 2) t FROM events \
+                 WHERE idempotency_key = '1'",
+                &["x|t", "496|Int64"],
+            ),
+            ("an unnamed column", "SELECT 7 - 2 - 1", &["Int64(7) - Int64(2) - Int64(1)", "4"]),
+            (
+                "the widest that fits",
+                "SELECT 9223372036854775806 + 1 a, -9223372036854775807 - 1 b, bytes * NULL c \
+                 FROM events LIMIT 1",
+                &["a|b|c", "9223372036854775807|-9223372036854775808|∅"],
+            ),
+            (
+                "grouped, aggregated and filtered",
+                "SELECT bytes % 100 + 1 AS g, sum(bytes * 2 + 1) s FROM events \
+                 WHERE bytes + 0 > 0 GROUP BY bytes % 100 + 1 HAVING sum(bytes) + 1 > 0 ORDER BY g",
+                &["g|s", "1|2202", "51|501"],
+            ),
+            (
+                "dates and decimals are added as ever",
+                "SELECT event_date + INTERVAL '1 day' d, price + 1 p FROM events \
+                 WHERE idempotency_key = '2'",
+                &["d|p", "2026-10-02|1.250000000000000000"],
+            ),
+        ],
+    )
+    .await;
+    check_refused(
+        &context,
+        &[
+            (
+                "SELECT bytes + 9223372036854775807 FROM events",
+                "+ 9223372036854775807 goes beyond BIGINT: cast one side to decimal(38, 0)",
+            ),
+            ("SELECT 0 - bytes - 9223372036854775807 FROM events", "goes beyond BIGINT"),
+            ("SELECT bytes * 9223372036854775807 FROM events", "goes beyond BIGINT"),
+            ("SELECT -(0 - 9223372036854775807 - 1 + bytes - bytes) FROM events", "beyond BIGINT"),
+            ("SELECT CAST(2147483647 AS INT) * 9223372036854775807", "goes beyond BIGINT"),
+            ("SELECT 1 FROM events WHERE bytes * 9223372036854775807 > 0", "goes beyond BIGINT"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn property_reads_any_property_as_text() {
     let context = lake("property", &[EVENTS_FIRST]).await;
     check(
@@ -454,6 +505,11 @@ async fn statements_as_large_as_allowed_are_answered() {
             260,
         ),
         ("parentheses", format!("SELECT {}1{}", "(".repeat(40), ")".repeat(40)), 1),
+        (
+            "sums in products",
+            format!("SELECT {}bytes{} FROM events", "(".repeat(40), " + 1) * 2".repeat(40)),
+            4,
+        ),
     ] {
         // On a thread of its own, as a server runs it.
         let context = context.clone();

@@ -1,0 +1,91 @@
+//! `+`, `-` and `*` on integers become calls that fail on overflow, where the engine would wrap.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::config::ConfigOptions;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
+
+use crate::functions::{checked_product, checked_sum};
+
+/// The rewrite, run by the engine's analyzer from the leaves up.
+#[derive(Debug)]
+pub(super) struct CheckedArithmetic;
+
+impl FunctionRewrite for CheckedArithmetic {
+    fn name(&self) -> &'static str {
+        "checked_arithmetic"
+    }
+
+    fn rewrite(
+        &self,
+        expr: Expr,
+        schema: &DFSchema,
+        _: &ConfigOptions,
+    ) -> Result<Transformed<Expr>> {
+        let sign = match &expr {
+            Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, .. }) => '+',
+            Expr::BinaryExpr(BinaryExpr { op: Operator::Minus, .. }) => '-',
+            Expr::BinaryExpr(BinaryExpr { op: Operator::Multiply, .. }) => '*',
+            Expr::Negative(of) if fits_bigint(of, schema) => {
+                let zero = lit(0_i64);
+                return Ok(Transformed::yes(sum(
+                    zero,
+                    '-',
+                    as_bigint(of.as_ref().clone(), schema),
+                )));
+            }
+            _ => return Ok(Transformed::no(expr)),
+        };
+        let Expr::BinaryExpr(BinaryExpr { left, right, .. }) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        if !fits_bigint(left, schema) || !fits_bigint(right, schema) {
+            return Ok(Transformed::no(expr));
+        }
+        let (left, right) = (as_bigint(*left.clone(), schema), as_bigint(*right.clone(), schema));
+        Ok(Transformed::yes(match sign {
+            '*' => product(left, right),
+            sign => sum(left, sign, right),
+        }))
+    }
+}
+
+fn fits_bigint(expr: &Expr, schema: &DFSchema) -> bool {
+    let integer = |of: &DataType| of.is_integer() && *of != DataType::UInt64;
+    expr.get_type(schema).is_ok_and(|of| integer(&of))
+}
+
+fn as_bigint(expr: Expr, schema: &DFSchema) -> Expr {
+    match expr.get_type(schema) {
+        Ok(DataType::Int64) => expr,
+        _ => cast(expr, DataType::Int64),
+    }
+}
+
+/// `left ± right`; a `left` that is such a chain takes one more term.
+fn sum(left: Expr, sign: char, right: Expr) -> Expr {
+    if let Expr::ScalarFunction(ScalarFunction { func, args }) = &left
+        && *func == checked_sum()
+        && let [Expr::Literal(ScalarValue::Utf8(Some(signs)), _), terms @ ..] = args.as_slice()
+    {
+        let mut longer = vec![lit(format!("{signs}{sign}"))];
+        longer.extend(terms.iter().cloned());
+        longer.push(right);
+        return checked_sum().call(longer);
+    }
+    checked_sum().call(vec![lit(format!("+{sign}")), left, right])
+}
+
+/// `left * right`; a `left` that is such a chain takes one more factor.
+fn product(left: Expr, right: Expr) -> Expr {
+    match left {
+        Expr::ScalarFunction(ScalarFunction { func, mut args }) if func == checked_product() => {
+            args.push(right);
+            checked_product().call(args)
+        }
+        left => checked_product().call(vec![left, right]),
+    }
+}
