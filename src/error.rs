@@ -77,6 +77,14 @@ impl Error {
         self
     }
 
+    /// The same error with more to its message.
+    #[must_use]
+    pub fn noting(mut self, note: &str) -> Self {
+        self.message.push_str("; ");
+        self.message.push_str(note);
+        self
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind

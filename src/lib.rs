@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod decimal;
 pub mod dedupe;
+pub mod document;
 pub mod engine;
 pub mod error;
 pub mod event;

@@ -104,7 +104,8 @@ pub(super) struct IngestFlags {
     /// Files, folders and globs; `-` is standard input; .gz and .zst are unpacked
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<String>,
-    /// Read all inputs as json, ndjson, csv or parquet [default: by their names]
+    /// Read all inputs as json, ndjson, csv, parquet, arrow, access-log, or as the events of stigg,
+    /// alguna, metronome, cloudevents, openmeter, orb, lago or flexprice [default: by their names]
     #[arg(long, value_name = "FORMAT")]
     pub(super) format: Option<InputFormat>,
     /// Accept events that name no customer

@@ -10,9 +10,10 @@ use super::output::{printable, say};
 use super::progress::Line;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::ingest::input::InputFormat;
 use crate::ingest::mapping::{Mapping, Origin};
 use crate::ingest::quarantine::Quarantined;
-use crate::ingest::{Counts, IngestSettings, Summary, ingest, input};
+use crate::ingest::{Counts, IngestSettings, Recognised, Summary, access_log, ingest, input};
 use crate::time::parse_zone;
 
 /// Turns deduplication off in builds with debug assertions, to show what it is for.
@@ -35,6 +36,7 @@ pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome,
         }
     })?;
     if !global.quiet {
+        summary.recognised.iter().for_each(|found| say(&recognised(found)));
         say(&closing(&summary, progress.input_bytes, &place));
         if let Some(refused) = refused(&summary, global, flags.dry_run) {
             say(&refused);
@@ -46,7 +48,7 @@ pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome,
 
 fn settings(global: &Global, flags: &IngestFlags) -> Result<IngestSettings, Failure> {
     let mut settings = IngestSettings {
-        mapping: mapping(&flags.mapping)?,
+        mapping: mapping(&flags.mapping, flags.format)?,
         dry_run: flags.dry_run,
         deduplicate: !(cfg!(debug_assertions) && std::env::var_os(NO_DEDUPLICATION).is_some()),
         ..IngestSettings::default()
@@ -68,7 +70,7 @@ fn settings(global: &Global, flags: &IngestFlags) -> Result<IngestSettings, Fail
 }
 
 /// The mapping that the flags describe, `None` if none of them is there.
-fn mapping(flags: &MappingFlags) -> Result<Option<Mapping>, Failure> {
+fn mapping(flags: &MappingFlags, format: Option<InputFormat>) -> Result<Option<Mapping>, Failure> {
     let MappingFlags { mapping, map, event_name, key, timezone, timestamp_format } = flags;
     let none = mapping.is_none()
         && map.is_empty()
@@ -84,6 +86,7 @@ fn mapping(flags: &MappingFlags) -> Result<Option<Mapping>, Failure> {
             })?;
             Mapping::parse(&text, &file)?
         }
+        None if format == Some(InputFormat::AccessLog) => access_log::mapping(),
         None => Mapping::default(),
     };
     let wrong = |error: Error| Failure::Arguments(error.to_string());
@@ -115,6 +118,15 @@ fn stopped(read: u64) -> String {
          counts once",
         counted(read, "event")
     )
+}
+
+/// Whose events the inputs were found to hold.
+fn recognised(found: &Recognised) -> String {
+    let more = match found.inputs {
+        1 => String::new(),
+        inputs => format!(" and {}", counted(inputs - 1, "other input")),
+    };
+    format!("read as {} events: {}{more}", found.dialect, printable(&found.first))
 }
 
 /// What became of the events, how fast, and where they are.
@@ -198,6 +210,7 @@ mod tests {
             commits: 2,
             elapsed: Duration::from_millis(500),
             examples: Vec::new(),
+            recognised: Vec::new(),
         };
         assert_eq!(
             closing(&summary, 1_000_000, "lake/default/events"),
@@ -208,10 +221,10 @@ mod tests {
 
     #[test]
     fn any_flag_of_a_mapping_makes_it_apply() {
-        assert_eq!(mapping(&MappingFlags::default()).unwrap(), None);
+        assert_eq!(mapping(&MappingFlags::default(), None).unwrap(), None);
         let flags = MappingFlags { key: Some("content".into()), ..MappingFlags::default() };
-        assert!(mapping(&flags).unwrap().is_some());
+        assert!(mapping(&flags, None).unwrap().is_some());
         let flags = MappingFlags { map: vec!["user=x".into()], ..MappingFlags::default() };
-        assert!(matches!(mapping(&flags), Err(Failure::Arguments(_))));
+        assert!(matches!(mapping(&flags, None), Err(Failure::Arguments(_))));
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::error::Error;
 
-/// Most mistakes told of one file; a file with more is no meter at all.
+/// Most mistakes told of one file; a file with more is nothing of ours at all.
 const FINDINGS_MAX: usize = 100;
 
 /// Longest part of a source line that is printed, in characters.
@@ -110,14 +110,15 @@ impl From<Diagnostics> for Error {
 }
 
 /// A text with its file's name and the offsets at which its lines start.
-pub(super) struct Source<'a> {
+pub struct Source<'a> {
     file: &'a str,
     text: &'a str,
     line_starts: Vec<usize>,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(text: &'a str, file: &'a str) -> Self {
+    /// `text`, which `file` holds.
+    pub fn new(text: &'a str, file: &'a str) -> Self {
         let bytes = text.as_bytes();
         let ends_line = |at: usize| match bytes[at] {
             b'\n' => true,
@@ -136,7 +137,7 @@ impl<'a> Source<'a> {
     }
 
     /// A diagnostic at a range of bytes, which may reach over the end of its first line.
-    pub(super) fn diagnostic(
+    pub fn diagnostic(
         &self,
         span: &Range<usize>,
         message: String,
@@ -174,33 +175,42 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 }
 
 /// The mistakes found so far in one text.
-pub(super) struct Findings<'a> {
+pub struct Findings<'a> {
     source: Source<'a>,
+    kind: &'static str,
     list: Vec<Diagnostic>,
     omitted: usize,
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn new(text: &'a str, file: &'a str) -> Self {
-        Self { source: Source::new(text, file), list: Vec::new(), omitted: 0 }
+    /// Nothing found yet in `text`, which `file` holds and which should be a `kind`, such as
+    /// "meter".
+    pub fn new(text: &'a str, file: &'a str, kind: &'static str) -> Self {
+        Self { source: Source::new(text, file), kind, list: Vec::new(), omitted: 0 }
     }
 
-    pub(super) fn text(&self) -> &'a str {
+    /// What the text should be.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// The text itself.
+    pub fn text(&self) -> &'a str {
         self.source.text
     }
 
     /// The line, from 1, that holds a byte.
-    pub(super) fn line(&self, at: usize) -> usize {
+    pub fn line(&self, at: usize) -> usize {
         self.source.line(at)
     }
 
     /// Notes a mistake at a range of bytes.
-    pub(super) fn report(&mut self, span: &Range<usize>, message: impl Into<String>) {
+    pub fn report(&mut self, span: &Range<usize>, message: impl Into<String>) {
         self.report_with(span, message, None);
     }
 
     /// Notes a mistake and what would be right.
-    pub(super) fn report_help(
+    pub fn report_help(
         &mut self,
         span: &Range<usize>,
         message: impl Into<String>,
@@ -210,7 +220,7 @@ impl<'a> Findings<'a> {
     }
 
     /// Notes a mistake and, where it is known, what would be right.
-    pub(super) fn report_with(
+    pub fn report_with(
         &mut self,
         span: &Range<usize>,
         message: impl Into<String>,
@@ -224,12 +234,12 @@ impl<'a> Findings<'a> {
     }
 
     /// `value` if nothing was found, else everything that was.
-    pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<T, Diagnostics> {
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Diagnostics> {
         if self.list.is_empty() {
             if let Some(value) = value {
                 return Ok(value);
             }
-            self.report(&(0..0), "file cannot be read as a meter");
+            self.report(&(0..0), format!("file cannot be read as a {}", self.kind));
         }
         self.list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         Err(Diagnostics { list: self.list, omitted: self.omitted })
@@ -238,7 +248,7 @@ impl<'a> Findings<'a> {
 
 /// A piece of a file for use in a message: in backquotes, without control characters, not too
 /// long.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars().take(QUOTE_MAX_CHARS) {
         if c.is_control() {

@@ -17,16 +17,23 @@ const DEPTH_MAX: usize = 64;
 
 /// A value of the file and where it stands, in bytes.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) span: Range<usize>,
-    pub(super) content: Content,
+pub struct Node {
+    /// Where it stands.
+    pub span: Range<usize>,
+    /// What it is.
+    pub content: Content,
 }
 
 /// What a value is.
 #[derive(Debug)]
-pub(super) enum Content {
+pub enum Content {
     /// A text; `plain` if it stands without quotes, so that it may mean a number or boolean.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        /// The text as written, quotes and escapes taken away.
+        text: String,
+        /// Whether it stands without quotes.
+        plain: bool,
+    },
     /// Values in order.
     List(Vec<Node>),
     /// Values by key, in order, each key once.
@@ -37,22 +44,25 @@ pub(super) enum Content {
 
 /// One key of a mapping with its value.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) key_span: Range<usize>,
-    pub(super) value: Node,
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands, in bytes.
+    pub key_span: Range<usize>,
+    /// Its value.
+    pub value: Node,
 }
 
 impl Entry {
     /// Where a mistake in the value is to be shown: at the value, or at the key if it has none.
-    pub(super) fn value_span(&self) -> &Range<usize> {
+    pub fn value_span(&self) -> &Range<usize> {
         if self.value.span.is_empty() { &self.key_span } else { &self.value.span }
     }
 }
 
 impl Node {
     /// Whether this is an empty value, `~` or `null`.
-    pub(super) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         match &self.content {
             Content::Scalar { text, plain } => *plain && matches!(&**text, "" | "~" | "null"),
             Content::List(_) | Content::Mapping(_) | Content::Refused => false,
@@ -60,7 +70,7 @@ impl Node {
     }
 
     /// What this is, for a message.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match &self.content {
             Content::Scalar { .. } if self.is_null() => "nothing",
             Content::Scalar { .. } => "a value",
@@ -72,7 +82,7 @@ impl Node {
 }
 
 /// The one document of the text, or nothing after a mistake that leaves no tree.
-pub(super) fn read_document(findings: &mut Findings<'_>) -> Option<Node> {
+pub fn read_document(findings: &mut Findings<'_>) -> Option<Node> {
     let options = granit_parser::options! {
         disallow_directives: true,
         emit_unresolved_aliases: true,
@@ -99,7 +109,8 @@ impl<'t> Builder<'_, '_, 't> {
             match self.next()? {
                 (Event::StreamStart | Event::DocumentStart(..), _) => {}
                 (Event::StreamEnd | Event::DocumentEnd, _) => {
-                    self.findings.report(&(0..0), "file holds no meter");
+                    let kind = self.findings.kind();
+                    self.findings.report(&(0..0), format!("file holds no {kind}"));
                     return Err(Stopped);
                 }
                 (event, span) => {
@@ -116,7 +127,7 @@ impl<'t> Builder<'_, '_, 't> {
             match self.next()? {
                 (Event::StreamEnd, _) => return Ok(()),
                 (Event::DocumentStart(..), span) => {
-                    let help = "write each meter to a file of its own";
+                    let help = format!("write each {} to a file of its own", self.findings.kind());
                     self.findings.report_help(&bytes(&span), "file holds a second document", help);
                     return Err(Stopped);
                 }
@@ -273,7 +284,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<String, String> {
-        let mut findings = Findings::new(text, "m");
+        let mut findings = Findings::new(text, "m", "meter");
         let tree = read_document(&mut findings).map(|node| outline(&node));
         findings.finish(tree).map_err(|found| {
             let places =

@@ -1,4 +1,4 @@
-//! Typed readings of nodes: texts, lists of texts, literals, numbers.
+//! Typed readings of nodes: texts, lists of texts, words, numbers.
 //!
 //! Each reading gives the value, or reports why there is none.
 
@@ -6,30 +6,25 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::diagnostic::{Findings, quote};
-use super::document::{Content, Entry, Node};
-use super::filter::Literal;
-use super::keys::{nearest, suggestion};
+use super::tree::{Content, Entry, Node};
+use super::words::{nearest, suggestion};
 use crate::decimal::{Decimal, NumberError, parse_number};
 
 /// The entries of a mapping by key.
-pub(super) struct Keys<'n> {
+pub struct Keys<'n> {
     by_key: BTreeMap<&'n str, &'n Entry>,
     /// Where the mapping as a whole is shown.
-    pub(super) span: Range<usize>,
+    pub span: Range<usize>,
 }
 
 impl<'n> Keys<'n> {
-    pub(super) fn get(&self, key: &str) -> Option<&'n Entry> {
+    /// The entry of a key, if it is there.
+    pub fn get(&self, key: &str) -> Option<&'n Entry> {
         self.by_key.get(key).copied()
     }
 
     /// The entry of a key that must be there.
-    pub(super) fn require(
-        &self,
-        key: &str,
-        help: &str,
-        findings: &mut Findings<'_>,
-    ) -> Option<&'n Entry> {
+    pub fn require(&self, key: &str, help: &str, findings: &mut Findings<'_>) -> Option<&'n Entry> {
         let entry = self.get(key);
         if entry.is_none() {
             findings.report_help(&self.span, format!("missing key `{key}`"), help);
@@ -39,7 +34,7 @@ impl<'n> Keys<'n> {
 }
 
 /// The entries of a mapping, of which `known` are read and all others reported.
-pub(super) fn keys<'n>(
+pub fn keys<'n>(
     node: &'n Node,
     place: &Range<usize>,
     subject: &str,
@@ -50,7 +45,7 @@ pub(super) fn keys<'n>(
 }
 
 /// Like [`keys`], but says nothing about `passed`, which are neither read nor offered.
-pub(super) fn keys_except<'n>(
+pub fn keys_except<'n>(
     node: &'n Node,
     place: &Range<usize>,
     subject: &str,
@@ -78,7 +73,7 @@ fn report_unknown(entry: &Entry, known: &[&str], findings: &mut Findings<'_>) {
 }
 
 /// The entries of a mapping.
-pub(super) fn mapping<'n>(
+pub fn mapping<'n>(
     node: &'n Node,
     place: &Range<usize>,
     subject: &str,
@@ -95,12 +90,12 @@ pub(super) fn mapping<'n>(
 }
 
 /// The text of a value that is no list or mapping and not empty, as written.
-pub(super) fn text(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
+pub fn text(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
     scalar(&entry.value, entry.value_span(), &entry.key, findings).map(str::to_owned)
 }
 
 /// Like [`text`], and at least one character that is no space.
-pub(super) fn filled_text(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
+pub fn filled_text(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
     let found = text(entry, findings)?;
     if found.trim().is_empty() {
         findings.report(entry.value_span(), format!("`{}` is empty", entry.key));
@@ -110,7 +105,7 @@ pub(super) fn filled_text(entry: &Entry, findings: &mut Findings<'_>) -> Option<
 }
 
 /// Texts with their places; a single one may stand without its list.
-pub(super) fn texts<'n>(
+pub fn texts<'n>(
     entry: &'n Entry,
     findings: &mut Findings<'_>,
 ) -> Vec<(&'n str, &'n Range<usize>)> {
@@ -121,7 +116,7 @@ pub(super) fn texts<'n>(
 }
 
 /// The members of a list with their places, or the one value that stands without its list.
-pub(super) fn items(entry: &Entry) -> Vec<(&Node, &Range<usize>)> {
+pub fn items(entry: &Entry) -> Vec<(&Node, &Range<usize>)> {
     match &entry.value.content {
         Content::List(nodes) => nodes
             .iter()
@@ -133,7 +128,7 @@ pub(super) fn items(entry: &Entry) -> Vec<(&Node, &Range<usize>)> {
 }
 
 /// The text of a node, reported under `key` if it has none.
-pub(super) fn scalar<'n>(
+pub fn scalar<'n>(
     node: &'n Node,
     place: &Range<usize>,
     key: &str,
@@ -150,11 +145,7 @@ pub(super) fn scalar<'n>(
 }
 
 /// One of a few words, by its place among them.
-pub(super) fn word<'w>(
-    entry: &Entry,
-    words: &[&'w str],
-    findings: &mut Findings<'_>,
-) -> Option<&'w str> {
+pub fn word<'w>(entry: &Entry, words: &[&'w str], findings: &mut Findings<'_>) -> Option<&'w str> {
     let found = text(entry, findings)?;
     let known = words.iter().find(|word| **word == found).copied();
     if known.is_none() {
@@ -168,59 +159,14 @@ pub(super) fn word<'w>(
     known
 }
 
-/// A literal, typed by how it is written.
-pub(super) fn literal(
-    node: &Node,
-    place: &Range<usize>,
-    key: &str,
-    findings: &mut Findings<'_>,
-) -> Option<Literal> {
-    match &node.content {
-        Content::Scalar { .. } if node.is_null() => {
-            let help = "an absent value is asked for with `exists: false`";
-            findings.report_help(place, format!("`{key}` needs a value, not nothing"), help);
-            None
-        }
-        Content::Scalar { text, plain } => {
-            if !*plain {
-                return Some(Literal::Text(text.clone()));
-            }
-            match &**text {
-                "true" => Some(Literal::Boolean(true)),
-                "false" => Some(Literal::Boolean(false)),
-                plain => plain_literal(plain, place, findings),
-            }
-        }
-        Content::List(_) | Content::Mapping(_) => {
-            findings.report(place, format!("`{key}` needs a value, not {}", node.kind()));
-            None
-        }
-        Content::Refused => None,
-    }
-}
-
-/// A number if an unquoted text is one, else the text.
-fn plain_literal(text: &str, place: &Range<usize>, findings: &mut Findings<'_>) -> Option<Literal> {
-    match number(text) {
-        Ok(number) => Some(Literal::Number(number)),
-        Err(NumberError::NotANumber) => Some(Literal::Text(text.to_owned())),
-        Err(NumberError::TooManyDigits) => {
-            let message = format!("number {} has too many digits", quote(text));
-            let help = "at most 38 stand before and 38 after the point; quote it if it is a text";
-            findings.report_help(place, message, help);
-            None
-        }
-    }
-}
-
 /// An exact number within the range that values of events have.
-fn number(text: &str) -> Result<Decimal, NumberError> {
+pub fn number(text: &str) -> Result<Decimal, NumberError> {
     parse_number(text)?;
     text.parse().map_err(|_| NumberError::TooManyDigits)
 }
 
 /// An exact number above zero.
-pub(super) fn positive_number(entry: &Entry, findings: &mut Findings<'_>) -> Option<Decimal> {
+pub fn positive_number(entry: &Entry, findings: &mut Findings<'_>) -> Option<Decimal> {
     let found = text(entry, findings)?;
     match number(&found) {
         Ok(number) if number > Decimal::from(0) => Some(number),
@@ -239,7 +185,7 @@ pub(super) fn positive_number(entry: &Entry, findings: &mut Findings<'_>) -> Opt
 }
 
 /// A whole number within a range.
-pub(super) fn whole_number(
+pub fn whole_number(
     entry: &Entry,
     least: i32,
     most: i32,
@@ -259,7 +205,7 @@ pub(super) fn whole_number(
 }
 
 /// `true` or `false`, unquoted.
-pub(super) fn boolean(entry: &Entry, findings: &mut Findings<'_>) -> Option<bool> {
+pub fn boolean(entry: &Entry, findings: &mut Findings<'_>) -> Option<bool> {
     match &entry.value.content {
         Content::Scalar { text, plain: true } if text == "true" => Some(true),
         Content::Scalar { text, plain: true } if text == "false" => Some(false),

@@ -182,6 +182,19 @@ pub fn flatten<'a>(
     }
     let members: Members<'a> =
         serde_json::from_str(raw.get()).map_err(|error| unreadable(&error))?;
+    flatten_members(members, prefix, properties, depth)
+}
+
+/// The same for members that were read already.
+///
+/// # Errors
+/// As [`flatten`].
+pub fn flatten_members<'a>(
+    members: Members<'a>,
+    prefix: &str,
+    properties: &mut Vec<(Cow<'a, str>, Value<'a>)>,
+    depth: usize,
+) -> Result<(), Rejection> {
     for (name, value) in members.0 {
         let name = if prefix.is_empty() { name } else { Cow::Owned(format!("{prefix}{name}")) };
         if value.get().starts_with('{') {

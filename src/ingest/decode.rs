@@ -1,18 +1,21 @@
 //! Pieces of input turned into columns; what is refused is kept with its reason and place.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::value::RawValue;
 
+use super::access_log;
 use super::columns::{Chunk, ChunkBuilder};
+use super::dialect::Dialect;
 use super::record::Mapper;
 use super::rows::Rows;
 use super::source::{Piece, Records};
 use super::split::Block;
 use crate::dedupe::Hasher;
 use crate::error::Result;
-use crate::event::json::{decode_event, flatten, object};
+use crate::event::json::{Members, decode_event, flatten, flatten_members, object};
 use crate::event::{EVENT_MAX_BYTES, Event, EventRules, Rejection, Value};
 use crate::schema::ColumnNames;
 use crate::time::Timestamp;
@@ -52,8 +55,12 @@ impl Decoded {
 /// What all decoders of a run share.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// Makes events of foreign records; `None` reads JSON of our own shape.
+    /// Makes events of foreign records; `None` reads JSON of our own shape, or of a known dialect.
     pub mapper: Option<Mapper>,
+    /// Makes events of the payloads of other systems.
+    pub dialects: BTreeMap<Dialect, Mapper>,
+    /// Makes events of the lines of an access log.
+    pub log: Mapper,
     /// What a CSV or Parquet file without a mapping goes by.
     pub plain: Mapper,
     /// What is demanded of events.
@@ -80,7 +87,8 @@ impl Decoder {
             rejected: Vec::new(),
         };
         match &piece.records {
-            Records::Json(block) => sink.json(block),
+            Records::Json { block, dialect } => sink.json(block, *dialect),
+            Records::Log { block, before } => sink.log(block, before),
             Records::Csv { header, records, broken } => {
                 self.check_columns(&piece.input, header.iter().map(String::as_str))?;
                 for (line, record) in records {
@@ -123,20 +131,36 @@ impl Decoder {
         }
     }
 
-    fn json_event<'a>(&self, text: &'a [u8]) -> Result<Event<'a>, Rejection> {
+    fn json_event<'a>(&self, text: &'a [u8], dialect: Dialect) -> Result<Event<'a>, Rejection> {
         if text.len() > EVENT_MAX_BYTES {
             let field = "event".to_owned();
             return Err(Rejection::TooLong { field, bytes: text.len(), max: EVENT_MAX_BYTES });
         }
-        let Some(mapper) = &self.mapper else { return decode_event(text) };
-        object(text)?;
-        let text = std::str::from_utf8(text)
-            .map_err(|error| Rejection::Unreadable { detail: error.to_string() })?;
-        let raw: &RawValue = serde_json::from_str(text)
-            .map_err(|error| Rejection::Unreadable { detail: error.to_string() })?;
+        let dialect = self.dialects.get(&dialect);
+        let Some(mapper) = self.mapper.as_ref().or(dialect) else { return decode_event(text) };
+        let members = object(text)?;
         let mut record = Vec::with_capacity(16);
-        flatten(raw, "", &mut record, 0)?;
+        match wrapped(&members).filter(|_| dialect.is_some()) {
+            Some(inner) => flatten(inner, "", &mut record, 0)?,
+            None => flatten_members(members, "", &mut record, 0)?,
+        }
         mapper.event(record)
+    }
+}
+
+/// Whose event a JSON text is; our own where that cannot be told.
+pub(super) fn dialect_of(text: &[u8]) -> Dialect {
+    let Ok(members) = object(text) else { return Dialect::Own };
+    let inner = wrapped(&members).and_then(|inner| object(inner.get().as_bytes()).ok());
+    let members = inner.as_ref().unwrap_or(&members);
+    Dialect::recognise(members.0.iter().map(|(name, _)| name.as_ref()))
+}
+
+/// The event of `{"event": {…}}`.
+fn wrapped<'a>(members: &Members<'a>) -> Option<&'a RawValue> {
+    match members.0.as_slice() {
+        [(name, inner)] if name == "event" && inner.get().starts_with('{') => Some(inner),
+        _ => None,
     }
 }
 
@@ -148,19 +172,33 @@ struct Sink<'d> {
 }
 
 impl Sink<'_> {
-    fn json(&mut self, block: &Block) {
+    fn json(&mut self, block: &Block, dialect: Dialect) {
         for (line, range) in &block.records {
             let text = &block.bytes[range.clone()];
-            let event = self.decoder.json_event(text);
+            let event = self.decoder.json_event(text, dialect);
             self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
         }
+        self.refuse_oversized(block);
+        if let Some((line, detail)) = block.broken {
+            self.refuse(line, Rejection::Unreadable { detail: detail.to_owned() }, "");
+        }
+    }
+
+    fn log(&mut self, block: &Block, before: &[u32]) {
+        let mapper = self.decoder.mapper.as_ref().unwrap_or(&self.decoder.log);
+        for ((line, range), before) in block.records.iter().zip(before) {
+            let text = &block.bytes[range.clone()];
+            let event = access_log::record(text, *before).and_then(|r| mapper.event(r));
+            self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
+        }
+        self.refuse_oversized(block);
+    }
+
+    fn refuse_oversized(&mut self, block: &Block) {
         for line in &block.oversized {
             let read_mib = super::split::BLOCK_BYTES >> 20;
             let rejection = Rejection::TooLongToRead { read_mib, max: EVENT_MAX_BYTES };
             self.refuse(*line, rejection, "");
-        }
-        if let Some((line, detail)) = block.broken {
-            self.refuse(line, Rejection::Unreadable { detail: detail.to_owned() }, "");
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use super::dialect::Dialect;
 use crate::error::{Error, Result};
 
 /// How the records of an input are written.
@@ -15,6 +16,12 @@ pub enum InputFormat {
     Csv,
     /// Parquet.
     Parquet,
+    /// Arrow IPC, a file or a stream.
+    Arrow,
+    /// Lines of a web server's access log.
+    AccessLog,
+    /// JSON whose events have the shape of this system.
+    Payload(Dialect),
 }
 
 impl std::str::FromStr for InputFormat {
@@ -25,11 +32,26 @@ impl std::str::FromStr for InputFormat {
             "json" | "ndjson" | "jsonl" => Ok(Self::Json),
             "csv" => Ok(Self::Csv),
             "parquet" => Ok(Self::Parquet),
-            other => Err(Error::invalid(format!(
-                "unknown input format `{other}`: json, ndjson, csv or parquet"
-            ))),
+            "arrow" => Ok(Self::Arrow),
+            "access-log" => Ok(Self::AccessLog),
+            other => other.parse().map(Self::Payload).map_err(|_| {
+                Error::invalid(format!("unknown input format `{other}`: {}", formats()))
+            }),
         }
     }
+}
+
+impl InputFormat {
+    /// Whether a file whose name tells `found` may be read as this.
+    fn may_be(self, found: Self) -> bool {
+        found == self || (found == Self::Json && matches!(self, Self::Payload(_)))
+    }
+}
+
+/// The names of all formats, for messages.
+fn formats() -> String {
+    let payloads = Dialect::NAMES.map(|(name, _)| name).join(", ");
+    format!("json, ndjson, csv, parquet, arrow, access-log, {payloads}")
 }
 
 /// One input, named as it appears in messages.
@@ -59,8 +81,9 @@ pub fn expand(arguments: &[String], format: Option<InputFormat>) -> Result<Vec<I
         for path in paths_of(argument, format)? {
             let Some(format) = format.or_else(|| format_of(&path)) else {
                 return Err(Error::invalid(format!(
-                    "{}: the name tells no format; add --format json, csv or parquet",
-                    path.display()
+                    "{}: the name tells no format; add --format with one of {}",
+                    path.display(),
+                    formats()
                 )));
             };
             let name = path.display().to_string();
@@ -80,7 +103,8 @@ fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>>
         files.sort();
         if files.is_empty() {
             return Err(Error::not_found(format!(
-                "{argument}: the folder holds no .ndjson, .jsonl, .json, .csv or .parquet file"
+                "{argument}: the folder holds no .ndjson, .jsonl, .json, .csv, .parquet, .arrow or .log \
+                 file"
             )));
         }
         return Ok(files);
@@ -114,7 +138,8 @@ fn walk(folder: &Path, format: Option<InputFormat>, files: &mut Vec<PathBuf>) ->
         }
         if path.is_dir() {
             walk(&path, format, files)?;
-        } else if format_of(&path).is_some_and(|found| format.is_none_or(|want| want == found)) {
+        } else if format_of(&path).is_some_and(|found| format.is_none_or(|want| want.may_be(found)))
+        {
             files.push(path);
         }
     }
@@ -128,6 +153,8 @@ fn format_of(path: &Path) -> Option<InputFormat> {
         "json" | "ndjson" | "jsonl" => Some(InputFormat::Json),
         "csv" => Some(InputFormat::Csv),
         "parquet" => Some(InputFormat::Parquet),
+        "arrow" | "arrows" | "feather" | "ipc" => Some(InputFormat::Arrow),
+        "log" => Some(InputFormat::AccessLog),
         _ => None,
     }
 }

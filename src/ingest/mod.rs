@@ -4,10 +4,13 @@
 //! are sealed (deduplicated, sorted) and spilled, and the commit merges the spills by day. Stopped
 //! at any moment, a run is simply started again: what was committed is found to be duplicate.
 
+pub mod access_log;
 pub mod accounts;
+mod arrow_file;
 mod batch;
 mod columns;
 mod decode;
+pub mod dialect;
 mod fill;
 mod gather;
 pub mod input;
@@ -25,6 +28,7 @@ mod stored;
 
 pub use decode::Rejected;
 pub use run::{IngestSettings, Progress, Summary, ingest};
+pub use source::Recognised;
 
 /// What became of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

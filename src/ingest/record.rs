@@ -12,7 +12,7 @@ use super::mapping::{KeyOrigin, Mapping, Origin, TimestampForm};
 use crate::error::{Error, Result as Outcome};
 use crate::event::json::reject_duplicates;
 use crate::event::{Event, IDEMPOTENCY_KEY_MAX_BYTES, Rejection, Value, shortened};
-use crate::time::{Timestamp, TimestampError};
+use crate::time::{EpochUnit, Timestamp, TimestampError};
 
 /// The names and values of one record, in the order of the input.
 pub(super) type Record<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
@@ -24,12 +24,19 @@ pub(super) struct Mapper {
     used: BTreeSet<String>,
     /// Fields of events, with the columns that the mapping names for them.
     named: Vec<(&'static str, String)>,
+    /// What the names of members of the object of properties begin with.
+    prefix: String,
 }
 
 impl Mapper {
     /// A mapper for `mapping`.
     pub(super) fn new(mapping: Mapping) -> Self {
-        Self { used: mapping.used_fields(), named: mapping.named_fields(), mapping }
+        Self {
+            used: mapping.used_fields(),
+            named: mapping.named_fields(),
+            prefix: format!("{}.", mapping.properties),
+            mapping,
+        }
     }
 
     /// Whether a file with these columns has every one that the mapping names.
@@ -70,7 +77,9 @@ impl Mapper {
         };
         let properties = record.into_iter().filter(|(name, _)| !self.used.contains(name.as_ref()));
         // The members of an object `properties` are properties already.
-        event.properties = properties.map(|(name, value)| (without_prefix(name), value)).collect();
+        let prefix = self.prefix.as_str();
+        event.properties =
+            properties.map(|(name, value)| (without_prefix(name, prefix), value)).collect();
         reject_duplicates(&event.properties)?;
         Ok(event)
     }
@@ -126,7 +135,11 @@ impl Mapper {
         if text.is_empty() {
             // Whoever says where the instant stands does not mean the moment of receipt.
             let named = self.named.iter().any(|(field, _)| *field == "timestamp");
-            return if named { Err(Rejection::Missing { field: "timestamp" }) } else { Ok(None) };
+            return if named && self.mapping.timestamp_required {
+                Err(Rejection::Missing { field: "timestamp" })
+            } else {
+                Ok(None)
+            };
         }
         let zone = self.mapping.zone.as_ref();
         let parsed = match (&self.mapping.timestamp_form, zone) {
@@ -135,6 +148,12 @@ impl Mapper {
                 Timestamp::parse_format(&text, pattern, zone)
             }
             (TimestampForm::Pattern(pattern), None) => parse_with_offset(&text, pattern),
+            (TimestampForm::SecondsOrText, _) => {
+                match Timestamp::parse_epoch(&text, EpochUnit::Seconds) {
+                    Err(TimestampError::NotEpoch(_)) => Timestamp::parse_rfc3339(&text),
+                    read => read,
+                }
+            }
             (TimestampForm::Text, zone) => Timestamp::parse_rfc3339(&text).or_else(|error| {
                 // A date alone is a day, in UTC where nothing else is said.
                 match zone {
@@ -166,11 +185,11 @@ fn is_date(text: &str) -> bool {
     text.len() == "YYYY-MM-DD".len()
 }
 
-fn without_prefix(name: Cow<'_, str>) -> Cow<'_, str> {
+fn without_prefix<'a>(name: Cow<'a, str>, prefix: &str) -> Cow<'a, str> {
     match name {
-        Cow::Borrowed(name) => Cow::Borrowed(name.strip_prefix("properties.").unwrap_or(name)),
+        Cow::Borrowed(name) => Cow::Borrowed(name.strip_prefix(prefix).unwrap_or(name)),
         Cow::Owned(name) => {
-            Cow::Owned(name.strip_prefix("properties.").map(ToOwned::to_owned).unwrap_or(name))
+            Cow::Owned(name.strip_prefix(prefix).map(ToOwned::to_owned).unwrap_or(name))
         }
     }
 }

@@ -8,16 +8,18 @@ use std::time::Instant;
 use arrow::datatypes::FieldRef;
 use tokio::runtime::Handle;
 
+use super::access_log;
 use super::accounts::{self, Account};
 use super::batch::{self, Batch, Identities};
 use super::decode::{Decoded, Decoder};
+use super::dialect::Dialect;
 use super::fill::{Room, fill};
 use super::input::Input;
 use super::mapping::Mapping;
 use super::quarantine::{Quarantine, Quarantined};
 use super::rebase::{self, Staged};
 use super::record::Mapper;
-use super::source::Pieces;
+use super::source::{Pieces, Recognised};
 use super::{Counts, stored};
 use crate::clock::Clock;
 use crate::dedupe::{Hasher, Index};
@@ -88,6 +90,8 @@ pub struct Summary {
     pub elapsed: std::time::Duration,
     /// Examples of refused and conflicting events, the first few.
     pub examples: Vec<Quarantined>,
+    /// Inputs that were found to be in the shape of another system.
+    pub recognised: Vec<Recognised>,
 }
 
 /// How many refused events a summary shows.
@@ -116,7 +120,7 @@ pub async fn ingest(
                 drop(run);
                 Err(discard_index(&keys_folder(&state), &lake, clock, error))
             }
-            other => other,
+            other => other.map_err(|error| run.noting_commits(error)),
         }
     };
     match tokio::task::spawn_blocking(run).await {
@@ -135,6 +139,9 @@ struct Run {
     source: String,
     spill_folder: tempfile::TempDir,
     refused: Refused,
+    /// What became of the events of finished batches.
+    counts: Counts,
+    commits: u64,
 }
 
 /// Where refused and conflicting events go.
@@ -190,6 +197,11 @@ impl Run {
         Ok(Self {
             decoder: Decoder {
                 mapper: settings.mapping.clone().map(Mapper::new),
+                dialects: Dialect::NAMES
+                    .into_iter()
+                    .filter_map(|(_, dialect)| Some((dialect, Mapper::new(dialect.mapping()?))))
+                    .collect(),
+                log: Mapper::new(access_log::mapping()),
                 plain: Mapper::new(Mapping::default()),
                 rules: settings.rules,
                 now: clock.now(),
@@ -204,13 +216,15 @@ impl Run {
             clock,
             runtime,
             index,
+            counts: Counts::default(),
+            commits: 0,
         })
     }
 
     fn go(&mut self, inputs: &[Input], progress: &dyn Fn(Progress)) -> Result<Summary> {
         let started = Instant::now();
-        let mut pieces = Pieces::new(inputs);
-        let (mut counts, mut input_bytes, mut commits) = (Counts::default(), 0, 0);
+        let mut pieces = Pieces::new(inputs, self.settings.mapping.is_some());
+        let mut input_bytes = 0;
         let mut ended = false;
         while !ended {
             let mut batch = self.new_batch()?;
@@ -220,14 +234,14 @@ impl Run {
                 ended = filled.ended;
                 input_bytes += filled.input_bytes;
                 self.seal(&mut batch, filled.pieces)?;
-                let mut so_far = counts;
+                let mut so_far = self.counts;
                 so_far += batch.counts();
                 progress(Progress { counts: so_far, input_bytes });
             }
             if batch.counts().read > 0 {
                 let (of_batch, committed) = self.finish(batch)?;
-                commits += u64::from(committed);
-                counts += of_batch;
+                self.commits += u64::from(committed);
+                self.counts += of_batch;
             }
         }
         let version = match self.settings.dry_run {
@@ -235,12 +249,24 @@ impl Run {
             false => Some(self.runtime.block_on(self.lake.events.snapshot(None))?.version),
         };
         Ok(Summary {
-            counts,
+            counts: self.counts,
             version,
-            commits,
+            commits: self.commits,
             elapsed: started.elapsed(),
             examples: std::mem::take(&mut self.refused.examples),
+            recognised: pieces.recognised().to_vec(),
         })
+    }
+
+    /// Tells beside what stopped a run what it had committed before.
+    fn noting_commits(&self, error: Error) -> Error {
+        match self.commits {
+            0 => error,
+            commits => error.noting(&format!(
+                "before it {} events had been accepted in {commits} commits",
+                self.counts.accepted
+            )),
+        }
     }
 
     /// A batch with an instant of receipt later than that of any batch before, so that instant and
@@ -503,6 +529,24 @@ mod tests {
         assert_eq!(dry.counts, real.counts);
         assert_eq!((real.counts.accepted, real.counts.conflict), (20_000, 60_000));
         assert_eq!((dry.commits, dry.version, real.version), (0, None, Some(real.commits)));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_committed_before_an_input_broke_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        // More blocks than can be on their way before the first is decoded.
+        std::fs::write(path("whole.ndjson"), rounds(10, 150_000)).unwrap();
+        std::fs::write(path("z.ndjson.gz"), b"\x1f\x8bno more").unwrap();
+        let location = Location::parse(&path("lake")).unwrap();
+        let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
+        let inputs = input::expand(&[path("whole.ndjson"), path("z.ndjson.gz")], None).unwrap();
+        let settings = IngestSettings { commit_events: 1, threads: 1, ..IngestSettings::default() };
+        let state = folder.path().join("state");
+        let error = ingest(lake, state, inputs, settings, Clock::System, Arc::new(|_| ()));
+        let error = error.await.unwrap_err().to_string();
+        assert!(error.contains("z.ndjson.gz"), "{error}");
+        assert!(error.contains("before it 10 events had been accepted in 1 commits"), "{error}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
+use super::access_log::Occurrences;
+use super::arrow_file::{ArrowBatches, arrow_batches};
+use super::decode;
+use super::dialect::Dialect;
 use super::input::{self, Input, InputFormat};
 use super::split::{BLOCK_BYTES, Block, Splitter};
 use crate::error::{Error, Result};
@@ -34,7 +38,19 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) enum Records {
     /// JSON texts.
-    Json(Block),
+    Json {
+        /// The texts.
+        block: Block,
+        /// Whose events they are.
+        dialect: Dialect,
+    },
+    /// Lines of an access log.
+    Log {
+        /// The lines.
+        block: Block,
+        /// How often each came before.
+        before: Vec<u32>,
+    },
     /// CSV records, with the names of their columns.
     Csv {
         /// Column names.
@@ -57,18 +73,53 @@ pub(super) enum Records {
 pub(super) struct Pieces<'i> {
     inputs: std::slice::Iter<'i, Input>,
     current: Option<(Arc<str>, Reader)>,
+    mapped: bool,
+    recognised: Vec<Recognised>,
+}
+
+/// Inputs whose events were found to be in the shape of another system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recognised {
+    /// Whose shape.
+    pub dialect: Dialect,
+    /// The first of the inputs.
+    pub first: String,
+    /// How many there are.
+    pub inputs: u64,
 }
 
 enum Reader {
-    Json(Splitter<Box<dyn Read + Send>>),
+    Json {
+        splitter: Splitter<Box<dyn Read + Send>>,
+        /// Known once the first event was seen.
+        dialect: Option<Dialect>,
+    },
+    Log {
+        splitter: Splitter<Box<dyn Read + Send>>,
+        occurrences: Occurrences,
+    },
     Csv(Box<CsvReader>),
-    Parquet { rows: ParquetRecordBatchReader, next: u64 },
+    Arrow {
+        batches: ArrowBatches,
+        open: Option<RecordBatch>,
+        next: u64,
+    },
+    Parquet {
+        rows: ParquetRecordBatchReader,
+        next: u64,
+    },
 }
 
 impl<'i> Pieces<'i> {
-    /// The pieces of `inputs`, in their order.
-    pub(super) fn new(inputs: &'i [Input]) -> Self {
-        Self { inputs: inputs.iter(), current: None }
+    /// The pieces of `inputs`, in their order; `mapped` ones are not looked at for the shapes of
+    /// other systems.
+    pub(super) fn new(inputs: &'i [Input], mapped: bool) -> Self {
+        Self { inputs: inputs.iter(), current: None, mapped, recognised: Vec::new() }
+    }
+
+    /// The inputs so far that are in the shape of another system, by system.
+    pub(super) fn recognised(&self) -> &[Recognised] {
+        &self.recognised
     }
 
     /// The next piece, `None` at the end of the last input.
@@ -79,11 +130,15 @@ impl<'i> Pieces<'i> {
         loop {
             let Some((name, reader)) = &mut self.current else {
                 let Some(input) = self.inputs.next() else { return Ok(None) };
-                self.current = Some((input.name.as_str().into(), open(input)?));
+                self.current = Some((input.name.as_str().into(), open(input, self.mapped)?));
                 continue;
             };
+            let known = reader.dialect();
             match reader.next_records(name)? {
                 Some((records, bytes)) => {
+                    if let (None, Some(dialect)) = (known, reader.dialect()) {
+                        recognised(&mut self.recognised, name, dialect);
+                    }
                     return Ok(Some(Piece { input: Arc::clone(name), records, bytes }));
                 }
                 None => self.current = None,
@@ -92,9 +147,34 @@ impl<'i> Pieces<'i> {
     }
 }
 
-fn open(input: &Input) -> Result<Reader> {
+fn recognised(all: &mut Vec<Recognised>, input: &str, dialect: Dialect) {
+    if dialect == Dialect::Own {
+        return;
+    }
+    match all.iter_mut().find(|known| known.dialect == dialect) {
+        Some(known) => known.inputs += 1,
+        None => all.push(Recognised { dialect, first: input.to_owned(), inputs: 1 }),
+    }
+}
+
+fn open(input: &Input, mapped: bool) -> Result<Reader> {
     Ok(match input.format {
-        InputFormat::Json => Reader::Json(Splitter::new(input::open(input)?)),
+        InputFormat::Json | InputFormat::Payload(_) if mapped => Reader::Json {
+            splitter: Splitter::new(input::open(input)?),
+            dialect: Some(Dialect::Own),
+        },
+        InputFormat::Json => {
+            Reader::Json { splitter: Splitter::unwrapping(input::open(input)?), dialect: None }
+        }
+        InputFormat::Payload(dialect) => Reader::Json {
+            splitter: Splitter::unwrapping(input::open(input)?),
+            dialect: Some(dialect),
+        },
+        InputFormat::AccessLog => Reader::Log {
+            splitter: Splitter::lines(input::open(input)?),
+            occurrences: Occurrences::default(),
+        },
+        InputFormat::Arrow => Reader::Arrow { batches: arrow_batches(input)?, open: None, next: 1 },
         InputFormat::Csv => Reader::Csv(Box::new(CsvReader::open(input)?)),
         InputFormat::Parquet => {
             let Some(path) = &input.path else {
@@ -112,8 +192,8 @@ fn open(input: &Input) -> Result<Reader> {
     })
 }
 
-/// Most rows of Parquet that are decoded together.
-const PARQUET_ROWS: usize = 16_384;
+/// Most rows that are decoded together.
+const ROWS_AT_ONCE: usize = 16_384;
 /// Most rows where a few bytes of the file may stand for long texts.
 const PARQUET_LONG_ROWS: usize = 1_024;
 /// Bytes that a batch of rows may take decoded.
@@ -137,7 +217,7 @@ fn parquet_rows(file: File) -> parquet::errors::Result<ParquetRecordBatchReader>
         metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?;
     }
     let rows = metadata.metadata().row_groups().iter().map(rows_at_once).min();
-    let rows = rows.unwrap_or(PARQUET_ROWS);
+    let rows = rows.unwrap_or(ROWS_AT_ONCE);
     ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(rows).build()
 }
 
@@ -153,7 +233,7 @@ fn rows_at_once(group: &RowGroupMetaData) -> usize {
     let bytes = count(group.total_byte_size()).max(values.saturating_mul(16));
     let per_row = (bytes / count(group.num_rows()).max(1)).max(1);
     let most =
-        if group.columns().iter().any(may_be_long) { PARQUET_LONG_ROWS } else { PARQUET_ROWS };
+        if group.columns().iter().any(may_be_long) { PARQUET_LONG_ROWS } else { ROWS_AT_ONCE };
     usize::try_from(PARQUET_BYTES / per_row).unwrap_or(most).clamp(1, most)
 }
 
@@ -170,16 +250,53 @@ fn may_be_long(column: &ColumnChunkMetaData) -> bool {
 }
 
 impl Reader {
+    fn dialect(&self) -> Option<Dialect> {
+        match self {
+            Self::Json { dialect, .. } => *dialect,
+            Self::Log { .. } | Self::Csv(_) | Self::Arrow { .. } | Self::Parquet { .. } => {
+                Some(Dialect::Own)
+            }
+        }
+    }
+
     fn next_records(&mut self, name: &str) -> Result<Option<(Records, u64)>> {
         match self {
-            Self::Json(splitter) => {
+            Self::Json { splitter, dialect } => {
                 let block = splitter.next_block().map_err(|e| input::read_failed(name, e))?;
                 Ok(block.map(|block| {
                     let bytes = block.bytes.len() as u64;
-                    (Records::Json(block), bytes)
+                    let first = block.records.first().map(|(_, range)| &block.bytes[range.clone()]);
+                    if let (None, Some(first)) = (*dialect, first) {
+                        *dialect = Some(decode::dialect_of(first));
+                    }
+                    let dialect = dialect.unwrap_or(Dialect::Own);
+                    (Records::Json { block, dialect }, bytes)
+                }))
+            }
+            Self::Log { splitter, occurrences } => {
+                let block = splitter.next_block().map_err(|e| input::read_failed(name, e))?;
+                Ok(block.map(|block| {
+                    let lines = block.records.iter().map(|(_, range)| &block.bytes[range.clone()]);
+                    let before = lines.map(|line| occurrences.before(line)).collect();
+                    let bytes = block.bytes.len() as u64;
+                    (Records::Log { block, before }, bytes)
                 }))
             }
             Self::Csv(reader) => reader.next_records(name),
+            Self::Arrow { batches, open, next } => {
+                let rest = match open.take() {
+                    Some(rest) => Some(rest),
+                    None => batches.next_batch(name)?,
+                };
+                let Some(rest) = rest else { return Ok(None) };
+                let rows = rest.num_rows().min(ROWS_AT_ONCE);
+                let batch = rest.slice(0, rows);
+                *open = (rest.num_rows() > rows).then(|| rest.slice(rows, rest.num_rows() - rows));
+                let first = *next;
+                *next += rows as u64;
+                let bytes = batch.get_array_memory_size() as u64;
+                Ok(Some((Records::Rows { batch, first }, bytes)))
+            }
             Self::Parquet { rows, next } => match rows.next() {
                 None => Ok(None),
                 Some(Ok(batch)) => {
@@ -323,7 +440,7 @@ mod tests {
             std::fs::write(&path, &whole[..length]).unwrap();
             let inputs =
                 [Input { name: name.to_owned(), path: Some(path), format: InputFormat::Csv }];
-            let mut pieces = Pieces::new(&inputs);
+            let mut pieces = Pieces::new(&inputs, false);
             let failed = loop {
                 match pieces.next_piece() {
                     Ok(Some(_)) => {}

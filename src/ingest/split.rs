@@ -35,12 +35,18 @@ pub(super) struct Splitter<R> {
     line: u64,
     form: Form,
     ended: bool,
+    /// Whether `{"events": […]}` holds records, rather than being one.
+    unwrap: bool,
+    /// Whether the array stands in such an object.
+    wrapped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Unknown,
     Lines,
+    /// Objects that are spread over lines.
+    Objects,
     /// The rest of a line that was too long is being passed over.
     LongLine,
     Array,
@@ -48,6 +54,8 @@ enum Form {
     LongElement(Scan),
     /// The array has ended.
     AfterArray,
+    /// The object around it is to be closed.
+    Closing,
 }
 
 /// Where in a JSON value a scan stands.
@@ -84,8 +92,27 @@ impl Scan {
 impl<R: Read> Splitter<R> {
     /// A splitter at the beginning of `source`.
     pub(super) fn new(source: R) -> Self {
-        let (pending, ready) = (Vec::new(), VecDeque::new());
-        Self { source, pending, ready, line: 1, form: Form::Unknown, ended: false }
+        Self {
+            source,
+            pending: Vec::new(),
+            ready: VecDeque::new(),
+            line: 1,
+            form: Form::Unknown,
+            ended: false,
+            unwrap: false,
+            wrapped: false,
+        }
+    }
+
+    /// The same, and the elements of `{"events": […]}` are records of their own, however many such
+    /// objects there are.
+    pub(super) fn unwrapping(source: R) -> Self {
+        Self { unwrap: true, ..Self::new(source) }
+    }
+
+    /// A splitter that takes every line as a record, whatever it begins with.
+    pub(super) fn lines(source: R) -> Self {
+        Self { form: Form::Lines, ..Self::new(source) }
     }
 
     /// The next records, `None` at the end.
@@ -107,6 +134,8 @@ impl<R: Read> Splitter<R> {
             let mut block = Block::default();
             match self.form {
                 Form::Unknown | Form::Lines => self.take_lines(&mut block),
+                Form::Objects => self.take_objects(&mut block),
+                Form::Closing => self.close(&mut block),
                 Form::LongLine => self.skip_line(),
                 Form::Array => self.take_elements(&mut block),
                 Form::LongElement(scan) => self.skip_element(scan),
@@ -120,7 +149,7 @@ impl<R: Read> Splitter<R> {
 
     /// An array that was never closed is reported once.
     fn end_of_input(&mut self) -> Option<Block> {
-        let open = matches!(self.form, Form::Array | Form::LongElement(_));
+        let open = matches!(self.form, Form::Array | Form::LongElement(_) | Form::Closing);
         self.form = Form::AfterArray;
         open.then(|| Block {
             broken: Some((self.line, "the input ends inside the array")),
@@ -152,14 +181,81 @@ impl<R: Read> Splitter<R> {
             self.pending.drain(..3);
         }
         let start = self.pending.iter().position(|byte| !byte.is_ascii_whitespace());
-        self.form = match start {
-            Some(start) if self.pending[start] == b'[' => {
-                self.line += lines_in(&self.pending[..start]);
-                self.pending.drain(..=start);
+        let Some(start) = start else {
+            self.form = Form::Lines;
+            return;
+        };
+        let array = match self.pending[start] {
+            b'[' => Some(start),
+            b'{' if self.unwrap => array_of_events(&self.pending, start),
+            _ => None,
+        };
+        self.wrapped = array.is_some_and(|array| array > start);
+        self.form = match array {
+            Some(array) => {
+                self.line += lines_in(&self.pending[..array]);
+                self.pending.drain(..=array);
                 Form::Array
             }
-            _ => Form::Lines,
+            None if is_spread(&self.pending[start..]) => Form::Objects,
+            None => Form::Lines,
         };
+    }
+
+    /// Objects one behind the other, wherever their lines end.
+    fn take_objects(&mut self, block: &mut Block) {
+        let (mut start, mut scan) = (0, Scan::default());
+        for place in 0..self.pending.len() {
+            let before = scan.depth;
+            scan.ends_at(self.pending[place]);
+            if before == 1 && scan.depth == 0 {
+                self.push(block, start..place + 1);
+                (start, scan) = (place + 1, Scan::default());
+            }
+        }
+        if start == 0 && !self.ended && self.pending.len() >= BLOCK_BYTES {
+            // What follows an object that is too long cannot be told from its inside.
+            block.oversized.push(self.line);
+            self.pending.clear();
+            self.ended = true;
+        } else if self.ended {
+            self.push(block, start..self.pending.len());
+            start = self.pending.len();
+        }
+        let rest = self.pending.split_off(start.min(self.pending.len()));
+        let bytes = std::mem::replace(&mut self.pending, rest);
+        if !block.records.is_empty() {
+            block.bytes = bytes;
+        }
+    }
+
+    /// Adds a record of `pending`, unless it is blank, and counts its lines.
+    fn push(&mut self, block: &mut Block, range: Range<usize>) {
+        let record = trimmed(&self.pending, range.clone());
+        if !record.is_empty() {
+            let line = self.line + lines_in(&self.pending[range.start..record.start]);
+            block.records.push((line, record));
+        }
+        self.line += lines_in(&self.pending[range]);
+    }
+
+    /// Expects the brace behind an array of events; what follows may be another of the kind.
+    fn close(&mut self, block: &mut Block) {
+        let Some(place) = self.pending.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+            self.line += lines_in(&self.pending);
+            self.pending.clear();
+            return;
+        };
+        self.line += lines_in(&self.pending[..place]);
+        if self.pending[place] == b'}' {
+            self.pending.drain(..=place);
+            self.form = Form::Unknown;
+        } else {
+            block.broken = Some((self.line, "something stands behind the array of events"));
+            self.pending.clear();
+            self.form = Form::AfterArray;
+            self.ended = true;
+        }
     }
 
     fn take_lines(&mut self, block: &mut Block) {
@@ -223,6 +319,7 @@ impl<R: Read> Splitter<R> {
             }
         }
         match closed {
+            Some(b']') if self.wrapped => self.form = Form::Closing,
             Some(b']') => self.form = Form::AfterArray,
             Some(_) => {
                 block.broken = Some((self.line, "the array is closed by `}`"));
@@ -261,7 +358,11 @@ impl<R: Read> Splitter<R> {
             return;
         };
         self.line += lines_in(&self.pending[..end]);
-        self.form = if self.pending[end] == b',' { Form::Array } else { Form::AfterArray };
+        self.form = match self.pending[end] {
+            b',' => Form::Array,
+            b']' if self.wrapped => Form::Closing,
+            _ => Form::AfterArray,
+        };
         self.pending.drain(..=end);
     }
 
@@ -299,6 +400,27 @@ fn divided(block: Block) -> VecDeque<Block> {
     parts
 }
 
+/// Where the array begins in `{"events": [`, if that is what stands at `start`.
+fn array_of_events(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut rest = &bytes[start..];
+    for part in [b"{".as_slice(), b"\"events\"", b":"] {
+        rest = rest.strip_prefix(part)?.trim_ascii_start();
+    }
+    rest.starts_with(b"[").then(|| bytes.len() - rest.len())
+}
+
+/// Whether an object begins that has its members on lines of their own: a brace alone on the first,
+/// then a name. A brace that broke off is followed by the next line's.
+fn is_spread(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.next();
+    let second = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let mut parts = second.splitn(3, |&byte| byte == b'"');
+    let name = (parts.next(), parts.next().is_some());
+    let after = parts.next().unwrap_or_default().trim_ascii_start();
+    first == Some(b"{") && name == (Some(b""), true) && after.starts_with(b":")
+}
+
 fn lines_in(bytes: &[u8]) -> u64 {
     bytes.iter().map(|&byte| u64::from(byte == b'\n')).sum()
 }
@@ -316,7 +438,10 @@ mod tests {
     type Found = (Vec<(u64, String)>, Vec<u64>, Option<(u64, &'static str)>);
 
     fn records(text: &[u8]) -> Found {
-        let mut splitter = Splitter::new(text);
+        collect(Splitter::new(text))
+    }
+
+    fn collect(mut splitter: Splitter<&[u8]>) -> Found {
         let (mut found, mut oversized, mut broken) = (Vec::new(), Vec::new(), None);
         while let Some(block) = splitter.next_block().unwrap() {
             for (line, range) in &block.records {
@@ -364,6 +489,57 @@ mod tests {
             assert_eq!(found, want, "{name}");
             assert_eq!(got_broken, broken, "{name}");
         }
+    }
+
+    #[test]
+    fn events_in_an_object_and_objects_on_several_lines_are_records() {
+        let owned = |want: Vec<(u64, &str)>| -> Vec<(u64, String)> {
+            want.into_iter().map(|(line, text)| (line, text.to_owned())).collect()
+        };
+        for (name, text, want, broken) in [
+            (
+                "one line",
+                r#"{"events":[{"a":1},{"a":2}]}"#,
+                vec![(1, r#"{"a":1}"#), (1, r#"{"a":2}"#)],
+                None,
+            ),
+            (
+                "several",
+                "{\"events\":[1]}\n{ \"events\" : [2,\n3] }\n{\"events\":[]}\n",
+                vec![(1, "1"), (2, "2"), (3, "3")],
+                None,
+            ),
+            ("spread out", "{\n \"events\": [\n  1\n ]\n}\n", vec![(3, "1")], None),
+            (
+                "then lines",
+                "{\"events\":[1]}\n{\"b\":2}\n3",
+                vec![(1, "1"), (2, "{\"b\":2}"), (3, "3")],
+                None,
+            ),
+            ("a value, not an array", "{\"events\":1}\n", vec![(1, "{\"events\":1}")], None),
+            (
+                "members behind",
+                "{\"events\":[1],\n\"b\":2}",
+                vec![(1, "1")],
+                Some((1, "something stands behind the array of events")),
+            ),
+            (
+                "never closed",
+                "{\"events\":[1]\n",
+                vec![(1, "1")],
+                Some((2, "the input ends inside the array")),
+            ),
+        ] {
+            let (found, _, got_broken) = collect(Splitter::unwrapping(text.as_bytes()));
+            assert_eq!((found, got_broken), (owned(want), broken), "{name}");
+        }
+        let (found, ..) = records(b"{\"events\":[1]}\n");
+        assert_eq!(found, owned(vec![(1, "{\"events\":[1]}")]), "as it is");
+        let (found, ..) = records(b"{\n\"a\": {\"b\": \"}\"}\n}\n\n{\n}\nx");
+        let want = vec![(1, "{\n\"a\": {\"b\": \"}\"}\n}"), (5, "{\n}"), (7, "x")];
+        assert_eq!(found, owned(want), "objects");
+        let long = format!("{{\n\"a\":\"{}\"}}", "x".repeat(2 * BLOCK_BYTES));
+        assert_eq!(records(long.as_bytes()).1, [1], "too long an object");
     }
 
     #[test]

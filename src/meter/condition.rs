@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::diagnostic::{Findings, quote};
-use super::document::{Content, Entry, Node};
 use super::filter::{Comparison, Filter, Literal, Test};
-use super::keys::{GROUPS, OPERANDS, OPERATORS, nearest};
+use super::keys::{GROUPS, OPERANDS, OPERATORS};
+use super::literal::literal;
 use super::lookup::Lookup;
 use super::measure::operand;
-use super::value::{Keys, boolean, items, keys, literal, mapping, scalar};
 use super::{Field, Operand};
+use crate::document::{
+    Content, Entry, Findings, Keys, Node, boolean, items, keys, mapping, nearest, quote, scalar,
+};
 use crate::time::Timestamp;
 
 /// The filter of a `filter` key: one condition, or a list of conditions that must all hold.

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::condition::filter;
-use super::diagnostic::{Diagnostics, Findings, quote};
-use super::document::{Content, Entry, Node, read_document};
 use super::keys::{METER, METER_RESERVED};
 use super::lookup::{Lookups, lookups};
 use super::measure::{aggregation, unit};
-use super::value::{Keys, filled_text, keys_except, text, texts};
 use super::{FILE_MAX_BYTES, Filter, Meter};
+use crate::document::{
+    Content, Diagnostics, Entry, Findings, Keys, Node, filled_text, keys_except, quote,
+    read_document, text, texts,
+};
 use crate::time::parse_zone;
 
 /// Longest identifier of a meter.
@@ -40,11 +41,11 @@ pub(super) struct Located {
 /// Like [`parse`]; the places are bytes of `text`.
 pub(super) fn parse_located(text: &str, file: &str) -> Result<Located, Diagnostics> {
     if text.len() > FILE_MAX_BYTES {
-        let mut findings = Findings::new("", file);
+        let mut findings = Findings::new("", file, "meter");
         findings.report(&(0..0), too_large(text.len() as u64));
         return findings.finish(None);
     }
-    let mut findings = Findings::new(text, file);
+    let mut findings = Findings::new(text, file, "meter");
     let located = read_document(&mut findings).and_then(|root| meter(&root, &mut findings));
     findings.finish(located)
 }

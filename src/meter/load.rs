@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::definition::{Located, parse_located, too_large};
-use super::diagnostic::{Diagnostics, Source};
 use super::lookup::read_rows;
 use super::{FILE_MAX_BYTES, Meter};
+use crate::document::{Diagnostics, Source};
 use crate::error::{Error, Result};
 
 /// Largest lookup table, in bytes.

@@ -8,11 +8,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostics, Findings, quote};
-use super::document::Entry;
-use super::keys::{LOOKUP, nearest};
-use super::value::{Keys, filled_text, keys, mapping, text};
+use super::keys::LOOKUP;
 use super::{Field, Operand, PROPERTY_PREFIX, resolve_stored};
+use crate::document::{
+    Diagnostics, Entry, Findings, Keys, filled_text, keys, mapping, nearest, quote, text,
+};
 
 /// What a value without a row maps to, unless the lookup says otherwise.
 pub const UNMAPPED: &str = "unmapped";
@@ -127,7 +127,7 @@ pub fn read_rows(
     key: &str,
     value: &str,
 ) -> Result<BTreeMap<String, String>, Diagnostics> {
-    let mut findings = Findings::new(csv, file);
+    let mut findings = Findings::new(csv, file, "lookup table");
     let body = csv.trim_start_matches('\u{feff}');
     let table = Table { text: csv, offset: csv.len() - body.len() };
     let mut reader = csv::Reader::from_reader(body.as_bytes());

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::diagnostic::{Findings, quote};
-use super::document::{Content, Entry};
-use super::keys::{AGGREGATIONS, AGGREGATIONS_RESERVED, ROUNDINGS, UNIT, nearest};
+use super::keys::{AGGREGATIONS, AGGREGATIONS_RESERVED, ROUNDINGS, UNIT};
 use super::lookup::Lookup;
-use super::value::{Keys, filled_text, keys, positive_number, text, whole_number, word};
 use super::{Aggregation, Field, Operand, PROPERTY_PREFIX};
 use crate::decimal::Decimal;
+use crate::document::{
+    Content, Entry, Findings, Keys, filled_text, keys, nearest, positive_number, quote, text,
+    whole_number, word,
+};
 use crate::unit::{Factor, Rounding, Unit};
 
 /// Fewest and most digits a billable quantity is rounded to.

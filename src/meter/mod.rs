@@ -1,29 +1,26 @@
 //! Meter definitions: which events count, what is computed over them, and how it is shown.
 //!
 //! A meter is a file (YAML or JSON) in a folder. [`parse`] turns its text into a [`Meter`] or into
-//! [`Diagnostics`] that name every mistake with its place; [`load_folder`] does so for a folder and
+//! [`crate::document::Diagnostics`] that name every mistake with its place; [`load_folder`] does so for a folder and
 //! reads the lookup tables beside it. [`version`] identifies a definition by its content. Nothing
 //! here sees an event: evaluation is planned elsewhere.
 
 mod condition;
 mod definition;
 mod describe;
-mod diagnostic;
-mod document;
 mod field;
 mod filter;
 mod keys;
+mod literal;
 mod load;
 mod lookup;
 mod measure;
-mod value;
 mod version;
 
 use std::collections::BTreeMap;
 
 pub use definition::parse;
 pub use describe::{describe, describe_filter};
-pub use diagnostic::{Diagnostic, Diagnostics};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};
 pub use load::{load_file, load_folder};

@@ -9,6 +9,7 @@ mod cli;
 mod kills;
 mod naive;
 mod odd;
+mod payloads;
 mod plans;
 mod quickstart;
 mod truth;

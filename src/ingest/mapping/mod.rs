@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
-use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::time::{EpochUnit, parse_zone};
+use crate::time::EpochUnit;
+
+mod file;
 
 /// Where the value of an envelope field comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum TimestampForm {
     Pattern(String),
     /// Units since 1970.
     Epoch(EpochUnit),
+    /// Seconds since 1970 where the text is a number, else RFC 3339.
+    SecondsOrText,
 }
 
 /// What each field of a foreign record is.
@@ -61,6 +64,12 @@ pub struct Mapping {
     pub timestamp_form: TimestampForm,
     /// The zone of local times.
     pub zone: Option<TimeZone>,
+    /// Whether a record without the named timestamp is refused, rather than dated by its receipt.
+    pub timestamp_required: bool,
+    /// The field whose members are properties of their own names.
+    pub properties: String,
+    /// Fields that are no properties.
+    pub left_out: Vec<String>,
 }
 
 impl Default for Mapping {
@@ -75,93 +84,20 @@ impl Default for Mapping {
             timestamp: "timestamp".to_owned(),
             timestamp_form: TimestampForm::Text,
             zone: None,
+            timestamp_required: true,
+            properties: "properties".to_owned(),
+            left_out: Vec::new(),
         }
     }
-}
-
-/// The mapping file. A plain text names a field; `{ value: … }` is a constant.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct MappingFile {
-    idempotency_key: Option<KeySpec>,
-    event_name: Option<OriginSpec>,
-    customer_id: Option<OriginSpec>,
-    resource_id: Option<OriginSpec>,
-    source: Option<OriginSpec>,
-    timestamp: Option<TimestampSpec>,
-    timezone: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum KeySpec {
-    Field(String),
-    Fields { fields: Vec<String> },
-    Content { content: bool },
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum OriginSpec {
-    Field(String),
-    Constant { value: String },
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum TimestampSpec {
-    Field(String),
-    Form { field: String, format: Option<String>, epoch: Option<String> },
 }
 
 impl Mapping {
     /// Reads a mapping file's text; `file` names it in messages.
     ///
     /// # Errors
-    /// Text that is no mapping, an unknown key, zone or epoch unit.
+    /// Everything that is wrong with the text, each with its place.
     pub fn parse(text: &str, file: &str) -> Result<Self> {
-        let read: MappingFile = serde_saphyr::from_str(text)
-            .map_err(|error| Error::invalid(format!("{file}: {error}")))?;
-        let mut mapping = Self::default();
-        if let Some(key) = read.idempotency_key {
-            mapping.key = match key {
-                KeySpec::Field(field) => KeyOrigin::Field(field),
-                KeySpec::Fields { fields } if !fields.is_empty() => KeyOrigin::Fields(fields),
-                KeySpec::Content { content: true } => KeyOrigin::Content,
-                KeySpec::Fields { .. } | KeySpec::Content { content: false } => {
-                    return Err(Error::invalid(format!(
-                        "{file}: `idempotency_key` must be a field, {{ fields: [a, b] }} or {{ content: true }}"
-                    )));
-                }
-            };
-        }
-        for (key, place, spec) in [
-            ("event_name", &mut mapping.event_name, read.event_name),
-            ("customer_id", &mut mapping.customer_id, read.customer_id),
-            ("resource_id", &mut mapping.resource_id, read.resource_id),
-            ("source", &mut mapping.source, read.source),
-        ] {
-            match spec {
-                Some(OriginSpec::Field(field)) => *place = Origin::Field(field),
-                Some(OriginSpec::Constant { value }) if value.is_empty() => {
-                    return Err(Error::invalid(format!(
-                        "{file}: `{key}` has the constant ``: name a text, or leave the key out"
-                    )));
-                }
-                Some(OriginSpec::Constant { value }) => *place = Origin::Constant(value),
-                None => {}
-            }
-        }
-        match read.timestamp {
-            Some(TimestampSpec::Field(field)) => mapping.timestamp = field,
-            Some(TimestampSpec::Form { field, format, epoch }) => {
-                mapping.timestamp = field;
-                mapping.timestamp_form = timestamp_form(format, epoch.as_deref(), file)?;
-            }
-            None => {}
-        }
-        mapping.zone = read.timezone.as_deref().map(parse_zone).transpose()?;
-        Ok(mapping)
+        file::parse(text, file).map_err(Into::into)
     }
 
     /// Applies one `--map` argument, such as `customer_id=CustomerID`.
@@ -210,7 +146,8 @@ impl Mapping {
     /// An unknown unit.
     pub fn set_timestamp_format(&mut self, argument: &str) -> Result<()> {
         let form = match argument.strip_prefix("epoch:") {
-            Some(unit) => timestamp_form(None, Some(unit), "--timestamp-format")?,
+            Some(unit) => timestamp_form(None, Some(unit))
+                .map_err(|message| Error::invalid(format!("--timestamp-format: {message}")))?,
             None => TimestampForm::Pattern(argument.to_owned()),
         };
         self.timestamp_form = form;
@@ -243,7 +180,7 @@ impl Mapping {
         named
     }
 
-    /// The fields of a record that the envelope is made of.
+    /// The fields of a record that the envelope is made of, or that are left out.
     pub fn used_fields(&self) -> BTreeSet<String> {
         let origins = [&self.event_name, &self.customer_id, &self.resource_id, &self.source];
         let fields = origins.into_iter().filter_map(|origin| match origin {
@@ -255,7 +192,8 @@ impl Mapping {
             // Fields that only identify together carry meaning of their own, and stay properties.
             KeyOrigin::Fields(_) | KeyOrigin::Content => None,
         };
-        fields.chain(key).chain([self.timestamp.clone()]).collect()
+        let left_out = self.left_out.iter().cloned();
+        fields.chain(key).chain([self.timestamp.clone()]).chain(left_out).collect()
     }
 }
 
@@ -268,23 +206,17 @@ fn key_fields(key: &KeyOrigin) -> &[String] {
     }
 }
 
-fn timestamp_form(
-    format: Option<String>,
-    epoch: Option<&str>,
-    place: &str,
-) -> Result<TimestampForm> {
+fn timestamp_form(format: Option<String>, epoch: Option<&str>) -> Result<TimestampForm, String> {
     match (format, epoch) {
-        (Some(_), Some(_)) => Err(Error::invalid(format!(
-            "{place}: a timestamp has either `format` or `epoch`, not both"
-        ))),
+        (Some(_), Some(_)) => {
+            Err("a timestamp has either `format` or `epoch`, not both".to_owned())
+        }
         (Some(pattern), None) => Ok(TimestampForm::Pattern(pattern)),
         (None, Some("s")) => Ok(TimestampForm::Epoch(EpochUnit::Seconds)),
         (None, Some("ms")) => Ok(TimestampForm::Epoch(EpochUnit::Millis)),
         (None, Some("us")) => Ok(TimestampForm::Epoch(EpochUnit::Micros)),
         (None, Some("ns")) => Ok(TimestampForm::Epoch(EpochUnit::Nanos)),
-        (None, Some(other)) => {
-            Err(Error::invalid(format!("{place}: unknown epoch unit `{other}`: s, ms, us or ns")))
-        }
+        (None, Some(other)) => Err(format!("unknown epoch unit `{other}`: s, ms, us or ns")),
         (None, None) => Ok(TimestampForm::Text),
     }
 }
@@ -309,14 +241,33 @@ mod tests {
     }
 
     #[test]
+    fn constants_are_taken_as_they_are_written() {
+        for (text, want) in [("no", "no"), ("0.10", "0.10"), ("'a b'", "a b"), ("1e3", "1e3")] {
+            let mapping =
+                Mapping::parse(&format!("source: {{ value: {text} }}"), "m.yaml").unwrap();
+            assert_eq!(mapping.source, Origin::Constant(want.to_owned()), "{text}");
+        }
+        let mapping = Mapping::parse("source: no\n", "m.yaml").unwrap();
+        assert_eq!(mapping.source, Origin::Field("no".to_owned()));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
+        let parse = |text| Mapping::parse(text, "m.yaml").err();
         for (name, result, want) in [
-            ("unknown key", Mapping::parse("customer: x\n", "m.yaml").err(), "customer"),
             (
-                "empty constant",
-                Mapping::parse("source: { value: '' }\n", "m.yaml").err(),
-                "m.yaml: `source` has the constant ``",
+                "unknown key",
+                parse("customer: x\n"),
+                "m.yaml:1:1: unknown key `customer`\n  |\n1 | customer: x\n  | ^^^^^^^^",
             ),
+            ("empty constant", parse("source: { value: '' }\n"), "m.yaml:1:18: `value` is empty"),
+            ("list of one field", parse("customer_id: [a]\n"), "needs a text, not a list"),
+            ("two origins", parse("idempotency_key: {fields: [a], content: true}"), "one origin"),
+            ("no fields", parse("idempotency_key: {fields: []}"), "one origin"),
+            ("content: false", parse("idempotency_key: {content: false}"), "one origin"),
+            ("format and epoch", parse("timestamp: {field: t, format: x, epoch: s}"), "not both"),
+            ("unknown zone", parse("timezone: Europe/Lndon"), "m.yaml:1:11: "),
+            ("the text of nothing", parse(""), "file holds no mapping"),
             ("no equals sign", Mapping::default().set("customer_id").err(), "write FIELD=COLUMN"),
             ("unknown field", Mapping::default().set("user=x").err(), "`user` is no field"),
             ("epoch unit", Mapping::default().set_timestamp_format("epoch:h").err(), "`h`"),
