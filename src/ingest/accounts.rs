@@ -13,9 +13,9 @@ use arrow::array::{
 use arrow::datatypes::Int64Type;
 
 use super::Counts;
-use super::quarantine::StoredFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::Commit;
+use crate::lake::reader::{BATCH_ROWS, StoredFile};
 use crate::lake::tables::Lake;
 use crate::lake::writer::{Layout, ParquetFileWriter};
 use crate::schema::batches;
@@ -158,7 +158,7 @@ impl Written {
         for file in &table.snapshot(None).await?.files {
             let stored = StoredFile::get(&table, &file.path).await?;
             let columns = [batches::BATCH, batches::ACCEPTED, batches::VERSION];
-            for rows in stored.rows(Some(&columns), None)? {
+            for rows in stored.rows(Some(&columns), None, BATCH_ROWS)? {
                 written.add(&stored.checked(rows)?);
             }
         }

@@ -19,10 +19,10 @@ use super::seal::{self, Deduplicated, RowRef, Sorted};
 use super::spill::{Spill, merge_day, united_schema};
 use crate::dedupe::{Index, Key, StagedRun};
 use crate::error::{Error, Result};
+use crate::lake::layout::layout_for;
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
-use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
-use crate::schema::{IDEMPOTENCY_KEY, INGESTED_AT, ORDINAL, SORT_COLUMNS, TIMESTAMP};
+use crate::lake::writer::{EncodedFile, ParquetFileWriter};
 use crate::time::Timestamp;
 
 /// Rows that are gathered at a time.
@@ -315,43 +315,6 @@ fn write_day(
         stage(last)?;
     }
     Ok(staged)
-}
-
-/// How files of events are encoded, by what a sample of their rows looks like.
-pub(super) fn layout_for(sample: &RecordBatch) -> Layout {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let mut no_dictionary: Vec<String> = names(&[IDEMPOTENCY_KEY, TIMESTAMP, ORDINAL]);
-    for (field, column) in sample.schema().fields().iter().zip(sample.columns()) {
-        if hardly_repeats(column) {
-            no_dictionary.push(field.name().clone());
-        }
-    }
-    Layout {
-        sorted_by: names(&SORT_COLUMNS),
-        bloom_filter: Some(IDEMPOTENCY_KEY.to_owned()),
-        delta_packed: names(&[TIMESTAMP, INGESTED_AT, ORDINAL]),
-        no_dictionary,
-        ..Layout::default()
-    }
-}
-
-/// Whether more than half of the values of a column are distinct.
-fn hardly_repeats(column: &arrow::array::ArrayRef) -> bool {
-    const SAMPLE_ROWS: usize = 4_096;
-    const FEW: usize = 64;
-    let sample = column.slice(0, column.len().min(SAMPLE_ROWS));
-    let values = sample.len() - sample.null_count();
-    if values < FEW || sample.data_type().is_nested() {
-        return false;
-    }
-    let Ok(converter) =
-        arrow::row::RowConverter::new(vec![arrow::row::SortField::new(sample.data_type().clone())])
-    else {
-        return false;
-    };
-    let Ok(rows) = converter.convert_columns(&[sample]) else { return false };
-    let distinct: std::collections::HashSet<arrow::row::Row<'_>> = rows.iter().collect();
-    distinct.len() * 2 > values
 }
 
 /// The folder that a run spills to, removed with everything in it when dropped.

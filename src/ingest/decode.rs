@@ -153,7 +153,8 @@ pub(super) fn dialect_of(text: &[u8]) -> Dialect {
     let Ok(members) = object(text) else { return Dialect::Own };
     let inner = wrapped(&members).and_then(|inner| object(inner.get().as_bytes()).ok());
     let members = inner.as_ref().unwrap_or(&members);
-    Dialect::recognise(members.0.iter().map(|(name, _)| name.as_ref()))
+    let names: Vec<&str> = members.0.iter().map(|(name, _)| name.as_ref()).collect();
+    Dialect::recognise(&names)
 }
 
 /// The event of `{"event": {…}}`.
@@ -178,10 +179,7 @@ impl Sink<'_> {
             let event = self.decoder.json_event(text, dialect);
             self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
         }
-        self.refuse_oversized(block);
-        if let Some((line, detail)) = block.broken {
-            self.refuse(line, Rejection::Unreadable { detail: detail.to_owned() }, "");
-        }
+        self.refuse_unread(block);
     }
 
     fn log(&mut self, block: &Block, before: &[u32]) {
@@ -191,14 +189,18 @@ impl Sink<'_> {
             let event = access_log::record(text, *before).and_then(|r| mapper.event(r));
             self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
         }
-        self.refuse_oversized(block);
+        self.refuse_unread(block);
     }
 
-    fn refuse_oversized(&mut self, block: &Block) {
+    /// What of a block's input did not become records.
+    fn refuse_unread(&mut self, block: &Block) {
         for line in &block.oversized {
             let read_mib = super::split::BLOCK_BYTES >> 20;
             let rejection = Rejection::TooLongToRead { read_mib, max: EVENT_MAX_BYTES };
             self.refuse(*line, rejection, "");
+        }
+        if let Some((line, detail)) = block.broken {
+            self.refuse(line, Rejection::Unreadable { detail: detail.to_owned() }, "");
         }
     }
 

@@ -46,8 +46,8 @@ impl Dialect {
 
     /// The dialect of an event whose fields have these names; our own where it is none of the
     /// others.
-    pub fn recognise<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Self {
-        let has = |name: &str| names.clone().any(|known| known == name);
+    pub fn recognise(names: &[&str]) -> Self {
+        let has = |name: &str| names.contains(&name);
         let marks: [(&[&str], Self); 7] = [
             (&["specversion", "id", "type"], Self::CloudEvents),
             (&["transaction_id", "event_type"], Self::Metronome),

@@ -8,7 +8,7 @@ use arrow::array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::interleave;
-use arrow::datatypes::{Decimal128Type, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{Decimal128Type, Int64Type, Schema, SchemaRef};
 
 use super::columns::{Chunk, PropertyColumns};
 use super::seal::{Sorted, timestamp_of};
@@ -196,18 +196,4 @@ fn property_columns(chunks: &[Chunk]) -> Vec<(ValueKind, String, Vec<ArrayRef>)>
             (kind, name, arrays.collect())
         })
         .collect()
-}
-
-/// `batch` with exactly the fields of `schema`; columns that it lacks are null.
-///
-/// # Errors
-/// A defect of ours: a column that may not be null is missing.
-pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let column = |field: &Arc<Field>| {
-        batch
-            .column_by_name(field.name())
-            .map_or_else(|| new_null_array(field.data_type(), batch.num_rows()), Arc::clone)
-    };
-    RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect())
-        .map_err(|error| Error::internal("unify columns").with_source(error))
 }

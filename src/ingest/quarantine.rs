@@ -12,17 +12,13 @@ use arrow::array::{
 };
 use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use bytes::Bytes;
-use object_store::ObjectStoreExt;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::RowSelection;
 
 use super::decode::Rejected;
 use super::stored;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::lake::commit::Commit;
+use crate::lake::reader::StoredFile;
 use crate::lake::snapshot::DataFile;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
@@ -258,7 +254,7 @@ async fn known_ids(table: &Table, limit: usize) -> Result<HashSet<Id>> {
     let mut ids = HashSet::new();
     for file in &table.snapshot(None).await?.files {
         let opened = StoredFile::get(table, &file.path).await?;
-        for batch in opened.rows(Some(&[quarantine::ID]), None)? {
+        for batch in opened.rows(Some(&[quarantine::ID]), None, LISTED_ROWS)? {
             let batch = opened.checked(batch)?;
             if ids.len() + batch.num_rows() > limit {
                 return Ok(ids);
@@ -267,79 +263,6 @@ async fn known_ids(table: &Table, limit: usize) -> Result<HashSet<Id>> {
         }
     }
     Ok(ids)
-}
-
-/// One Parquet file of a table, in memory as it is stored.
-pub(super) struct StoredFile {
-    name: String,
-    bytes: Bytes,
-}
-
-impl StoredFile {
-    /// Fetches a file of `table`.
-    ///
-    /// # Errors
-    /// A file that is missing, a store that cannot be read.
-    pub(super) async fn get(table: &Table, path: &str) -> Result<Self> {
-        let name = format!("{}/{path}", table.display());
-        let got = table.location().store.get(&table.object_path(path)?).await;
-        let bytes = match got {
-            Ok(found) => found.bytes().await,
-            Err(error) => Err(error),
-        };
-        let bytes = bytes.map_err(|error| {
-            let kind = match error {
-                object_store::Error::NotFound { .. } => ErrorKind::Corrupt,
-                _ => ErrorKind::Unavailable,
-            };
-            Error::new(kind, format!("{name}: cannot be read: {error}")).with_source(error)
-        })?;
-        Ok(Self { name, bytes })
-    }
-
-    /// Chosen columns (in the order of the file) of chosen rows; `None` chooses all.
-    ///
-    /// # Errors
-    /// A damaged file.
-    pub(super) fn rows(
-        &self,
-        columns: Option<&[&str]>,
-        rows: Option<RowSelection>,
-    ) -> Result<ParquetRecordBatchReader> {
-        let damaged = |error: &dyn std::fmt::Display| self.damaged(error);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone())
-            .map_err(|e| damaged(&e))?;
-        let schema = builder.parquet_schema();
-        let mask = columns.map_or_else(ProjectionMask::all, |columns| {
-            ProjectionMask::columns(schema, columns.iter().copied())
-        });
-        let builder = builder.with_projection(mask).with_batch_size(LISTED_ROWS);
-        let builder = match rows {
-            Some(rows) => builder.with_row_selection(rows),
-            None => builder,
-        };
-        let reader = builder.build().map_err(|error| damaged(&error))?;
-        let found = arrow::array::RecordBatchReader::schema(&reader);
-        match columns.into_iter().flatten().find(|name| found.field_with_name(name).is_err()) {
-            Some(missing) => Err(damaged(&format!("it has no column `{missing}`"))),
-            None => Ok(reader),
-        }
-    }
-
-    /// A batch that was read, or the damage that prevented it.
-    ///
-    /// # Errors
-    /// A damaged file.
-    pub(super) fn checked(
-        &self,
-        batch: Result<RecordBatch, arrow::error::ArrowError>,
-    ) -> Result<RecordBatch> {
-        batch.map_err(|error| self.damaged(&error))
-    }
-
-    fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::corrupt(format!("{}: damaged data file: {error}", self.name))
-    }
 }
 
 /// Everything in quarantine, oldest first, each event once; at most `limit` rows.
@@ -428,7 +351,7 @@ async fn ordered_once(
         let opened = StoredFile::get(table, &stored.path).await?;
         let light = [quarantine::ID, quarantine::RECEIVED_AT, quarantine::INPUT, quarantine::LINE];
         let mut first = 0;
-        for batch in opened.rows(Some(&light), None)? {
+        for batch in opened.rows(Some(&light), None, LISTED_ROWS)? {
             let batch = opened.checked(batch)?;
             add_places(&batch, (file, first), &mut inputs, &mut places);
             first += batch.num_rows();
@@ -485,7 +408,8 @@ fn rows_at(places: &[Place], files: &HashMap<usize, StoredFile>) -> Result<Recor
         let last = rows.last().map_or(0, |last| last + 1);
         let ranges = rows.iter().map(|&row| row..row + 1);
         let selection = RowSelection::from_consecutive_ranges(ranges, last);
-        let read = stored.rows(None, Some(selection))?.map(|batch| stored.checked(batch));
+        let read =
+            stored.rows(None, Some(selection), LISTED_ROWS)?.map(|batch| stored.checked(batch));
         let read = read.collect::<Result<Vec<_>>>()?;
         let schema = Arc::new(quarantine::schema());
         let damaged = |error: &dyn std::fmt::Display| stored.damaged(error);

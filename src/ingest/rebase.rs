@@ -12,11 +12,11 @@ use arrow::compute::filter_record_batch;
 use tokio::runtime::Handle;
 
 use super::Counts;
-use super::batch::layout_for;
 use super::quarantine::Quarantined;
 use super::stored::{Columns, GROUP_ENTRIES, batches, each_group, entries_of, in_order};
 use crate::dedupe::{Entry, Hasher, Index, Key, StagedRun};
 use crate::error::{Error, Result};
+use crate::lake::layout::layout_for;
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::ParquetFileWriter;

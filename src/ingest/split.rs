@@ -39,6 +39,8 @@ pub(super) struct Splitter<R> {
     unwrap: bool,
     /// Whether the array stands in such an object.
     wrapped: bool,
+    /// Whether a line counts only once it is ended.
+    whole_lines: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,7 @@ impl<R: Read> Splitter<R> {
             ended: false,
             unwrap: false,
             wrapped: false,
+            whole_lines: false,
         }
     }
 
@@ -110,9 +113,10 @@ impl<R: Read> Splitter<R> {
         Self { unwrap: true, ..Self::new(source) }
     }
 
-    /// A splitter that takes every line as a record, whatever it begins with.
+    /// A splitter that takes every line as a record, whatever it begins with. A last line that is
+    /// not ended is reported: half of one reads as another.
     pub(super) fn lines(source: R) -> Self {
-        Self { form: Form::Lines, ..Self::new(source) }
+        Self { form: Form::Lines, whole_lines: true, ..Self::new(source) }
     }
 
     /// The next records, `None` at the end.
@@ -261,6 +265,12 @@ impl<R: Read> Splitter<R> {
     fn take_lines(&mut self, block: &mut Block) {
         let end = match self.pending.iter().rposition(|&byte| byte == b'\n') {
             Some(last) => last + 1,
+            None if self.ended && self.whole_lines => {
+                let detail = "the last line is not ended, it may still be written to";
+                block.broken = Some((self.line, detail));
+                self.pending.clear();
+                return;
+            }
             None if self.ended => self.pending.len(),
             None => {
                 block.oversized.push(self.line);
@@ -533,6 +543,9 @@ mod tests {
             let (found, _, got_broken) = collect(Splitter::unwrapping(text.as_bytes()));
             assert_eq!((found, got_broken), (owned(want), broken), "{name}");
         }
+        let (found, _, broken) = collect(Splitter::lines(b"[1\n\n2\n3"));
+        assert_eq!(found, owned(vec![(1, "[1"), (3, "2")]), "whole lines");
+        assert_eq!(broken, Some((4, "the last line is not ended, it may still be written to")));
         let (found, ..) = records(b"{\"events\":[1]}\n");
         assert_eq!(found, owned(vec![(1, "{\"events\":[1]}")]), "as it is");
         let (found, ..) = records(b"{\n\"a\": {\"b\": \"}\"}\n}\n\n{\n}\nx");

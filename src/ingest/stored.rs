@@ -5,9 +5,6 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
-use object_store::ObjectStoreExt;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value as Json, json};
 
 use super::columns::content_tag;
@@ -15,6 +12,7 @@ use super::seal::date_of;
 use crate::decimal::text_of_scaled_i128;
 use crate::dedupe::{Content, Entry, Hasher, Index, StagedRun};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lake::reader::{BATCH_ROWS, StoredFile};
 use crate::lake::snapshot::{DataFile, Snapshot};
 use crate::lake::table::Table;
 use crate::schema::{
@@ -25,9 +23,6 @@ use crate::time::Timestamp;
 
 /// How many entries are sorted and staged together, which bounds the memory that they take.
 pub(super) const GROUP_ENTRIES: usize = 2 << 20;
-
-/// Rows that are decoded at a time.
-const BATCH_ROWS: usize = 8_192;
 
 /// Brings `index` up to `snapshot`, a version of `events`; says how many entries were read.
 ///
@@ -183,31 +178,9 @@ pub(super) async fn batches(
     path: &str,
     columns: Columns,
 ) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
-    let place = events.object_path(path)?;
-    let name = format!("{}/{path}", events.display());
-    let got = events.location().store.get(&place).await;
-    let bytes = match got {
-        Ok(found) => found.bytes().await,
-        Err(error) => Err(error),
-    };
-    let bytes = bytes.map_err(|error| {
-        let kind = match error {
-            object_store::Error::NotFound { .. } => ErrorKind::Corrupt,
-            _ => ErrorKind::Unavailable,
-        };
-        Error::new(kind, format!("{name}: cannot be read: {error}")).with_source(error)
-    })?;
-    let damaged = move |error: &dyn std::fmt::Display| {
-        Error::corrupt(format!("{name}: damaged data file: {error}"))
-    };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| damaged(&e))?;
-    let fields = builder.schema().fields().iter().enumerate();
-    let wanted = fields.filter(|(_, field)| columns == Columns::All || is_hashed(field.name()));
-    let wanted: Vec<usize> = wanted.map(|(at, _)| at).collect();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let rows = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build();
-    let rows = rows.map_err(|error| damaged(&error))?;
-    Ok(rows.map(move |batch| batch.map_err(|error| damaged(&error))))
+    let file = StoredFile::get(events, path).await?;
+    let rows = file.rows_of(|name| columns == Columns::All || is_hashed(name), None, BATCH_ROWS)?;
+    Ok(rows.map(move |batch| file.checked(batch)))
 }
 
 /// Whether the index entry of a row depends on this column.
@@ -376,11 +349,12 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use arrow::array::TimestampMicrosecondArray;
+    use object_store::ObjectStoreExt;
     use object_store::path::Path as ObjectPath;
 
     use super::*;
-    use crate::ingest::batch::layout_for;
     use crate::lake::commit::Commit;
+    use crate::lake::layout::layout_for;
     use crate::lake::location::{Location, Namespace};
     use crate::lake::staged::StagedFile;
     use crate::lake::tables::Lake;

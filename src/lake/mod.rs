@@ -7,9 +7,13 @@
 //! - [`writer`]: making data files; [`staged`]: those not committed yet; [`commit`]: making them visible.
 
 pub mod commit;
+pub mod compact;
 mod kernel;
+pub mod layout;
 pub mod location;
 mod log;
+pub mod merge;
+pub mod reader;
 pub mod snapshot;
 pub mod staged;
 pub mod state;

@@ -139,9 +139,9 @@ fn defect(error: ArrowError) -> Error {
     Error::internal("rows of the answer").with_source(error)
 }
 
-fn column(batch: &RecordBatch, name: String) -> Result<&ArrayRef> {
+fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef> {
     let missing = || Error::internal(format!("the plan has no column `{name}`"));
-    batch.column_by_name(&name).ok_or_else(missing)
+    batch.column_by_name(name).ok_or_else(missing)
 }
 
 impl Finisher {
@@ -151,11 +151,11 @@ impl Finisher {
     /// A batch of another plan.
     pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Keys> {
         let windows = match self.shape.windowed {
-            true => self.window_texts(column(batch, output::WINDOW_START.to_owned())?).to_vec(),
+            true => self.window_texts(column(batch, output::WINDOW_START)?).to_vec(),
             false => Vec::new(),
         };
         let text =
-            |place| cast(column(batch, output::group(place))?, &DataType::Utf8).map_err(defect);
+            |place| cast(column(batch, &output::group(place))?, &DataType::Utf8).map_err(defect);
         let groups = (0..self.shape.groups.len()).map(text).collect::<Result<_>>()?;
         Ok(Keys { windows, groups })
     }
@@ -183,15 +183,15 @@ impl Finisher {
             columns.push(Arc::new(StringArray::from(names)));
         }
         columns.extend(keys.windows.iter().chain(&keys.groups).cloned());
-        let values = column(batch, output::value(self.place))?;
+        let values = column(batch, &output::value(self.place))?;
         self.check_overflow(values, &keys.groups)?;
         let [converted, billable] = self.conversions(values, &mut totals)?;
         columns.push(canonical_texts(values).map_err(crate::engine::engine_error)?);
         if self.shape.has_unit {
             columns.extend([converted, billable]);
         }
-        let events = column(batch, output::events(self.place))?.as_primitive::<Int64Type>();
-        let matched = column(batch, output::matched(self.place))?.as_primitive::<Int64Type>();
+        let events = column(batch, &output::events(self.place))?.as_primitive::<Int64Type>();
+        let matched = column(batch, &output::matched(self.place))?.as_primitive::<Int64Type>();
         let skipped: Int64Array =
             events.values().iter().zip(matched.values()).map(|(e, m)| Some(m - e)).collect();
         totals.rows += batch.num_rows() as u64;
@@ -209,7 +209,7 @@ impl Finisher {
         if !self.shared || (self.shape.groups.is_empty() && !self.shape.windowed) {
             return Ok(None);
         }
-        let matched = column(batch, output::matched(self.place))?.as_primitive::<Int64Type>();
+        let matched = column(batch, &output::matched(self.place))?.as_primitive::<Int64Type>();
         let keep: BooleanArray = matched.iter().map(|m| Some(m.unwrap_or(0) > 0)).collect();
         Ok((keep.true_count() < keep.len()).then_some(keep))
     }

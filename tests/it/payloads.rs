@@ -193,7 +193,7 @@ fn an_access_log_is_read_as_it_is_and_once() {
     // A mapping says who the customer is instead.
     let folder = tempfile::tempdir().unwrap();
     let args = ["ingest", "-", "--format", "access-log", "--map", "customer_id=top"];
-    let output = meterhouse(folder.path(), &args, LOG.lines().next().unwrap());
+    let output = meterhouse(folder.path(), &args, LOG.split_inclusive('\n').next().unwrap());
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let question = "SELECT customer_id, client FROM events";
     let rows = meterhouse(folder.path(), &["sql", question, "-o", "csv", "-q"], "");
