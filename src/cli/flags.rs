@@ -5,13 +5,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::render::OutputFormat;
 use super::size::parse_memory;
 use crate::clock::Clock;
 use crate::ingest::input::InputFormat;
-use crate::time::{Window, parse_bound, parse_period, parse_zone};
+use crate::time::{Timestamp, Window, parse_bound, parse_period, parse_zone};
 
 /// Where the lake is unless something else is said.
 pub(super) const LAKE_DEFAULT: &str = "./lake";
@@ -90,6 +90,57 @@ pub(super) enum Command {
     /// Look at events that did not get in
     #[command(subcommand)]
     Events(EventsCommand),
+    /// Show what each version of the events brought, when and by whom
+    Log(LogFlags),
+    /// Show how much lies in the lake, by day or event name
+    Stats(StatsFlags),
+    /// Merge the small files of each day into few large ones; no answer changes
+    Compact(CompactFlags),
+}
+
+/// Flags of `log`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct LogFlags {
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+    /// Only the newest N
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+}
+
+/// Flags of `stats`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct StatsFlags {
+    /// A row for each of what
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub(super) by: StatsBy,
+    #[command(flatten)]
+    pub(super) at: AtFlag,
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+}
+
+/// What `stats` has a row for each of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum StatsBy {
+    /// Dates of UTC: files, bytes and rows, from the log alone
+    #[default]
+    Day,
+    /// Names of events: events, customers, first and last, counted in the rows
+    EventName,
+}
+
+/// Flags of `compact`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Beside ingest and other compactions it is safe at any time: of two that want the
+same files one gives way. The files that were merged stay, for versions before."
+)]
+pub(super) struct CompactFlags {
+    /// Go on for ever, looking again every N seconds
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "60",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) watch: Option<u32>,
 }
 
 /// Flags of `ingest`.
@@ -138,6 +189,9 @@ pub(super) struct MappingFlags {
     /// The event name of every record
     #[arg(long, value_name = "NAME")]
     pub(super) event_name: Option<String>,
+    /// The source of every record: equal keys of two sources are two events
+    #[arg(long, value_name = "NAME")]
+    pub(super) source: Option<String>,
     /// The columns that identify a record, or `content`: the whole of it
     #[arg(long, value_name = "FIELD[,FIELD]|content")]
     pub(super) key: Option<String>,
@@ -263,11 +317,27 @@ pub(super) enum EventsCommand {
 }
 
 /// Which version of the events is asked.
-#[derive(Debug, Clone, Copy, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(super) struct AtFlag {
-    /// Answer as of this version of the events table [default: the newest]
-    #[arg(long, value_name = "VERSION")]
-    pub(super) at: Option<u64>,
+    /// Answer as of this version of the events table, or of this time: a date (its first instant,
+    /// UTC) or RFC 3339 [default: the newest]
+    #[arg(long, value_name = "VERSION|TIME", value_parser = at)]
+    pub(super) at: Option<At>,
+}
+
+/// A version, or the instant at which it was the newest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    Version(u64),
+    Time(Timestamp),
+}
+
+fn at(text: &str) -> Result<At, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map(At::Version).map_err(|error| error.to_string());
+    }
+    let time = parse_bound(text, &jiff::tz::TimeZone::UTC);
+    time.map(At::Time).map_err(|error| format!("neither a version nor a time: {error}"))
 }
 
 /// How rows are written.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::actor::actor;
 use super::flags::{Global, IngestFlags, LAKE_DEFAULT, MappingFlags, NAMESPACE_DEFAULT};
 use super::numbers::{counted, grouped, rate};
 use super::opening::open_target;
@@ -10,7 +11,7 @@ use super::output::{printable, say};
 use super::progress::Line;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::ingest::input::InputFormat;
+use crate::ingest::input::{Input, InputFormat};
 use crate::ingest::mapping::{Mapping, Origin};
 use crate::ingest::quarantine::Quarantined;
 use crate::ingest::{Counts, IngestSettings, Recognised, Summary, access_log, ingest, input};
@@ -21,8 +22,8 @@ const NO_DEDUPLICATION: &str = "METERHOUSE_TEST_NO_DEDUPLICATION";
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome, Failure> {
-    let settings = settings(global, flags)?;
     let inputs = input::expand(&flags.paths, flags.format)?;
+    let settings = settings(global, flags, &inputs)?;
     let target = open_target(global, flags.dry_run).await?;
     let line = Line::new(!global.quiet);
     let place = target.lake.events.display().to_string();
@@ -37,6 +38,10 @@ pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome,
     })?;
     if !global.quiet {
         summary.recognised.iter().for_each(|found| say(&recognised(found)));
+        for place in &summary.unended {
+            let place = printable(place);
+            say(&format!("{place}: the last line is not ended yet; it is left for the next run"));
+        }
         say(&closing(&summary, progress.input_bytes, &place));
         if let Some(refused) = refused(&summary, global, flags.dry_run) {
             say(&refused);
@@ -46,10 +51,15 @@ pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome,
     Ok(if conflict + rejected > 0 { Outcome::SomeRefused } else { Outcome::Done })
 }
 
-fn settings(global: &Global, flags: &IngestFlags) -> Result<IngestSettings, Failure> {
+fn settings(
+    global: &Global,
+    flags: &IngestFlags,
+    inputs: &[Input],
+) -> Result<IngestSettings, Failure> {
     let mut settings = IngestSettings {
-        mapping: mapping(&flags.mapping, flags.format)?,
+        mapping: mapping(&flags.mapping, inputs)?,
         dry_run: flags.dry_run,
+        by: actor(),
         deduplicate: !(cfg!(debug_assertions) && std::env::var_os(NO_DEDUPLICATION).is_some()),
         ..IngestSettings::default()
     };
@@ -69,12 +79,31 @@ fn settings(global: &Global, flags: &IngestFlags) -> Result<IngestSettings, Fail
     Ok(settings)
 }
 
+/// What the flags of a mapping change: what the fields of the inputs are without them.
+fn plain_mapping(inputs: &[Input]) -> Result<Mapping, Failure> {
+    let of = |format: InputFormat| match format {
+        InputFormat::AccessLog => access_log::mapping(),
+        InputFormat::Payload(dialect) => dialect.mapping().unwrap_or_default(),
+        InputFormat::Json | InputFormat::Csv | InputFormat::Parquet | InputFormat::Arrow => {
+            Mapping::default()
+        }
+    };
+    let plain = inputs.first().map(|input| of(input.format)).unwrap_or_default();
+    match inputs.iter().find(|input| of(input.format) != plain) {
+        None => Ok(plain),
+        Some(other) => Err(Failure::Arguments(format!(
+            "{}: no mapping fits it and {} alike: ingest them apart",
+            other.name, inputs[0].name
+        ))),
+    }
+}
+
 /// The mapping that the flags describe, `None` if none of them is there.
-fn mapping(flags: &MappingFlags, format: Option<InputFormat>) -> Result<Option<Mapping>, Failure> {
-    let MappingFlags { mapping, map, event_name, key, timezone, timestamp_format } = flags;
+fn mapping(flags: &MappingFlags, inputs: &[Input]) -> Result<Option<Mapping>, Failure> {
+    let MappingFlags { mapping, map, event_name, source, key, timezone, timestamp_format } = flags;
     let none = mapping.is_none()
         && map.is_empty()
-        && [event_name, key, timezone, timestamp_format].into_iter().all(Option::is_none);
+        && [event_name, source, key, timezone, timestamp_format].into_iter().all(Option::is_none);
     if none {
         return Ok(None);
     }
@@ -86,18 +115,20 @@ fn mapping(flags: &MappingFlags, format: Option<InputFormat>) -> Result<Option<M
             })?;
             Mapping::parse(&text, &file)?
         }
-        None if format == Some(InputFormat::AccessLog) => access_log::mapping(),
-        None => Mapping::default(),
+        None => plain_mapping(inputs)?,
     };
     let wrong = |error: Error| Failure::Arguments(error.to_string());
     for argument in map {
         read.set(argument).map_err(wrong)?;
     }
-    if let Some(name) = event_name {
-        if name.is_empty() {
-            return Err(Failure::Arguments("--event-name is empty: name a text".to_owned()));
+    for (flag, text, place) in
+        [("--event-name", event_name, &mut read.event_name), ("--source", source, &mut read.source)]
+    {
+        let Some(text) = text else { continue };
+        if text.is_empty() {
+            return Err(Failure::Arguments(format!("{flag} is empty: name a text")));
         }
-        read.event_name = Origin::Constant(name.clone());
+        *place = Origin::Constant(text.clone());
     }
     if let Some(key) = key {
         read.set_key(key);
@@ -211,6 +242,7 @@ mod tests {
             elapsed: Duration::from_millis(500),
             examples: Vec::new(),
             recognised: Vec::new(),
+            unended: Vec::new(),
         };
         assert_eq!(
             closing(&summary, 1_000_000, "lake/default/events"),
@@ -221,10 +253,10 @@ mod tests {
 
     #[test]
     fn any_flag_of_a_mapping_makes_it_apply() {
-        assert_eq!(mapping(&MappingFlags::default(), None).unwrap(), None);
+        assert_eq!(mapping(&MappingFlags::default(), &[]).unwrap(), None);
         let flags = MappingFlags { key: Some("content".into()), ..MappingFlags::default() };
-        assert!(mapping(&flags, None).unwrap().is_some());
+        assert!(mapping(&flags, &[]).unwrap().is_some());
         let flags = MappingFlags { map: vec!["user=x".into()], ..MappingFlags::default() };
-        assert!(matches!(mapping(&flags, None), Err(Failure::Arguments(_))));
+        assert!(matches!(mapping(&flags, &[]), Err(Failure::Arguments(_))));
     }
 }

@@ -6,9 +6,12 @@
 
 #![allow(clippy::print_stdout)]
 
+mod actor;
+mod compact;
 mod events;
 mod flags;
 mod ingest;
+mod log;
 mod meters;
 mod numbers;
 mod opening;
@@ -20,6 +23,7 @@ mod quickstart;
 pub mod render;
 mod size;
 mod sql;
+mod stats;
 mod usage;
 
 use std::ffi::OsString;
@@ -71,5 +75,8 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
         Command::Meters(command) => meters::run(global, command),
         Command::Events(command) => Box::pin(events::run(global, command)).await,
+        Command::Log(flags) => Box::pin(log::run(global, flags)).await,
+        Command::Stats(flags) => Box::pin(stats::run(global, flags)).await,
+        Command::Compact(flags) => Box::pin(compact::run(global, flags)).await,
     }
 }

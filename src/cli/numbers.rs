@@ -33,6 +33,23 @@ pub(super) fn counted(number: u64, word: &str) -> String {
     format!("{} {word}{plural}", grouped(number))
 }
 
+/// A number of bytes to three digits or so: `999 B`, `1.2 kB`, `17.4 MB`.
+pub(super) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    let (mut tenths, mut unit) = (u128::from(number) * 10, "B");
+    for larger in UNITS {
+        if tenths < 10_000 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1_000, larger);
+    }
+    if unit == "B" {
+        format!("{number} B")
+    } else {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    }
+}
+
 /// Events and bytes per second: `83,333 events/s, 25.3 MB/s`.
 pub(super) fn rate(events: u64, bytes: u64, elapsed: Duration) -> String {
     let micros = elapsed.as_micros().max(1);
@@ -62,6 +79,20 @@ mod tests {
         }
         assert_eq!(counted(1, "event"), "1 event");
         assert_eq!(counted(10_000, "event"), "10,000 events");
+    }
+
+    #[test]
+    fn bytes_have_a_unit_that_fits() {
+        for (number, want) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (123_456, "123.4 kB"),
+            (2_747_282_740, "2.7 GB"),
+            (u64::MAX, "18446.7 PB"),
+        ] {
+            assert_eq!(bytes(number), want);
+        }
     }
 
     #[test]

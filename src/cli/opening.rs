@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::flags::{Global, METERS_DEFAULT};
+use super::flags::{At, Global, METERS_DEFAULT};
 use super::output::say;
 use crate::clock::Clock;
 use crate::engine::{Engine, Limits};
@@ -99,6 +99,18 @@ pub(super) async fn context(global: &Global, meters: Vec<Meter>) -> Result<Conte
     }
     let engine = Engine::new(&lake.location, limits)?;
     Ok(Context { lake, engine, meters: Arc::new(meters), clock: Clock::System })
+}
+
+/// The version that was asked for, if one was.
+///
+/// # Errors
+/// A time before the oldest version.
+pub(super) async fn resolve_at(lake: &Lake, at: Option<&At>) -> Result<Option<u64>> {
+    match at {
+        None => Ok(None),
+        Some(At::Version(version)) => Ok(Some(*version)),
+        Some(At::Time(time)) => lake.events.version_at(*time).await.map(Some),
+    }
 }
 
 /// The meters of the folder that the flags name.

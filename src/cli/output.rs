@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::outcome::Failure;
@@ -62,6 +63,18 @@ pub(super) fn check_format(format: OutputFormat) -> Result<(), Failure> {
 /// A schema that the format cannot hold.
 pub(super) fn rows(format: OutputFormat, schema: &SchemaRef) -> Result<Renderer<Stdout>> {
     Renderer::new(format, schema, io::stdout())
+}
+
+/// Writes rows that are all there.
+///
+/// # Errors
+/// An output that fails.
+pub(super) fn write_rows(format: OutputFormat, batch: &RecordBatch) -> Result<()> {
+    let mut renderer = rows(format, &batch.schema())?;
+    match renderer.write(batch)? {
+        Reader::Present => finish(renderer),
+        Reader::Gone => Ok(()),
+    }
 }
 
 /// Ends rows; a reader that is gone is fine.

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use futures::StreamExt;
 
 use super::flags::{Global, SqlFlags};
-use super::opening::{context, load_meters_if_any};
+use super::opening::{context, load_meters_if_any, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say};
 use super::prompt;
@@ -19,7 +19,7 @@ const TEXT_MAX_BYTES: u64 = 1 << 20;
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &SqlFlags) -> Result<Outcome, Failure> {
-    let (format, at) = (flags.output.output, flags.at.at);
+    let format = flags.output.output;
     check_format(format)?;
     let text = match (&flags.text, &flags.file) {
         (_, Some(path)) => {
@@ -35,6 +35,7 @@ pub(super) async fn run(global: &Global, flags: &SqlFlags) -> Result<Outcome, Fa
         return Err(Failure::Arguments("the query is empty".to_owned()));
     }
     let context = context(global, load_meters_if_any(global)?).await?;
+    let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     match text {
         Some(text) => {
             let version = write_answer(&context, &text, at, format, global.quiet).await?;

@@ -6,7 +6,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use super::flags::{Global, UsageFlags};
 use super::numbers::{counted, grouped_text};
-use super::opening::{context, load_meters};
+use super::opening::{context, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_text};
 use super::render::{NUMERIC_TEXT, OutputFormat, Reader};
@@ -23,7 +23,8 @@ pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, 
         return Err(Failure::Arguments(no_meter(global, &meters)));
     }
     let context = context(global, meters).await?;
-    let request = request(flags);
+    let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
+    let request = request(flags, at);
     if flags.explain {
         write_text(&explain(&context, &request).await?)?;
         return Ok(Outcome::Done);
@@ -44,7 +45,7 @@ fn no_meter(global: &Global, meters: &[Meter]) -> String {
     }
 }
 
-fn request(flags: &UsageFlags) -> UsageRequest {
+fn request(flags: &UsageFlags, at: Option<u64>) -> UsageRequest {
     let grouping = match (flags.total, flags.breakdown, flags.by.is_empty()) {
         (true, ..) => Grouping::Total,
         (false, true, _) => Grouping::Breakdown,
@@ -61,7 +62,7 @@ fn request(flags: &UsageFlags) -> UsageRequest {
         customer: flags.customer.clone(),
         conditions: flags.conditions.clone(),
         timezone: flags.tz.clone(),
-        at: flags.at.at,
+        at,
         top: flags.top.and_then(|top| usize::try_from(top).ok()),
     }
 }

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use jiff::tz::TimeZone;
 
@@ -29,7 +30,7 @@ const KEY: &str = "idempotency_key";
 const TIMESTAMP: &str = "timestamp";
 
 /// Distinct lines that are remembered, at least, to tell how often one came before.
-const LINES_REMEMBERED: usize = 1 << 20;
+const LINES_REMEMBERED: usize = 1 << 17;
 
 /// What the fields of a log are unless something else is said: the client is the customer.
 pub fn mapping() -> Mapping {
@@ -43,8 +44,8 @@ pub fn mapping() -> Mapping {
 
 /// Counts how often each line of an input came before.
 ///
-/// Only the last million and more of distinct lines are known, so that memory is bounded; equal
-/// lines have equal times, and so stand close together.
+/// Only the last hundred thousand and more of distinct lines are known, so that memory is bounded;
+/// equal lines have equal times, and so stand close together.
 #[derive(Debug, Default)]
 pub(super) struct Occurrences {
     recent: HashMap<u128, u32>,
@@ -52,52 +53,77 @@ pub(super) struct Occurrences {
 }
 
 impl Occurrences {
-    /// How often `line` came before this time.
-    pub(super) fn before(&mut self, line: &[u8]) -> u32 {
+    /// Takes note of `line`.
+    pub(super) fn see(&mut self, line: &[u8]) -> Seen {
         let mut first = [0; 16];
         first.copy_from_slice(&blake3::hash(line).as_bytes()[..16]);
-        let hash = u128::from_le_bytes(first);
+        let hash = u128::from_be_bytes(first);
         let before = self.recent.get(&hash).or_else(|| self.older.get(&hash)).copied().unwrap_or(0);
         self.recent.insert(hash, before.saturating_add(1));
         if self.recent.len() >= LINES_REMEMBERED {
             self.older = std::mem::take(&mut self.recent);
         }
-        before
+        Seen { hash, before }
     }
 }
 
-/// The record of one line, which came `before` times before.
+/// What tells a line from all others of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    hash: u128,
+    before: u32,
+}
+
+impl Seen {
+    fn key(self) -> String {
+        match self.before {
+            0 => format!("{:032x}", self.hash),
+            before => format!("{:032x}#{before}", self.hash),
+        }
+    }
+}
+
+/// The record of one line.
 ///
 /// Fields: `client`, `host` (of a virtual host), `user`, `method`, `path`, `top` (the path's first
 /// element), `protocol`, `status`, `bytes`, `referrer`, `referrer_host`, `agent`.
 ///
 /// # Errors
 /// A line of another form, with what is missing.
-pub(super) fn record(line: &[u8], before: u32) -> Result<Record<'_>, Rejection> {
+pub(super) fn record<'l>(line: &'l [u8], seen: &Seen) -> Result<Record<'l>, Rejection> {
     let unreadable = |detail: &str| Rejection::Unreadable { detail: detail.to_owned() };
     let text = std::str::from_utf8(line).map_err(|_| unreadable("the line is not UTF-8"))?;
     let (front, rest) = text.split_once('[').ok_or_else(|| unreadable("no `[time]`"))?;
     let (time, rest) = rest.split_once(']').ok_or_else(|| unreadable("`[` is not closed"))?;
     let instant = instant(time)?;
     let front: Vec<&str> = front.split_ascii_whitespace().collect();
-    let (host, client, user) = match front.as_slice() {
-        [client, _, user] => (None, *client, *user),
-        [host, client, _, user] => (Some(*host), *client, *user),
-        _ => return Err(unreadable("no `client ident user` before the time")),
+    let (host, front) = match front.as_slice() {
+        [host, front @ ..] if front.len() >= 3 && is_host_before(host, front[0]) => {
+            (Some(*host), front)
+        }
+        front => (None, front),
     };
+    let [client, _ident, user @ ..] = front else {
+        return Err(unreadable("no `client ident user` before the time"));
+    };
+    if user.is_empty() {
+        return Err(unreadable("no `client ident user` before the time"));
+    }
+    // A user's name may have spaces.
+    let user = user.join(" ");
     let (request, rest) = quoted(rest).ok_or_else(|| unreadable("no quoted request"))?;
     let mut words = rest.trim_start().splitn(3, ' ');
     let (status, bytes) = (words.next().unwrap_or_default(), words.next().unwrap_or("-"));
     let rest = words.next().unwrap_or_default();
     let mut record: Record<'_> = Vec::with_capacity(16);
-    record.push((KEY.into(), Value::Text(key(line, before).into())));
+    record.push((KEY.into(), Value::Text(seen.key().into())));
     record.push((TIMESTAMP.into(), Value::Text(instant.to_string().into())));
     let mut push = |name: &'static str, text: Cow<'_, str>| {
         if text != "-" && !text.is_empty() {
             record.push((name.into(), Value::Text(text.into_owned().into())));
         }
     };
-    push(CLIENT, client.into());
+    push(CLIENT, (*client).into());
     push("user", user.into());
     // A port says where the server listens, not whose the host is.
     push("host", host.map_or("", |host| host.rsplit_once(':').map_or(host, |(h, _)| h)).into());
@@ -138,9 +164,11 @@ fn instant(time: &str) -> Result<Timestamp, Rejection> {
     })
 }
 
-fn key(line: &[u8], before: u32) -> String {
-    let hash = &blake3::hash(line).to_hex()[..32];
-    if before == 0 { hash.to_owned() } else { format!("{hash}#{before}") }
+/// Whether the first word names a virtual host and the second the client: the first is no address,
+/// the second is one, or a name with a dot.
+fn is_host_before(first: &str, second: &str) -> bool {
+    let is_address = |word: &str| word.parse::<IpAddr>().is_ok();
+    !is_address(first) && (is_address(second) || second.contains('.'))
 }
 
 /// The text of the quoted part that comes next and what follows it. A quote inside is written `\"`;
@@ -199,7 +227,8 @@ mod tests {
     use super::*;
 
     fn fields(line: &str) -> Vec<String> {
-        let record = record(line.as_bytes(), 0).unwrap();
+        let seen = Occurrences::default().see(line.as_bytes());
+        let record = record(line.as_bytes(), &seen).unwrap();
         let text = |value: &Value<'_>| match value {
             Value::Text(text) | Value::Json(text) => text.to_string(),
             Value::Number(number) => number.to_string(),
@@ -232,6 +261,12 @@ mod tests {
                  protocol=HTTP/2.0 status=201 bytes=0 top=",
             ),
             (
+                "a user's name with a space",
+                r#"10.0.0.1 - frank doe [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 5"#,
+                "timestamp=2026-01-01T00:00:00Z client=10.0.0.1 user=frank doe method=GET path=/ \
+                 protocol=HTTP/1.1 status=200 bytes=5 top=",
+            ),
+            (
                 "an agent that was cut, and no request",
                 r#"10.0.0.1 - - [01/Jan/2026:00:00:00 +0000] "-" 408 0 "-" "Mozilla/5"#,
                 "timestamp=2026-01-01T00:00:00Z client=10.0.0.1 agent=Mozilla/5 status=408 bytes=0",
@@ -258,7 +293,8 @@ mod tests {
             (r#"1 - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" ok 1"#, "`ok` is no status"),
             (r#"1 - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 1k"#, "`1k` is no bytes"),
         ] {
-            let rejection = record(line.as_bytes(), 0).unwrap_err().to_string();
+            let seen = Occurrences::default().see(line.as_bytes());
+            let rejection = record(line.as_bytes(), &seen).unwrap_err().to_string();
             assert!(rejection.contains(want), "{line}: {rejection}");
         }
     }
@@ -266,10 +302,11 @@ mod tests {
     #[test]
     fn equal_lines_are_told_apart_by_how_often_they_came() {
         let mut occurrences = Occurrences::default();
-        let counts: Vec<u32> =
-            ["a", "b", "a", "a"].map(|line| occurrences.before(line.as_bytes())).into();
-        assert_eq!(counts, [0, 0, 1, 2]);
-        assert_ne!(key(b"a", 0), key(b"a", 1));
-        assert_ne!(key(b"a", 0), key(b"b", 0));
+        let seen = ["a", "b", "a", "a"].map(|line| occurrences.see(line.as_bytes()));
+        assert_eq!(seen.map(|seen| seen.before), [0, 0, 1, 2]);
+        let keys: std::collections::BTreeSet<String> = seen.map(Seen::key).into();
+        assert_eq!(keys.len(), 4);
+        // Another input with the same lines has the same keys.
+        assert_eq!(Occurrences::default().see(b"a").key(), seen[0].key());
     }
 }

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::value::RawValue;
 
-use super::access_log;
+use super::access_log::{self, Seen};
 use super::columns::{Chunk, ChunkBuilder};
 use super::dialect::Dialect;
 use super::record::Mapper;
 use super::rows::Rows;
 use super::source::{Piece, Records};
-use super::split::Block;
+use super::split::{Block, array_of_events};
 use crate::dedupe::Hasher;
 use crate::error::Result;
 use crate::event::json::{Members, decode_event, flatten, flatten_members, object};
@@ -136,11 +136,11 @@ impl Decoder {
             let field = "event".to_owned();
             return Err(Rejection::TooLong { field, bytes: text.len(), max: EVENT_MAX_BYTES });
         }
-        let dialect = self.dialects.get(&dialect);
-        let Some(mapper) = self.mapper.as_ref().or(dialect) else { return decode_event(text) };
+        let own = self.dialects.get(&dialect);
+        let Some(mapper) = self.mapper.as_ref().or(own) else { return decode_event(text) };
         let members = object(text)?;
         let mut record = Vec::with_capacity(16);
-        match wrapped(&members).filter(|_| dialect.is_some()) {
+        match wrapped(&members).filter(|_| dialect != Dialect::Own) {
             Some(inner) => flatten(inner, "", &mut record, 0)?,
             None => flatten_members(members, "", &mut record, 0)?,
         }
@@ -148,13 +148,41 @@ impl Decoder {
     }
 }
 
-/// Whose event a JSON text is; our own where that cannot be told.
-pub(super) fn dialect_of(text: &[u8]) -> Dialect {
-    let Ok(members) = object(text) else { return Dialect::Own };
+/// Most events of a batch that is one record: refused ones take far more memory than their text.
+const BATCH_EVENTS_MAX: usize = 65_536;
+
+/// The events of `{"events": […]}`, where a record is one.
+fn batch(text: &[u8]) -> Option<Result<Vec<&RawValue>, Rejection>> {
+    array_of_events(text, 0)?;
+    let refused = |detail: &str| Rejection::Unreadable { detail: detail.to_owned() };
+    let members = match object(text) {
+        Ok(members) => members,
+        Err(rejection) => return Some(Err(rejection)),
+    };
+    let [(_, events)] = members.0.as_slice() else {
+        return Some(Err(refused("a batch has members beside `events`")));
+    };
+    let events: Vec<&RawValue> = match serde_json::from_str(events.get()) {
+        Ok(events) => events,
+        Err(error) => return Some(Err(refused(&error.to_string()))),
+    };
+    if events.len() > BATCH_EVENTS_MAX {
+        let detail = format!("a batch has more than {BATCH_EVENTS_MAX} events");
+        return Some(Err(refused(&detail)));
+    }
+    Some(Ok(events))
+}
+
+/// Whose event, or batch of events, a JSON text is; `None` where it is none.
+pub(super) fn dialect_of(text: &[u8]) -> Option<Dialect> {
+    if let Some(events) = batch(text) {
+        return events.ok()?.iter().find_map(|event| dialect_of(event.get().as_bytes()));
+    }
+    let members = object(text).ok()?;
     let inner = wrapped(&members).and_then(|inner| object(inner.get().as_bytes()).ok());
     let members = inner.as_ref().unwrap_or(&members);
     let names: Vec<&str> = members.0.iter().map(|(name, _)| name.as_ref()).collect();
-    Dialect::recognise(&names)
+    Some(Dialect::recognise(&names))
 }
 
 /// The event of `{"event": {…}}`.
@@ -174,19 +202,35 @@ struct Sink<'d> {
 
 impl Sink<'_> {
     fn json(&mut self, block: &Block, dialect: Dialect) {
+        // A mapping says what records are; without one, or beside a payload, they may be batches.
+        let batches = self.decoder.mapper.is_none() || dialect != Dialect::Own;
         for (line, range) in &block.records {
             let text = &block.bytes[range.clone()];
-            let event = self.decoder.json_event(text, dialect);
-            self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
+            match batches.then(|| batch(text)).flatten() {
+                Some(Ok(events)) => {
+                    for event in events {
+                        let text = event.get().as_bytes();
+                        let event = self.decoder.json_event(text, dialect);
+                        self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
+                    }
+                }
+                Some(Err(refused)) => {
+                    self.take(*line, Err(refused), || String::from_utf8_lossy(text).into_owned());
+                }
+                None => {
+                    let event = self.decoder.json_event(text, dialect);
+                    self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
+                }
+            }
         }
         self.refuse_unread(block);
     }
 
-    fn log(&mut self, block: &Block, before: &[u32]) {
+    fn log(&mut self, block: &Block, before: &[Seen]) {
         let mapper = self.decoder.mapper.as_ref().unwrap_or(&self.decoder.log);
         for ((line, range), before) in block.records.iter().zip(before) {
             let text = &block.bytes[range.clone()];
-            let event = access_log::record(text, *before).and_then(|r| mapper.event(r));
+            let event = access_log::record(text, before).and_then(|r| mapper.event(r));
             self.take(*line, event, || String::from_utf8_lossy(text).into_owned());
         }
         self.refuse_unread(block);

@@ -54,15 +54,15 @@ impl Dialect {
             (&["transaction_id", "code"], Self::Lago),
             (&["uniqueId", "eventName"], Self::Alguna),
             (&["customerId", "eventName"], Self::Stigg),
-            (&["event_name", "event_id"], Self::Flexprice),
-            (&["event_name", "external_customer_id"], Self::Orb),
+            (&["event_name", "external_customer_id", "event_id"], Self::Flexprice),
+            (&["event_name", "external_customer_id", "idempotency_key"], Self::Orb),
         ];
         let found = marks.into_iter().find(|(marks, _)| marks.iter().all(|mark| has(mark)));
         found.map_or(Self::Own, |(_, dialect)| dialect)
     }
 
     /// Which of its fields is what; `None` for our own shape, which is read as it is.
-    pub(super) fn mapping(self) -> Option<Mapping> {
+    pub fn mapping(self) -> Option<Mapping> {
         let (key, event_name, customer_id) = match self {
             Self::Own => return None,
             Self::Stigg => ("idempotencyKey", "eventName", "customerId"),

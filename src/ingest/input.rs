@@ -16,7 +16,7 @@ pub enum InputFormat {
     Csv,
     /// Parquet.
     Parquet,
-    /// Arrow IPC, a file or a stream.
+    /// An Arrow IPC file.
     Arrow,
     /// Lines of a web server's access log.
     AccessLog,
@@ -103,8 +103,7 @@ fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>>
         files.sort();
         if files.is_empty() {
             return Err(Error::not_found(format!(
-                "{argument}: the folder holds no .ndjson, .jsonl, .json, .csv, .parquet, .arrow or .log \
-                 file"
+                "{argument}: the folder holds no .ndjson, .jsonl, .json, .csv, .parquet or .arrow file"
             )));
         }
         return Ok(files);
@@ -138,12 +137,20 @@ fn walk(folder: &Path, format: Option<InputFormat>, files: &mut Vec<PathBuf>) ->
         }
         if path.is_dir() {
             walk(&path, format, files)?;
-        } else if format_of(&path).is_some_and(|found| format.is_none_or(|want| want.may_be(found)))
-        {
+        } else if format_of(&path).is_some_and(|found| in_folder(found, format)) {
             files.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether a file of a folder is meant. Logs of all kinds are called `.log`, so that only whoever
+/// asks for access logs means them.
+fn in_folder(found: InputFormat, wanted: Option<InputFormat>) -> bool {
+    match wanted {
+        Some(wanted) => wanted.may_be(found),
+        None => found != InputFormat::AccessLog,
+    }
 }
 
 fn format_of(path: &Path) -> Option<InputFormat> {
@@ -153,7 +160,7 @@ fn format_of(path: &Path) -> Option<InputFormat> {
         "json" | "ndjson" | "jsonl" => Some(InputFormat::Json),
         "csv" => Some(InputFormat::Csv),
         "parquet" => Some(InputFormat::Parquet),
-        "arrow" | "arrows" | "feather" | "ipc" => Some(InputFormat::Arrow),
+        "arrow" | "feather" | "ipc" => Some(InputFormat::Arrow),
         "log" => Some(InputFormat::AccessLog),
         _ => None,
     }

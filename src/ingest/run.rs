@@ -26,6 +26,7 @@ use crate::dedupe::{Hasher, Index};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventRules;
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
+use crate::lake::history::BY;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::staged::StagedFile;
 use crate::lake::tables::Lake;
@@ -49,6 +50,8 @@ pub struct IngestSettings {
     pub property_columns: usize,
     /// Decode, check and deduplicate, but write nothing.
     pub dry_run: bool,
+    /// Who ingests, for the log of versions.
+    pub by: Option<String>,
     /// Off only in tests that show what deduplication is for.
     pub deduplicate: bool,
 }
@@ -63,6 +66,7 @@ impl Default for IngestSettings {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             property_columns: schema::PROPERTY_COLUMNS_DEFAULT,
             dry_run: false,
+            by: None,
             deduplicate: true,
         }
     }
@@ -92,6 +96,8 @@ pub struct Summary {
     pub examples: Vec<Quarantined>,
     /// Inputs that were found to be in the shape of another system.
     pub recognised: Vec<Recognised>,
+    /// Last lines of logs, as `input:line`, that were left out because they are not ended.
+    pub unended: Vec<String>,
 }
 
 /// How many refused events a summary shows.
@@ -142,6 +148,8 @@ struct Run {
     /// What became of the events of finished batches.
     counts: Counts,
     commits: u64,
+    /// How many events the commits brought.
+    committed: u64,
 }
 
 /// Where refused and conflicting events go.
@@ -218,6 +226,7 @@ impl Run {
             index,
             counts: Counts::default(),
             commits: 0,
+            committed: 0,
         })
     }
 
@@ -239,8 +248,7 @@ impl Run {
                 progress(Progress { counts: so_far, input_bytes });
             }
             if batch.counts().read > 0 {
-                let (of_batch, committed) = self.finish(batch)?;
-                self.commits += u64::from(committed);
+                let of_batch = self.finish(batch)?;
                 self.counts += of_batch;
             }
         }
@@ -255,6 +263,7 @@ impl Run {
             elapsed: started.elapsed(),
             examples: std::mem::take(&mut self.refused.examples),
             recognised: pieces.recognised().to_vec(),
+            unended: pieces.unended().to_vec(),
         })
     }
 
@@ -264,7 +273,7 @@ impl Run {
             0 => error,
             commits => error.noting(&format!(
                 "before it {} events had been accepted in {commits} commits",
-                self.counts.accepted
+                self.committed
             )),
         }
     }
@@ -321,11 +330,11 @@ impl Run {
     }
 
     /// Quarantine first, then the events with their account, then the account's own table. Says
-    /// what became of the events, and whether there was anything to commit.
-    fn finish(&mut self, mut batch: Batch) -> Result<(Counts, bool)> {
+    /// what became of the events.
+    fn finish(&mut self, mut batch: Batch) -> Result<Counts> {
         self.quarantine(&mut batch)?;
         if self.settings.dry_run {
-            return Ok((batch.counts(), false));
+            return Ok(batch.counts());
         }
         let mut account = Account {
             batch: uuid::Uuid::new_v4().to_string(),
@@ -340,7 +349,7 @@ impl Run {
         }
         let counts = account.counts;
         self.runtime.block_on(accounts::write(&self.lake, &[account]))?;
-        Ok((counts, committed))
+        Ok(counts)
     }
 
     /// Commits the batch, however many other writers win before it; `false` where they brought all
@@ -372,12 +381,14 @@ impl Run {
                 remove: Vec::new(),
                 app: Some((RECEIPT.to_owned(), at_ms)),
                 operation: Operation::Append,
-                info: account.to_info(),
+                info: self.info(account),
                 at_ms,
             };
             match self.runtime.block_on(self.lake.events.commit(&base, commit))? {
                 CommitOutcome::Committed(snapshot) => {
                     account.version = snapshot.version;
+                    (self.commits, self.committed) =
+                        (self.commits + 1, self.committed + account.counts.accepted);
                     let (index, events) = (&mut self.index, &self.lake.events);
                     let applied = stored::apply(index, events, snapshot.version, staged.keys);
                     match self.runtime.block_on(applied) {
@@ -401,6 +412,13 @@ impl Run {
         )))
     }
 
+    /// What is kept about a commit.
+    fn info(&self, account: &Account) -> BTreeMap<String, String> {
+        let mut info = account.to_info();
+        info.extend(self.settings.by.clone().map(|by| (BY.to_owned(), by)));
+        info
+    }
+
     /// Brings the winners' keys in, drops what they brought from the batch, and dates it after them.
     fn rebase(&mut self, batch: &mut Batch, staged: Staged, base: &Snapshot) -> Result<Staged> {
         let events = &self.lake.events;
@@ -408,6 +426,11 @@ impl Run {
         let hasher = &self.decoder.hasher;
         let taken = self.runtime.block_on(rebase::taken(events, &staged.keys, versions, hasher))?;
         self.runtime.block_on(stored::catch_up(&mut self.index, events, base, hasher))?;
+        // Who only compacted, or brought other events earlier, leaves the batch as it is.
+        let last_ms = self.runtime.block_on(base.app_version(RECEIPT))?.unwrap_or(i64::MIN);
+        if taken.is_empty() && last_ms < batch.received().micros() / 1_000 {
+            return Ok(staged);
+        }
         let received = self.next_instant(base)?;
         let (staged, rebased) =
             rebase::rebase(staged, &taken, received, (events, &self.index), hasher, &self.runtime)?;

@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::{Encoding, Type};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
-use super::access_log::Occurrences;
+use super::access_log::{Occurrences, Seen};
 use super::arrow_file::{ArrowBatches, arrow_batches};
 use super::decode;
 use super::dialect::Dialect;
@@ -48,8 +48,8 @@ pub(super) enum Records {
     Log {
         /// The lines.
         block: Block,
-        /// How often each came before.
-        before: Vec<u32>,
+        /// What tells each from its equals.
+        before: Vec<Seen>,
     },
     /// CSV records, with the names of their columns.
     Csv {
@@ -75,6 +75,7 @@ pub(super) struct Pieces<'i> {
     current: Option<(Arc<str>, Reader)>,
     mapped: bool,
     recognised: Vec<Recognised>,
+    unended: Vec<String>,
 }
 
 /// Inputs whose events were found to be in the shape of another system.
@@ -114,7 +115,18 @@ impl<'i> Pieces<'i> {
     /// The pieces of `inputs`, in their order; `mapped` ones are not looked at for the shapes of
     /// other systems.
     pub(super) fn new(inputs: &'i [Input], mapped: bool) -> Self {
-        Self { inputs: inputs.iter(), current: None, mapped, recognised: Vec::new() }
+        Self {
+            inputs: inputs.iter(),
+            current: None,
+            mapped,
+            recognised: Vec::new(),
+            unended: Vec::new(),
+        }
+    }
+
+    /// Last lines of logs, as `input:line`, that were left out because they are not ended.
+    pub(super) fn unended(&self) -> &[String] {
+        &self.unended
     }
 
     /// The inputs so far that are in the shape of another system, by system.
@@ -141,7 +153,11 @@ impl<'i> Pieces<'i> {
                     }
                     return Ok(Some(Piece { input: Arc::clone(name), records, bytes }));
                 }
-                None => self.current = None,
+                None => {
+                    let unended = reader.unended().map(|line| format!("{name}:{line}"));
+                    self.unended.extend(unended);
+                    self.current = None;
+                }
             }
         }
     }
@@ -159,7 +175,7 @@ fn recognised(all: &mut Vec<Recognised>, input: &str, dialect: Dialect) {
 
 fn open(input: &Input, mapped: bool) -> Result<Reader> {
     Ok(match input.format {
-        InputFormat::Json | InputFormat::Payload(_) if mapped => Reader::Json {
+        InputFormat::Json if mapped => Reader::Json {
             splitter: Splitter::new(input::open(input)?),
             dialect: Some(Dialect::Own),
         },
@@ -259,15 +275,22 @@ impl Reader {
         }
     }
 
+    fn unended(&self) -> Option<u64> {
+        match self {
+            Self::Log { splitter, .. } => splitter.unended(),
+            Self::Json { .. } | Self::Csv(_) | Self::Arrow { .. } | Self::Parquet { .. } => None,
+        }
+    }
+
     fn next_records(&mut self, name: &str) -> Result<Option<(Records, u64)>> {
         match self {
             Self::Json { splitter, dialect } => {
                 let block = splitter.next_block().map_err(|e| input::read_failed(name, e))?;
                 Ok(block.map(|block| {
                     let bytes = block.bytes.len() as u64;
-                    let first = block.records.first().map(|(_, range)| &block.bytes[range.clone()]);
-                    if let (None, Some(first)) = (*dialect, first) {
-                        *dialect = Some(decode::dialect_of(first));
+                    if dialect.is_none() {
+                        let mut texts = block.records.iter().map(|(_, r)| &block.bytes[r.clone()]);
+                        *dialect = texts.find_map(decode::dialect_of);
                     }
                     let dialect = dialect.unwrap_or(Dialect::Own);
                     (Records::Json { block, dialect }, bytes)
@@ -277,24 +300,29 @@ impl Reader {
                 let block = splitter.next_block().map_err(|e| input::read_failed(name, e))?;
                 Ok(block.map(|block| {
                     let lines = block.records.iter().map(|(_, range)| &block.bytes[range.clone()]);
-                    let before = lines.map(|line| occurrences.before(line)).collect();
+                    let before = lines.map(|line| occurrences.see(line)).collect();
                     let bytes = block.bytes.len() as u64;
                     (Records::Log { block, before }, bytes)
                 }))
             }
             Self::Csv(reader) => reader.next_records(name),
             Self::Arrow { batches, open, next } => {
-                let rest = match open.take() {
-                    Some(rest) => Some(rest),
-                    None => batches.next_batch(name)?,
+                // The bytes of a batch count with its first rows.
+                let (rest, bytes) = match open.take() {
+                    Some(rest) => (rest, 0),
+                    None => match batches.next_batch(name)? {
+                        Some(batch) => {
+                            let bytes = batch.get_array_memory_size() as u64;
+                            (batch, bytes)
+                        }
+                        None => return Ok(None),
+                    },
                 };
-                let Some(rest) = rest else { return Ok(None) };
                 let rows = rest.num_rows().min(ROWS_AT_ONCE);
                 let batch = rest.slice(0, rows);
                 *open = (rest.num_rows() > rows).then(|| rest.slice(rows, rest.num_rows() - rows));
                 let first = *next;
                 *next += rows as u64;
-                let bytes = batch.get_array_memory_size() as u64;
                 Ok(Some((Records::Rows { batch, first }, bytes)))
             }
             Self::Parquet { rows, next } => match rows.next() {

@@ -7,6 +7,11 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::ops::Range;
 
+mod spread;
+
+pub(super) use spread::array_of_events;
+use spread::{goes_on_below, is_spread, next_object, objects};
+
 /// How much is read at a time, and the longest record that is looked at.
 pub(super) const BLOCK_BYTES: usize = 4 << 20;
 
@@ -35,12 +40,14 @@ pub(super) struct Splitter<R> {
     line: u64,
     form: Form,
     ended: bool,
-    /// Whether `{"events": […]}` holds records, rather than being one.
+    /// Whether the elements of `{"events": […]}` are looked for.
     unwrap: bool,
     /// Whether the array stands in such an object.
     wrapped: bool,
     /// Whether a line counts only once it is ended.
     whole_lines: bool,
+    /// A last line that did not count.
+    unended: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +56,8 @@ enum Form {
     Lines,
     /// Objects that are spread over lines.
     Objects,
+    /// The rest of such an object that was too long is being passed over.
+    LongObject,
     /// The rest of a line that was too long is being passed over.
     LongLine,
     Array,
@@ -104,19 +113,25 @@ impl<R: Read> Splitter<R> {
             unwrap: false,
             wrapped: false,
             whole_lines: false,
+            unended: None,
         }
     }
 
-    /// The same, and the elements of `{"events": […]}` are records of their own, however many such
-    /// objects there are.
+    /// The same, and where all of the input is one `{"events": […]}` that is spread over lines, the
+    /// elements are the records. Such an object on a line of its own is one record.
     pub(super) fn unwrapping(source: R) -> Self {
         Self { unwrap: true, ..Self::new(source) }
     }
 
-    /// A splitter that takes every line as a record, whatever it begins with. A last line that is
-    /// not ended is reported: half of one reads as another.
+    /// A splitter that takes every line as a record, whatever it begins with, but for a last line
+    /// that is not ended: half of one reads as another.
     pub(super) fn lines(source: R) -> Self {
         Self { form: Form::Lines, whole_lines: true, ..Self::new(source) }
+    }
+
+    /// The number of a last line that was left out because it is not ended.
+    pub(super) fn unended(&self) -> Option<u64> {
+        self.unended
     }
 
     /// The next records, `None` at the end.
@@ -139,6 +154,7 @@ impl<R: Read> Splitter<R> {
             match self.form {
                 Form::Unknown | Form::Lines => self.take_lines(&mut block),
                 Form::Objects => self.take_objects(&mut block),
+                Form::LongObject => self.skip_object(),
                 Form::Closing => self.close(&mut block),
                 Form::LongLine => self.skip_line(),
                 Form::Array => self.take_elements(&mut block),
@@ -191,7 +207,8 @@ impl<R: Read> Splitter<R> {
         };
         let array = match self.pending[start] {
             b'[' => Some(start),
-            b'{' if self.unwrap => array_of_events(&self.pending, start),
+            b'{' if self.unwrap => array_of_events(&self.pending, start)
+                .filter(|&array| goes_on_below(&self.pending, array)),
             _ => None,
         };
         self.wrapped = array.is_some_and(|array| array > start);
@@ -208,42 +225,53 @@ impl<R: Read> Splitter<R> {
 
     /// Objects one behind the other, wherever their lines end.
     fn take_objects(&mut self, block: &mut Block) {
-        let (mut start, mut scan) = (0, Scan::default());
-        for place in 0..self.pending.len() {
-            let before = scan.depth;
-            scan.ends_at(self.pending[place]);
-            if before == 1 && scan.depth == 0 {
-                self.push(block, start..place + 1);
-                (start, scan) = (place + 1, Scan::default());
-            }
-        }
-        if start == 0 && !self.ended && self.pending.len() >= BLOCK_BYTES {
-            // What follows an object that is too long cannot be told from its inside.
+        let pending = std::mem::take(&mut self.pending);
+        let mut start = objects(&pending, self.ended, |range| self.push(&pending, range, block));
+        if self.ended {
+            self.push(&pending, start..pending.len(), block);
+            start = pending.len();
+        } else if start == 0 && pending.len() >= BLOCK_BYTES {
             block.oversized.push(self.line);
-            self.pending.clear();
-            self.ended = true;
-        } else if self.ended {
-            self.push(block, start..self.pending.len());
-            start = self.pending.len();
+            self.form = Form::LongObject;
         }
-        let rest = self.pending.split_off(start.min(self.pending.len()));
-        let bytes = std::mem::replace(&mut self.pending, rest);
+        self.pending = pending[start..].to_vec();
         if !block.records.is_empty() {
-            block.bytes = bytes;
+            block.bytes = pending;
+        }
+    }
+
+    /// Passes over lines until an object begins.
+    fn skip_object(&mut self) {
+        // The line that the object began with is the first.
+        let first = self.pending.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let next = next_object(&self.pending[first..], self.ended).map(|next| first + next);
+        let last_line = self.pending.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+        let end = match next {
+            Some(next) => next,
+            None if self.ended => self.pending.len(),
+            None => last_line,
+        };
+        self.line += lines_in(&self.pending[..end]);
+        self.pending.drain(..end);
+        if next.is_some() {
+            self.form = Form::Objects;
+        } else if self.pending.len() >= BLOCK_BYTES {
+            self.line += lines_in(&self.pending);
+            self.pending.clear();
         }
     }
 
     /// Adds a record of `pending`, unless it is blank, and counts its lines.
-    fn push(&mut self, block: &mut Block, range: Range<usize>) {
-        let record = trimmed(&self.pending, range.clone());
+    fn push(&mut self, pending: &[u8], range: Range<usize>, block: &mut Block) {
+        let record = trimmed(pending, range.clone());
         if !record.is_empty() {
-            let line = self.line + lines_in(&self.pending[range.start..record.start]);
+            let line = self.line + lines_in(&pending[range.start..record.start]);
             block.records.push((line, record));
         }
-        self.line += lines_in(&self.pending[range]);
+        self.line += lines_in(&pending[range]);
     }
 
-    /// Expects the brace behind an array of events; what follows may be another of the kind.
+    /// Expects the brace behind an array of events.
     fn close(&mut self, block: &mut Block) {
         let Some(place) = self.pending.iter().position(|byte| !byte.is_ascii_whitespace()) else {
             self.line += lines_in(&self.pending);
@@ -253,21 +281,21 @@ impl<R: Read> Splitter<R> {
         self.line += lines_in(&self.pending[..place]);
         if self.pending[place] == b'}' {
             self.pending.drain(..=place);
-            self.form = Form::Unknown;
         } else {
-            block.broken = Some((self.line, "something stands behind the array of events"));
+            let detail = "something stands behind the array of events; the rest is not read";
+            block.broken = Some((self.line, detail));
             self.pending.clear();
-            self.form = Form::AfterArray;
             self.ended = true;
         }
+        self.form = Form::AfterArray;
     }
 
     fn take_lines(&mut self, block: &mut Block) {
         let end = match self.pending.iter().rposition(|&byte| byte == b'\n') {
             Some(last) => last + 1,
             None if self.ended && self.whole_lines => {
-                let detail = "the last line is not ended, it may still be written to";
-                block.broken = Some((self.line, detail));
+                let blank = self.pending.trim_ascii().is_empty();
+                self.unended = (!blank).then_some(self.line);
                 self.pending.clear();
                 return;
             }
@@ -332,7 +360,8 @@ impl<R: Read> Splitter<R> {
             Some(b']') if self.wrapped => self.form = Form::Closing,
             Some(b']') => self.form = Form::AfterArray,
             Some(_) => {
-                block.broken = Some((self.line, "the array is closed by `}`"));
+                block.broken =
+                    Some((self.line, "the array is closed by `}`; the rest is not read"));
                 self.form = Form::AfterArray;
             }
             None if start == 0 && self.pending.len() >= BLOCK_BYTES => {
@@ -379,7 +408,7 @@ impl<R: Read> Splitter<R> {
     fn after_array(&mut self, block: &mut Block) {
         if let Some(place) = self.pending.iter().position(|byte| !byte.is_ascii_whitespace()) {
             let line = self.line + lines_in(&self.pending[..place]);
-            block.broken = Some((line, "text follows the end of the array"));
+            block.broken = Some((line, "text follows the end of the array and is not read"));
             self.ended = true;
         }
         self.pending.clear();
@@ -408,27 +437,6 @@ fn divided(block: Block) -> VecDeque<Block> {
         last.broken = block.broken;
     }
     parts
-}
-
-/// Where the array begins in `{"events": [`, if that is what stands at `start`.
-fn array_of_events(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut rest = &bytes[start..];
-    for part in [b"{".as_slice(), b"\"events\"", b":"] {
-        rest = rest.strip_prefix(part)?.trim_ascii_start();
-    }
-    rest.starts_with(b"[").then(|| bytes.len() - rest.len())
-}
-
-/// Whether an object begins that has its members on lines of their own: a brace alone on the first,
-/// then a name. A brace that broke off is followed by the next line's.
-fn is_spread(bytes: &[u8]) -> bool {
-    let mut lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    let first = lines.next();
-    let second = lines.find(|line| !line.is_empty()).unwrap_or_default();
-    let mut parts = second.splitn(3, |&byte| byte == b'"');
-    let name = (parts.next(), parts.next().is_some());
-    let after = parts.next().unwrap_or_default().trim_ascii_start();
-    first == Some(b"{") && name == (Some(b""), true) && after.starts_with(b":")
 }
 
 fn lines_in(bytes: &[u8]) -> u64 {
@@ -464,6 +472,10 @@ mod tests {
         (found, oversized, broken)
     }
 
+    fn owned(want: Vec<(u64, &str)>) -> Vec<(u64, String)> {
+        want.into_iter().map(|(line, text)| (line, text.to_owned())).collect()
+    }
+
     #[test]
     fn records_keep_their_lines() {
         for (name, text, want, broken) in [
@@ -489,9 +501,14 @@ mod tests {
                 "text after",
                 "[1]\nx",
                 vec![(1, "1")],
-                Some((2, "text follows the end of the array")),
+                Some((2, "text follows the end of the array and is not read")),
             ),
-            ("wrong bracket", "[1}", vec![(1, "1")], Some((1, "the array is closed by `}`"))),
+            (
+                "wrong bracket",
+                "[1}",
+                vec![(1, "1")],
+                Some((1, "the array is closed by `}`; the rest is not read")),
+            ),
         ] {
             let (found, _, got_broken) = records(text.as_bytes());
             let want: Vec<(u64, String)> =
@@ -502,57 +519,86 @@ mod tests {
     }
 
     #[test]
-    fn events_in_an_object_and_objects_on_several_lines_are_records() {
-        let owned = |want: Vec<(u64, &str)>| -> Vec<(u64, String)> {
-            want.into_iter().map(|(line, text)| (line, text.to_owned())).collect()
-        };
+    fn events_in_an_object_that_is_spread_out_are_records() {
         for (name, text, want, broken) in [
-            (
-                "one line",
-                r#"{"events":[{"a":1},{"a":2}]}"#,
-                vec![(1, r#"{"a":1}"#), (1, r#"{"a":2}"#)],
-                None,
-            ),
-            (
-                "several",
-                "{\"events\":[1]}\n{ \"events\" : [2,\n3] }\n{\"events\":[]}\n",
-                vec![(1, "1"), (2, "2"), (3, "3")],
-                None,
-            ),
+            ("one line", "{\"events\":[1,2]}\nx", vec![(1, "{\"events\":[1,2]}"), (2, "x")], None),
             ("spread out", "{\n \"events\": [\n  1\n ]\n}\n", vec![(3, "1")], None),
-            (
-                "then lines",
-                "{\"events\":[1]}\n{\"b\":2}\n3",
-                vec![(1, "1"), (2, "{\"b\":2}"), (3, "3")],
-                None,
-            ),
             ("a value, not an array", "{\"events\":1}\n", vec![(1, "{\"events\":1}")], None),
             (
                 "members behind",
-                "{\"events\":[1],\n\"b\":2}",
-                vec![(1, "1")],
-                Some((1, "something stands behind the array of events")),
+                "{\"events\":[\n1],\n\"b\":2}",
+                vec![(2, "1")],
+                Some((2, "something stands behind the array of events; the rest is not read")),
             ),
             (
                 "never closed",
-                "{\"events\":[1]\n",
-                vec![(1, "1")],
-                Some((2, "the input ends inside the array")),
+                "{\"events\":[\n1]\n",
+                vec![(2, "1")],
+                Some((3, "the input ends inside the array")),
+            ),
+            (
+                "broken first line of many",
+                "{\"events\":[{\"a\":\"x\n{\"events\":[1]}\n",
+                vec![(1, "{\"events\":[{\"a\":\"x"), (2, "{\"events\":[1]}")],
+                None,
             ),
         ] {
             let (found, _, got_broken) = collect(Splitter::unwrapping(text.as_bytes()));
             assert_eq!((found, got_broken), (owned(want), broken), "{name}");
         }
-        let (found, _, broken) = collect(Splitter::lines(b"[1\n\n2\n3"));
-        assert_eq!(found, owned(vec![(1, "[1"), (3, "2")]), "whole lines");
-        assert_eq!(broken, Some((4, "the last line is not ended, it may still be written to")));
-        let (found, ..) = records(b"{\"events\":[1]}\n");
-        assert_eq!(found, owned(vec![(1, "{\"events\":[1]}")]), "as it is");
-        let (found, ..) = records(b"{\n\"a\": {\"b\": \"}\"}\n}\n\n{\n}\nx");
-        let want = vec![(1, "{\n\"a\": {\"b\": \"}\"}\n}"), (5, "{\n}"), (7, "x")];
-        assert_eq!(found, owned(want), "objects");
-        let long = format!("{{\n\"a\":\"{}\"}}", "x".repeat(2 * BLOCK_BYTES));
-        assert_eq!(records(long.as_bytes()).1, [1], "too long an object");
+        // A line that is longer than a block is no line, but an array all the same.
+        let numbers = vec!["1234567"; BLOCK_BYTES / 4].join(",");
+        let text = format!("{{\"events\":[{numbers}]}}");
+        let (found, oversized, broken) = collect(Splitter::unwrapping(text.as_bytes()));
+        assert_eq!((found.len(), oversized.len(), broken), (BLOCK_BYTES / 4, 0, None));
+        let (found, ..) = records(b"{\"events\":[\n1]}\n");
+        assert_eq!(found, owned(vec![(1, "{\"events\":["), (2, "1]}")]), "not looked for");
+    }
+
+    #[test]
+    fn objects_on_several_lines_are_records_and_a_broken_one_costs_only_itself() {
+        for (name, text, want) in [
+            (
+                "braces in texts, nested objects, line ends of Windows",
+                "{\r\n\"a\": {\"b\": \"}\"}\r\n}\r\n\r\n{\r\n}\r\nx",
+                vec![(1, "{\r\n\"a\": {\"b\": \"}\"}\r\n}"), (5, "{\r\n}"), (7, "x")],
+            ),
+            (
+                "a brace missing",
+                "{\n \"a\": 1\n{\n \"a\": 2\n}\n",
+                vec![(1, "{\n \"a\": 1"), (3, "{\n \"a\": 2\n}")],
+            ),
+            (
+                "a quote missing",
+                "{\n \"a\": \"x\n}\n{\n \"a\": 2\n}\n",
+                vec![(1, "{\n \"a\": \"x\n}"), (4, "{\n \"a\": 2\n}")],
+            ),
+        ] {
+            assert_eq!(records(text.as_bytes()).0, owned(want), "{name}");
+        }
+        let long = "x".repeat(2 * BLOCK_BYTES);
+        let text = format!("{{\n\"a\":\"{long}\",\n \"b\":1\n}}\n{{\n\"a\": 2\n}}\n");
+        let (found, oversized, _) = records(text.as_bytes());
+        assert_eq!((found, oversized), (owned(vec![(5, "{\n\"a\": 2\n}")]), vec![1]));
+    }
+
+    #[test]
+    fn a_last_line_counts_once_it_is_ended() {
+        for (text, want, unended) in [
+            ("[1\n\n2\n3", vec![(1, "[1"), (3, "2")], Some(4)),
+            ("1\n  ", vec![(1, "1")], None),
+            ("1\n", vec![(1, "1")], None),
+        ] {
+            let mut splitter = Splitter::lines(text.as_bytes());
+            let mut found = Vec::new();
+            while let Some(block) = splitter.next_block().unwrap() {
+                let text = |range: &Range<usize>| {
+                    String::from_utf8_lossy(&block.bytes[range.clone()]).into_owned()
+                };
+                found.extend(block.records.iter().map(|(line, range)| (*line, text(range))));
+            }
+            assert_eq!((found, splitter.unended()), (owned(want), unended), "{text:?}");
+        }
     }
 
     #[test]

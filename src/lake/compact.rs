@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
+use crate::lake::history::BY;
 use crate::lake::layout::layout_for;
 use crate::lake::merge::{Source, merge};
 use crate::lake::reader::StoredFile;
@@ -40,17 +41,19 @@ const MEMORY_PARTS: usize = 3;
 const COMMIT_ATTEMPTS: u32 = 20;
 
 /// How to compact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompactSettings {
     /// Only days within these, both included, in days since 1970.
     pub days: Option<(i32, i32)>,
     /// Memory that may be taken, roughly.
     pub memory_bytes: usize,
+    /// Who compacts, for the log of versions.
+    pub by: Option<String>,
 }
 
 impl Default for CompactSettings {
     fn default() -> Self {
-        Self { days: None, memory_bytes: 512 << 20 }
+        Self { days: None, memory_bytes: 512 << 20, by: None }
     }
 }
 
@@ -81,7 +84,7 @@ pub struct Compacted {
 /// before stays.
 pub async fn compact(
     events: &Table,
-    settings: CompactSettings,
+    settings: &CompactSettings,
     now: Timestamp,
     progress: impl Fn(Compacted),
 ) -> Result<Compacted> {
@@ -115,7 +118,7 @@ fn paths(group: &[DataFile]) -> Vec<String> {
 }
 
 /// The groups of files that are worth merging, smallest files first, each of one day.
-fn groups(files: &[DataFile], settings: CompactSettings, now: Timestamp) -> Vec<Vec<DataFile>> {
+fn groups(files: &[DataFile], settings: &CompactSettings, now: Timestamp) -> Vec<Vec<DataFile>> {
     let mut days: BTreeMap<i32, Vec<&DataFile>> = BTreeMap::new();
     for file in files.iter().filter(|file| file.size < LARGE_BYTES) {
         let Some(day) = file.partition else { continue };
@@ -139,7 +142,7 @@ fn is_settled(day: i32, now: Timestamp) -> bool {
 fn group(
     mut files: Vec<&DataFile>,
     settled: bool,
-    settings: CompactSettings,
+    settings: &CompactSettings,
 ) -> Option<Vec<DataFile>> {
     files.sort_by(|a, b| (a.size, &a.path).cmp(&(b.size, &b.path)));
     let most_bytes = (settings.memory_bytes / MEMORY_PARTS) as u64;
@@ -161,7 +164,7 @@ async fn compact_group(
     events: &Table,
     snapshot: &Arc<Snapshot>,
     group: &[DataFile],
-    settings: CompactSettings,
+    settings: &CompactSettings,
     now: Timestamp,
 ) -> Result<Option<Vec<StagedFile>>> {
     let staged = match merged(events, snapshot, group, settings).await {
@@ -189,6 +192,7 @@ async fn compact_group(
             add: staged.clone(),
             remove: paths(group),
             operation: Operation::Compact,
+            info: settings.by.iter().map(|by| (BY.to_owned(), by.clone())).collect(),
             at_ms: now.micros().div_euclid(1_000),
             ..Commit::default()
         };
@@ -213,7 +217,7 @@ async fn merged(
     events: &Table,
     snapshot: &Snapshot,
     group: &[DataFile],
-    settings: CompactSettings,
+    settings: &CompactSettings,
 ) -> Result<Vec<StagedFile>> {
     let mut files = Vec::with_capacity(group.len());
     for file in group {
@@ -222,7 +226,8 @@ async fn merged(
     let (events, runtime) = (events.clone(), Handle::current());
     let day = group.first().and_then(|file| file.partition);
     let schema = Arc::clone(&snapshot.schema);
-    let work = move || write_merged(&events, &runtime, &files, &schema, day, settings);
+    let target_bytes = settings.memory_bytes / MEMORY_PARTS;
+    let work = move || write_merged(&events, &runtime, &files, &schema, day, target_bytes);
     match tokio::task::spawn_blocking(work).await {
         Ok(staged) => staged,
         Err(error) => Err(Error::internal("compaction stopped").with_source(error)),
@@ -235,7 +240,7 @@ fn write_merged(
     files: &[StoredFile],
     table: &SchemaRef,
     day: Option<i32>,
-    settings: CompactSettings,
+    target_bytes: usize,
 ) -> Result<Vec<StagedFile>> {
     let (mut sources, mut columns): (Vec<Source<'_>>, _) = (Vec::new(), Vec::new());
     for file in files {
@@ -255,7 +260,6 @@ fn write_merged(
         let open = match &mut writer {
             Some(open) => open,
             None => {
-                let target_bytes = settings.memory_bytes / MEMORY_PARTS;
                 let layout = Layout { target_bytes, ..layout_for(&rows) };
                 writer.insert(ParquetFileWriter::new(Arc::clone(&schema), &layout, day)?)
             }
@@ -283,7 +287,7 @@ mod tests {
         DataFile { path: name.to_owned(), size: mib << 20, partition: Some(day), rows: 1 }
     }
 
-    fn chosen(files: &[DataFile], settings: CompactSettings, today: i32) -> Vec<String> {
+    fn chosen(files: &[DataFile], settings: &CompactSettings, today: i32) -> Vec<String> {
         let now = Timestamp::from_micros(i64::from(today) * 86_400_000_000);
         let names = |group: Vec<DataFile>| paths(&group).join(" ");
         groups(files, settings, now).into_iter().map(names).collect()
@@ -312,12 +316,12 @@ mod tests {
             ),
             ("settled day", vec![file("a", 6, 1), file("b", 6, 50)], 9, vec!["a b"]),
         ] {
-            assert_eq!(chosen(&files, settings, today), want, "{name}");
+            assert_eq!(chosen(&files, &settings, today), want, "{name}");
         }
         let many: Vec<DataFile> = (0..100).map(|n| file(&format!("{n:03}"), 1, 1)).collect();
-        assert_eq!(chosen(&many, settings, 9)[0].split(' ').count(), FILES_MAX);
+        assert_eq!(chosen(&many, &settings, 9)[0].split(' ').count(), FILES_MAX);
         let within = CompactSettings { days: Some((2, 3)), ..settings };
         let files = [file("a", 1, 1), file("b", 1, 1), file("c", 2, 1), file("d", 2, 1)];
-        assert_eq!(chosen(&files, within, 9), ["c d"]);
+        assert_eq!(chosen(&files, &within, 9), ["c d"]);
     }
 }

@@ -38,6 +38,10 @@ pub(super) struct Log {
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub(super) nonce: Option<String>,
+    /// By the clock of the one who committed, milliseconds since 1970.
+    pub(super) timestamp_ms: Option<i64>,
+    /// Delta's name of what was done.
+    pub(super) operation: Option<String>,
     pub(super) info: BTreeMap<String, String>,
     pub(super) added: Vec<AddedFile>,
     pub(super) removed: Vec<String>,
@@ -144,6 +148,8 @@ impl Log {
         entry.apps.extend(action.txn.map(|txn| (txn.app_id, txn.version)));
         if let Some(info) = action.commit_info {
             entry.nonce = info.nonce;
+            entry.timestamp_ms = info.timestamp;
+            entry.operation = info.operation;
             entry.info = info.info;
         }
         Ok(())
@@ -209,6 +215,8 @@ struct Txn {
 struct CommitInfo {
     #[serde(rename = "meterhouseNonce")]
     nonce: Option<String>,
+    timestamp: Option<i64>,
+    operation: Option<String>,
     #[serde(default, rename = "meterhouse")]
     info: BTreeMap<String, String>,
 }

@@ -8,6 +8,7 @@
 
 pub mod commit;
 pub mod compact;
+pub mod history;
 mod kernel;
 pub mod layout;
 pub mod location;

@@ -29,7 +29,7 @@ impl FunctionRewrite for CheckedArithmetic {
             Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, .. }) => '+',
             Expr::BinaryExpr(BinaryExpr { op: Operator::Minus, .. }) => '-',
             Expr::BinaryExpr(BinaryExpr { op: Operator::Multiply, .. }) => '*',
-            Expr::Negative(of) if fits_bigint(of, schema) => {
+            Expr::Negative(of) if kind(of, schema) == Some(Kind::Bigint) => {
                 let zero = lit(0_i64);
                 return Ok(Transformed::yes(sum(
                     zero,
@@ -42,8 +42,19 @@ impl FunctionRewrite for CheckedArithmetic {
         let Expr::BinaryExpr(BinaryExpr { left, right, .. }) = &expr else {
             return Ok(Transformed::no(expr));
         };
-        if !fits_bigint(left, schema) || !fits_bigint(right, schema) {
-            return Ok(Transformed::no(expr));
+        match (kind(left, schema), kind(right, schema)) {
+            (Some(Kind::Bigint), Some(Kind::Bigint)) => {}
+            (Some(_), Some(_)) => {
+                // Decimals of that width are checked by the engine.
+                let wide = |of: &Expr| cast(of.clone(), DataType::Decimal128(38, 0));
+                let (left, right) = (wide(left), wide(right));
+                return Ok(Transformed::yes(match sign {
+                    '+' => left + right,
+                    '-' => left - right,
+                    _ => left * right,
+                }));
+            }
+            _ => return Ok(Transformed::no(expr)),
         }
         let (left, right) = (as_bigint(*left.clone(), schema), as_bigint(*right.clone(), schema));
         Ok(Transformed::yes(match sign {
@@ -53,9 +64,19 @@ impl FunctionRewrite for CheckedArithmetic {
     }
 }
 
-fn fits_bigint(expr: &Expr, schema: &DFSchema) -> bool {
-    let integer = |of: &DataType| of.is_integer() && *of != DataType::UInt64;
-    expr.get_type(schema).is_ok_and(|of| integer(&of))
+/// Integers by what holds all of their values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bigint,
+    Wider,
+}
+
+fn kind(expr: &Expr, schema: &DFSchema) -> Option<Kind> {
+    match expr.get_type(schema).ok()? {
+        DataType::UInt64 => Some(Kind::Wider),
+        of if of.is_integer() => Some(Kind::Bigint),
+        _ => None,
+    }
 }
 
 fn as_bigint(expr: Expr, schema: &DFSchema) -> Expr {

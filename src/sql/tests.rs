@@ -228,6 +228,12 @@ async fn integer_arithmetic_never_wraps() {
                 &["g|s", "1|2202", "51|501"],
             ),
             (
+                "what is wider than BIGINT",
+                "SELECT CAST(9223372036854775807 AS BIGINT UNSIGNED) + CAST(2 AS BIGINT UNSIGNED) a, \
+                 CAST(1 AS BIGINT UNSIGNED) - 5 b",
+                &["a|b", "9223372036854775809|-4"],
+            ),
+            (
                 "dates and decimals are added as ever",
                 "SELECT event_date + INTERVAL '1 day' d, price + 1 p FROM events \
                  WHERE idempotency_key = '2'",

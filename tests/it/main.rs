@@ -6,6 +6,7 @@
 mod agreement;
 mod architecture;
 mod cli;
+mod compact;
 mod kills;
 mod naive;
 mod odd;

@@ -117,15 +117,17 @@ fn payloads_are_recognised_whatever_stands_around_them() {
         let batch = format!("{{\"events\":[{first},{second}]}}");
         let spread = format!("{{\n  \"events\": [\n    {first},\n    {second}\n  ]\n}}\n");
         let single = format!("{{\"event\":{first}}}\n{{\"event\":{second}}}\n");
-        for (form, text) in [
-            ("lines", format!("{first}\n{second}\n")),
-            ("an array", array),
-            ("a batch", batch.clone()),
-            ("a batch spread over lines", spread),
-            ("batches", format!("{batch}\n{batch}\n")),
-            ("single", single),
+        for (form, text, counts) in [
+            ("lines", format!("{first}\n{second}\n"), "2 read, 2 accepted, 0 duplicate"),
+            ("an array", array, "2 read, 2 accepted, 0 duplicate"),
+            ("a batch", batch.clone(), "2 read, 2 accepted, 0 duplicate"),
+            ("a batch spread over lines", spread, "2 read, 2 accepted, 0 duplicate"),
+            ("batches", format!("{batch}\n{batch}\n"), "4 read, 2 accepted, 2 duplicate"),
+            ("single", single, "2 read, 2 accepted, 0 duplicate"),
+            ("events, then a batch", format!("{first}\n{batch}\n"), "3 read, 2 accepted, 1 dup"),
         ] {
             let (said, rows) = ingested(&text, &[]);
+            assert!(said.contains(counts) && said.contains("0 rejected"), "{form}: {said}");
             assert!(said.contains(&format!("read as {reported} events: -")), "{format}: {said}");
             assert_eq!(rows, WANT, "{format}, {form}: {said}");
         }
@@ -137,10 +139,16 @@ fn payloads_are_recognised_whatever_stands_around_them() {
 
 #[test]
 fn a_whole_event_of_each_payload_keeps_what_its_envelope_says() {
+    let first = |at: usize| PAYLOADS[at].2[0];
     for (name, event, want) in [
-        ("resource", PAYLOADS[0].2[0], "r1,"),
-        ("source of CloudEvents", PAYLOADS[3].2[0], ",edge-1"),
-        ("source of Flexprice", PAYLOADS[7].2[0], ",api"),
+        ("resource of Stigg", first(0), "r1,"),
+        ("Alguna has neither", first(1), ","),
+        ("Metronome has neither", first(2), ","),
+        ("source of CloudEvents", first(3), ",edge-1"),
+        ("source of OpenMeter", first(4), ",sdk"),
+        ("Orb has neither", first(5), ","),
+        ("Lago has neither", first(6), ","),
+        ("source of Flexprice", first(7), ",api"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         meterhouse(folder.path(), &["ingest", "-"], event);
@@ -159,6 +167,16 @@ fn events_of_another_shape_in_the_same_input_are_refused_and_kept() {
     assert!(rows.contains("k1,transfer,acme"), "{rows}");
     let (said, _) = ingested(metronome, &["--format", "orb"]);
     assert!(said.contains("1 rejected") && said.contains("event_name"), "{said}");
+    // A broken beginning hides nothing of what follows.
+    let (said, rows) = ingested(&format!("{{\"events\":[{{\n{metronome}\n"), &[]);
+    assert!(said.contains("2 read, 1 accepted") && said.contains("read as Metronome"), "{said}");
+    assert!(rows.contains("k1,transfer,acme"), "{rows}");
+    let batch = format!("{{\"events\":[{metronome}],\"sent\":1}}\n{metronome}\n");
+    let (said, _) = ingested(&batch, &["--format", "metronome"]);
+    assert!(said.contains("2 read, 1 accepted") && said.contains("beside `events`"), "{said}");
+    // Flags of a mapping change what the payload says, and keep the rest of it.
+    let (said, rows) = ingested(metronome, &["--format", "metronome", "--event-name", "sent"]);
+    assert!(said.contains("1 accepted") && rows.contains("k1,sent,acme"), "{said} {rows}");
     let (said, _) = ingested(metronome, &["--format", "stripe"]);
     assert!(said.contains("unknown input format `stripe`"), "{said}");
 }
@@ -190,12 +208,21 @@ fn an_access_log_is_read_as_it_is_and_once() {
         String::from_utf8(rows.stdout).unwrap(),
         "customer_id,top,status,bytes,n,host\n10.0.0.1,files,200,2000,2,\n10.0.0.2,\"\",304,,1,b.test\n"
     );
-    // A mapping says who the customer is instead.
+    // A mapping says who the customer is instead; a line that is still written to is left alone.
     let folder = tempfile::tempdir().unwrap();
-    let args = ["ingest", "-", "--format", "access-log", "--map", "customer_id=top"];
-    let output = meterhouse(folder.path(), &args, LOG.split_inclusive('\n').next().unwrap());
+    let cut = &LOG[..LOG.find('\n').unwrap() + 40];
+    fs::write(folder.path().join("access.log"), cut).unwrap();
+    let args = ["ingest", "access.log", "--map", "customer_id=top", "--source", "a"];
+    let output = meterhouse(folder.path(), &args, "");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("access.log:2: the last line is not ended yet"), "{said}");
+    assert!(said.contains("1 read, 1 accepted"), "{said}");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let question = "SELECT customer_id, client FROM events";
     let rows = meterhouse(folder.path(), &["sql", question, "-o", "csv", "-q"], "");
     assert_eq!(String::from_utf8(rows.stdout).unwrap(), "customer_id,client\nfiles,10.0.0.1\n");
+    // Another server's line is another request.
+    let args = ["ingest", "access.log", "--map", "customer_id=top", "--source", "b"];
+    let said = String::from_utf8(meterhouse(folder.path(), &args, "").stderr).unwrap();
+    assert!(said.contains("1 accepted"), "{said}");
 }
