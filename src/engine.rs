@@ -162,6 +162,18 @@ fn prepare(limits: &Limits, runtime: &Arc<RuntimeEnv>, reach: Reach) -> SessionS
     state
 }
 
+/// Whether an object that was to be read is not there, however deep the error lies.
+fn is_missing(error: &datafusion::error::DataFusionError) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<object_store::Error>() {
+            Some(object_store::Error::NotFound { .. }) => return true,
+            Some(_) | None => cause = error.source(),
+        }
+    }
+    false
+}
+
 /// The engine's errors by whose turn it is.
 pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     use datafusion::error::DataFusionError as Engine;
@@ -171,6 +183,10 @@ pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
         Engine::ResourcesExhausted(_) => {
             Error::unavailable(format!("the question needs more memory than allowed: {message}"))
         }
+        _ if is_missing(&error) => Error::not_found(format!(
+            "a data file is gone, as those of old versions are after vacuum (`meterhouse log` shows \
+             the versions there were): {message}"
+        )),
         Engine::ObjectStore(_) | Engine::IoError(_) => Error::unavailable(message),
         Engine::ParquetError(_) => Error::corrupt(format!("a data file cannot be read: {message}")),
         Engine::Internal(_) => Error::internal(message),

@@ -4,6 +4,7 @@
 //! checked while arguments are read, so that a mistake in it is one of usage.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -11,6 +12,7 @@ use super::render::OutputFormat;
 use super::size::parse_memory;
 use crate::clock::Clock;
 use crate::ingest::input::InputFormat;
+use crate::lake::vacuum::RETENTION_MIN;
 use crate::time::{Timestamp, Window, parse_bound, parse_period, parse_zone};
 
 /// Where the lake is unless something else is said.
@@ -96,6 +98,42 @@ pub(super) enum Command {
     Stats(StatsFlags),
     /// Merge the small files of each day into few large ones; no answer changes
     Compact(CompactFlags),
+    /// Delete data files that no version within the retention needs, and none that is pinned
+    Vacuum(VacuumFlags),
+    /// Keep a version for ever
+    Pin(PinFlags),
+    /// Keep a version no longer than others
+    Unpin(UnpinFlags),
+}
+
+/// Flags of `vacuum`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct VacuumFlags {
+    /// Keep every version that was the newest at some time within this: 30d, 12h
+    #[arg(long, value_name = "TIME", value_parser = retention, default_value = "30d")]
+    pub(super) retention: Duration,
+    /// Only list the files
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// Flags of `pin`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct PinFlags {
+    /// The version [default: the newest]
+    #[arg(value_name = "VERSION")]
+    pub(super) version: Option<u64>,
+    /// What it is kept for
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+/// Flags of `unpin`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct UnpinFlags {
+    /// The version
+    #[arg(value_name = "VERSION")]
+    pub(super) version: u64,
 }
 
 /// Flags of `log`.
@@ -346,6 +384,22 @@ pub(super) struct OutputFlag {
     /// How rows are written to standard output
     #[arg(long = "output", short, value_name = "FORMAT", value_enum, default_value_t)]
     pub(super) output: OutputFormat,
+}
+
+/// A time in days or hours.
+fn retention(text: &str) -> Result<Duration, String> {
+    let seconds = |text: &str, unit: u64| text.parse::<u64>().ok()?.checked_mul(unit);
+    let found = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "d")) => seconds(number, 86_400),
+        Some((number, "h")) => seconds(number, 3_600),
+        _ => None,
+    };
+    let found =
+        found.map(Duration::from_secs).ok_or("write a number of days or hours: 30d, 12h")?;
+    match found < RETENTION_MIN {
+        true => Err("less than 1h could take away what is being read".to_owned()),
+        false => Ok(found),
+    }
 }
 
 /// Keeps the text once it has proved readable; it is resolved where zone and clock are known.

@@ -1,8 +1,9 @@
 //! `meterhouse log`: what each version of the events brought, newest first.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, BooleanArray, StringArray, UInt64Array};
 use arrow::record_batch::RecordBatch;
 
 use super::flags::{Global, LogFlags};
@@ -11,6 +12,7 @@ use super::outcome::{Failure, Outcome};
 use super::output::{check_format, write_rows};
 use crate::error::{Error, Result};
 use crate::lake::history::{BY, Version};
+use crate::lake::pins::Pin;
 use crate::schema::batches;
 
 /// Runs the command.
@@ -18,11 +20,12 @@ pub(super) async fn run(global: &Global, flags: &LogFlags) -> Result<Outcome, Fa
     check_format(flags.output.output)?;
     let lake = open_lake(global).await?;
     let versions = lake.events.history(flags.limit).await?;
-    write_rows(flags.output.output, &table(&versions)?)?;
+    let pins = lake.events.pins().await?;
+    write_rows(flags.output.output, &table(&versions, &pins)?)?;
     Ok(Outcome::Done)
 }
 
-fn table(versions: &[Version]) -> Result<RecordBatch> {
+fn table(versions: &[Version], pins: &BTreeMap<u64, Pin>) -> Result<RecordBatch> {
     let numbers = |part: fn(&Version) -> u64| -> ArrayRef {
         Arc::new(versions.iter().map(|version| Some(part(version))).collect::<UInt64Array>())
     };
@@ -32,6 +35,8 @@ fn table(versions: &[Version]) -> Result<RecordBatch> {
     let info = |name: &'static str| -> ArrayRef {
         Arc::new(versions.iter().map(|v| v.info.get(name)).collect::<StringArray>())
     };
+    let pinned = versions.iter().map(|version| Some(pins.contains_key(&version.version)));
+    let pinned: BooleanArray = pinned.collect();
     RecordBatch::try_from_iter_with_nullable([
         ("version", numbers(|v| v.version), false),
         ("committed_at", texts(|v| v.committed_at.map(|at| at.to_string())), true),
@@ -40,6 +45,7 @@ fn table(versions: &[Version]) -> Result<RecordBatch> {
         ("files_removed", numbers(|v| v.files_removed), false),
         ("rows_added", numbers(|v| v.rows_added), false),
         ("bytes_added", numbers(|v| v.bytes_added), false),
+        ("pinned", Arc::new(pinned) as ArrayRef, false),
         (BY, info(BY), true),
         (batches::SOURCE, info(batches::SOURCE), true),
     ])

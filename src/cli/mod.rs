@@ -25,6 +25,7 @@ mod size;
 mod sql;
 mod stats;
 mod usage;
+mod vacuum;
 
 use std::ffi::OsString;
 
@@ -78,5 +79,8 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Log(flags) => Box::pin(log::run(global, flags)).await,
         Command::Stats(flags) => Box::pin(stats::run(global, flags)).await,
         Command::Compact(flags) => Box::pin(compact::run(global, flags)).await,
+        Command::Vacuum(flags) => Box::pin(vacuum::run(global, flags)).await,
+        Command::Pin(flags) => Box::pin(vacuum::pin(global, flags)).await,
+        Command::Unpin(flags) => Box::pin(vacuum::unpin(global, flags)).await,
     }
 }

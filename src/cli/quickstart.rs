@@ -137,7 +137,10 @@ impl Tour<'_> {
             | Command::Events(_)
             | Command::Log(_)
             | Command::Stats(_)
-            | Command::Compact(_) => {
+            | Command::Compact(_)
+            | Command::Vacuum(_)
+            | Command::Pin(_)
+            | Command::Unpin(_) => {
                 Err(Error::internal("the quickstart only ingests and asks for usage").into())
             }
         }

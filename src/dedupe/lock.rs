@@ -6,12 +6,18 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use super::disk::failed;
 use crate::error::{Error, Result};
 
 /// The name of the lock file in its folder.
 pub(super) const LOCK_NAME: &str = "lock";
+
+/// A holder that is just ending, or a process that it has just started and that still shares its
+/// open files, is waited for: so often, so long.
+const ATTEMPTS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// The right to use a folder, until dropped.
 #[derive(Debug)]
@@ -34,10 +40,15 @@ impl FolderLock {
             .truncate(false)
             .open(&path)
             .map_err(|cause| failed("open", &path, cause))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held(folder, &mut file)),
-            Err(TryLockError::Error(cause)) => return Err(failed("lock", &path, cause)),
+        let mut attempts = ATTEMPTS;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if attempts > 0 => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => return Err(held(folder, &mut file)),
+                Err(TryLockError::Error(cause)) => return Err(failed("lock", &path, cause)),
+            }
+            attempts -= 1;
         }
         let owner = format!("process {} (since {opened_at})\n", std::process::id());
         file.set_len(0)

@@ -229,15 +229,19 @@ fn divide(sum: i256, scale: i8, count: i64) -> Option<i256> {
     } else {
         (sum, i256::from(count).checked_mul(power(scale - AVERAGE_SCALE)?)?)
     };
+    half_even(numerator, divisor)
+}
+
+/// The whole number nearest to a quotient, the even one of two; `None` for a zero divisor and where
+/// it does not fit.
+pub(super) fn half_even(numerator: i256, divisor: i256) -> Option<i256> {
     let (quotient, rest) = (numerator.checked_div(divisor)?, numerator.checked_rem(divisor)?);
-    let twice = rest.wrapping_abs().checked_mul(i256::from(2))?;
+    let twice = rest.checked_abs()?.checked_mul(i256::from(2))?;
+    let size = divisor.checked_abs()?;
     let odd = quotient.wrapping_rem(i256::from(2)) != i256::ZERO;
-    if twice > divisor || (twice == divisor && odd) {
-        return quotient.checked_add(if numerator.is_negative() {
-            i256::MINUS_ONE
-        } else {
-            i256::ONE
-        });
+    if twice > size || (twice == size && odd) {
+        let down = numerator.is_negative() != divisor.is_negative();
+        return quotient.checked_add(if down { i256::MINUS_ONE } else { i256::ONE });
     }
     Some(quotient)
 }

@@ -13,6 +13,7 @@ pub mod count_unique;
 pub mod latest;
 pub mod lookup;
 pub mod number;
+pub mod quotient;
 mod single;
 pub mod sum;
 pub mod window_start;
@@ -94,9 +95,24 @@ pub fn checked_product() -> Arc<ScalarUDF> {
     Arc::clone(&SHARED)
 }
 
+/// The quotient of two exact numbers.
+pub fn quotient() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(quotient::Quotient::new().into()));
+    Arc::clone(&SHARED)
+}
+
 /// Every scalar function of ours.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![window_start(), to_number(), canonical_text(), lookup(), checked_sum(), checked_product()]
+    vec![
+        window_start(),
+        to_number(),
+        canonical_text(),
+        lookup(),
+        checked_sum(),
+        checked_product(),
+        quotient(),
+    ]
 }
 
 /// Every aggregate function of ours; `sum` and `avg` take the place of the stock ones in SQL.

@@ -143,10 +143,11 @@ pub(super) fn record<'l>(line: &'l [u8], seen: &Seen) -> Result<Record<'l>, Reje
     push("referrer", referrer);
     push("agent", agent);
     for (name, text) in [("status", status), ("bytes", bytes)] {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         match parse_number(text) {
-            Ok(number) => record.push((name.into(), Value::Number(number))),
-            Err(_) if text == "-" => {}
-            Err(_) => return Err(unreadable(&format!("`{text}` is no {name}"))),
+            Ok(number) if digits => record.push((name.into(), Value::Number(number))),
+            _ if text == "-" => {}
+            _ => return Err(unreadable(&format!("`{text}` is no {name}"))),
         }
     }
     if let Some(top) = top_of(&record) {
@@ -292,6 +293,7 @@ mod tests {
             (r#"1 - - [01/Jan/2026:00:00:00 +0000] GET / HTTP/1.1 200 1"#, "no quoted request"),
             (r#"1 - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" ok 1"#, "`ok` is no status"),
             (r#"1 - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 1k"#, "`1k` is no bytes"),
+            (r#"1 - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 -5"#, "`-5` is no bytes"),
         ] {
             let seen = Occurrences::default().see(line.as_bytes());
             let rejection = record(line.as_bytes(), &seen).unwrap_err().to_string();

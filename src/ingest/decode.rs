@@ -173,7 +173,7 @@ fn batch(text: &[u8]) -> Option<Result<Vec<&RawValue>, Rejection>> {
     Some(Ok(events))
 }
 
-/// Whose event, or batch of events, a JSON text is; `None` where it is none.
+/// Whose event, or batch of events, a JSON text is; `None` where that cannot be told.
 pub(super) fn dialect_of(text: &[u8]) -> Option<Dialect> {
     if let Some(events) = batch(text) {
         return events.ok()?.iter().find_map(|event| dialect_of(event.get().as_bytes()));
@@ -182,7 +182,7 @@ pub(super) fn dialect_of(text: &[u8]) -> Option<Dialect> {
     let inner = wrapped(&members).and_then(|inner| object(inner.get().as_bytes()).ok());
     let members = inner.as_ref().unwrap_or(&members);
     let names: Vec<&str> = members.0.iter().map(|(name, _)| name.as_ref()).collect();
-    Some(Dialect::recognise(&names))
+    Dialect::recognise(&names)
 }
 
 /// The event of `{"event": {…}}`.

@@ -44,9 +44,8 @@ impl Dialect {
         ("flexprice", Self::Flexprice),
     ];
 
-    /// The dialect of an event whose fields have these names; our own where it is none of the
-    /// others.
-    pub fn recognise(names: &[&str]) -> Self {
+    /// The dialect of an event whose fields have these names; `None` where they tell nothing.
+    pub fn recognise(names: &[&str]) -> Option<Self> {
         let has = |name: &str| names.contains(&name);
         let marks: [(&[&str], Self); 7] = [
             (&["specversion", "id", "type"], Self::CloudEvents),
@@ -58,7 +57,8 @@ impl Dialect {
             (&["event_name", "external_customer_id", "idempotency_key"], Self::Orb),
         ];
         let found = marks.into_iter().find(|(marks, _)| marks.iter().all(|mark| has(mark)));
-        found.map_or(Self::Own, |(_, dialect)| dialect)
+        let own = ["event_name", "idempotency_key"].into_iter().any(has).then_some(Self::Own);
+        found.map(|(_, dialect)| dialect).or(own)
     }
 
     /// Which of its fields is what; `None` for our own shape, which is read as it is.

@@ -136,12 +136,26 @@ fn walk(folder: &Path, format: Option<InputFormat>, files: &mut Vec<PathBuf>) ->
             continue;
         }
         if path.is_dir() {
-            walk(&path, format, files)?;
+            // A table, such as the lake's own, holds its files for itself.
+            if !path.join("_delta_log").is_dir() && !path.ends_with("_delta_log") {
+                walk(&path, format, files)?;
+            }
+        } else if !path.is_file() {
+            // A pipe or a socket would be waited for.
+            continue;
         } else if format_of(&path).is_some_and(|found| in_folder(found, format)) {
             files.push(path);
         }
     }
     Ok(())
+}
+
+/// Whether a name is one that logs are given when they are rotated: `access.log.1`,
+/// `access.log-20261001`, `access_log`, `access_log.2`.
+fn is_rotated_log(name: &str) -> bool {
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let base = if base == name { base } else { base.trim_end_matches(['.', '-']) };
+    base.ends_with(".log") || base.ends_with("access_log")
 }
 
 /// Whether a file of a folder is meant. Logs of all kinds are called `.log`, so that only whoever
@@ -156,6 +170,9 @@ fn in_folder(found: InputFormat, wanted: Option<InputFormat>) -> bool {
 fn format_of(path: &Path) -> Option<InputFormat> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    if is_rotated_log(plain) {
+        return Some(InputFormat::AccessLog);
+    }
     match plain.rsplit_once('.')?.1 {
         "json" | "ndjson" | "jsonl" => Some(InputFormat::Json),
         "csv" => Some(InputFormat::Csv),

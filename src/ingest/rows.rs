@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal256Array, Float16Array,
-    Float32Array, Float64Array, Int64Array, RecordBatch, StringViewArray, make_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewArray, BooleanArray, Decimal256Array,
+    FixedSizeBinaryArray, Float16Array, Float32Array, Float64Array, Int64Array, RecordBatch,
+    StringViewArray, make_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
@@ -36,11 +37,15 @@ enum Column {
     Double(Float64Array),
     Text(StringViewArray),
     Boolean(BooleanArray),
+    /// Text where a value is UTF-8, whatever its neighbours are; else as [`hex`].
+    Bytes(BinaryViewArray),
+    /// Never text: most such columns hold random bytes.
+    FixedBytes(FixedSizeBinaryArray),
     /// With the unit, and whether the type has a zone; without one it is a local time.
     Instant(Int64Array, TimeUnit, bool),
     /// Places among values, which are not repeated per row: a long one may stand for many rows.
     Dictionary(Int64Array, Box<Column>),
-    /// Dates, times of day, durations and bytes, as their usual text.
+    /// Dates, times of day and durations, as their usual text.
     Printed(ArrayRef),
     /// Lists and maps, as JSON.
     Nested(FieldRef, ArrayRef),
@@ -138,13 +143,9 @@ impl Column {
                 Self::Text(cast(array, &DataType::Utf8View)?.as_string_view().clone())
             }
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
-                match cast(array, &DataType::Utf8View) {
-                    Ok(text) if text.null_count() == array.null_count() => {
-                        Self::Text(text.as_string_view().clone())
-                    }
-                    _ => Self::Printed(Arc::clone(array)),
-                }
+                Self::Bytes(cast(array, &DataType::BinaryView)?.as_binary_view().clone())
             }
+            DataType::FixedSizeBinary(_) => Self::FixedBytes(array.as_fixed_size_binary().clone()),
             nested if nested.is_nested() => {
                 let field = Field::new("value", nested.clone(), true);
                 Self::Nested(Arc::new(field), Arc::clone(array))
@@ -162,6 +163,8 @@ impl Column {
             Self::Double(array) => array.is_null(row),
             Self::Text(array) => array.is_null(row),
             Self::Boolean(array) => array.is_null(row),
+            Self::Bytes(array) => array.is_null(row),
+            Self::FixedBytes(array) => array.is_null(row),
             Self::Dictionary(places, _) => places.is_null(row),
             Self::Printed(array) | Self::Nested(_, array) => array.is_null(row),
             Self::Absent => true,
@@ -195,6 +198,11 @@ impl Column {
             }
             Self::Text(array) => Value::Text(Cow::Borrowed(array.value(row))),
             Self::Boolean(array) => Value::Boolean(array.value(row)),
+            Self::Bytes(array) => Value::Text(match std::str::from_utf8(array.value(row)) {
+                Ok(text) => Cow::Borrowed(text),
+                Err(_) => Cow::Owned(hex(array.value(row))),
+            }),
+            Self::FixedBytes(array) => Value::Text(Cow::Owned(hex(array.value(row)))),
             Self::Instant(array, unit, zoned) => instant(name, array.value(row), *unit, *zoned)?,
             Self::Dictionary(places, values) => {
                 let place = usize::try_from(places.value(row)).map_err(|error| {
@@ -260,6 +268,12 @@ fn instant(
     let text = instant.to_string();
     let local = text.trim_end_matches('Z');
     Ok(Value::Text(Cow::Owned(if zoned { text } else { local.to_owned() })))
+}
+
+/// Bytes as hexadecimal digits behind `0x`, which no number begins with.
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    std::iter::once("0x".to_owned()).chain(digits).collect()
 }
 
 fn printed(name: &str, array: &ArrayRef, row: usize) -> Result<String, Rejection> {

@@ -409,7 +409,8 @@ impl CsvReader {
                 Ok(true) if is_end(&record) => {}
                 Ok(true) if record.iter().next_back().is_some_and(|cell| cell.ends_with(END)) => {
                     let line = record.position().map_or(line, csv::Position::line);
-                    broken = Some((line, "a quote is left open".to_owned()));
+                    broken =
+                        Some((line, "a quote is left open; nothing behind it is read".to_owned()));
                 }
                 Ok(true) => {
                     let line = record.position().map_or(line, csv::Position::line);

@@ -18,6 +18,9 @@ pub(super) const BLOCK_BYTES: usize = 4 << 20;
 /// Most records of one block: refused ones take far more memory than their text.
 const BLOCK_RECORDS: usize = 16_384;
 
+/// What some programs put before a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Some records of one input.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Block {
@@ -39,6 +42,7 @@ pub(super) struct Splitter<R> {
     ready: VecDeque<Block>,
     line: u64,
     form: Form,
+    begun: bool,
     ended: bool,
     /// Whether the elements of `{"events": […]}` are looked for.
     unwrap: bool,
@@ -109,6 +113,7 @@ impl<R: Read> Splitter<R> {
             ready: VecDeque::new(),
             line: 1,
             form: Form::Unknown,
+            begun: false,
             ended: false,
             unwrap: false,
             wrapped: false,
@@ -147,6 +152,12 @@ impl<R: Read> Splitter<R> {
                 return Ok(self.end_of_input());
             }
             self.fill()?;
+            if !self.begun {
+                self.begun = true;
+                if self.pending.starts_with(BYTE_ORDER_MARK) {
+                    self.pending.drain(..BYTE_ORDER_MARK.len());
+                }
+            }
             if self.form == Form::Unknown {
                 self.recognise();
             }
@@ -197,9 +208,6 @@ impl<R: Read> Splitter<R> {
 
     /// An input whose first value is an array is one array; everything else is lines.
     fn recognise(&mut self) {
-        if self.pending.starts_with(b"\xef\xbb\xbf") {
-            self.pending.drain(..3);
-        }
         let start = self.pending.iter().position(|byte| !byte.is_ascii_whitespace());
         let Some(start) = start else {
             self.form = Form::Lines;
@@ -406,10 +414,18 @@ impl<R: Read> Splitter<R> {
     }
 
     fn after_array(&mut self, block: &mut Block) {
-        if let Some(place) = self.pending.iter().position(|byte| !byte.is_ascii_whitespace()) {
-            let line = self.line + lines_in(&self.pending[..place]);
-            block.broken = Some((line, "text follows the end of the array and is not read"));
-            self.ended = true;
+        match self.pending.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            // One array after the other, or lines after an array.
+            Some(place) if matches!(self.pending[place], b'[' | b'{') => {
+                self.form = Form::Unknown;
+                return;
+            }
+            Some(place) => {
+                let line = self.line + lines_in(&self.pending[..place]);
+                block.broken = Some((line, "text follows the end of the array and is not read"));
+                self.ended = true;
+            }
+            None => self.line += lines_in(&self.pending),
         }
         self.pending.clear();
     }
@@ -491,6 +507,12 @@ mod tests {
             ),
             ("escapes", r#"["\"],","b"]"#, vec![(1, r#""\"],""#), (1, "\"b\"")], None),
             ("empty last element", "[1,]", vec![(1, "1"), (1, "")], None),
+            (
+                "one array after the other, and a line",
+                "[1]\n[2,\n3]\n{\"a\":4}\n",
+                vec![(1, "1"), (2, "2"), (3, "3"), (4, "{\"a\":4}")],
+                None,
+            ),
             (
                 "never closed",
                 "[1,\n2",
@@ -586,7 +608,7 @@ mod tests {
     fn a_last_line_counts_once_it_is_ended() {
         for (text, want, unended) in [
             ("[1\n\n2\n3", vec![(1, "[1"), (3, "2")], Some(4)),
-            ("1\n  ", vec![(1, "1")], None),
+            ("\u{feff}1\n  ", vec![(1, "1")], None),
             ("1\n", vec![(1, "1")], None),
         ] {
             let mut splitter = Splitter::lines(text.as_bytes());

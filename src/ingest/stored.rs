@@ -3,8 +3,11 @@
 //! The key index is derived state: after a crash, on another machine or after a lost race, the
 //! entries of committed files are read back from the files themselves.
 
+use std::collections::HashSet;
+
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
+use object_store::ObjectStoreExt;
 use serde_json::{Map, Value as Json, json};
 
 use super::columns::content_tag;
@@ -114,10 +117,12 @@ async fn replay(
     hasher: &Hasher,
 ) -> Result<u64> {
     let mut entries = 0;
+    let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
     for change in events.changes(applied, snapshot.version).await? {
         // Compaction moves rows, which the index need not know.
         let moves = !change.removed.is_empty();
         let files = if moves { &[] } else { change.added.as_slice() };
+        must_be_there(events, files, &live).await?;
         let mut runs = Vec::new();
         each_group((events, files), hasher, GROUP_ENTRIES, |group| {
             runs.push(index.stage(group.into_iter())?);
@@ -128,6 +133,30 @@ async fn replay(
         apply(index, events, change.version, runs).await?;
     }
     Ok(entries)
+}
+
+/// Whether those of `files` that are no longer live are still there, as they were compacted since.
+///
+/// # Errors
+/// Not found where one was vacuumed.
+async fn must_be_there(events: &Table, files: &[DataFile], live: &HashSet<&str>) -> Result<()> {
+    for file in files.iter().filter(|file| !live.contains(file.path.as_str())) {
+        match events.location().store.head(&events.object_path(&file.path)?).await {
+            Ok(_) => {}
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(Error::not_found(format!(
+                    "{}/{} was vacuumed",
+                    events.display(),
+                    file.path
+                )));
+            }
+            Err(error) => {
+                let text = format!("{}/{}: {error}", events.display(), file.path);
+                return Err(Error::unavailable(text).with_source(error));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives the entries of committed files to `take`, in groups of which each ascends by key, holds
@@ -349,7 +378,6 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use arrow::array::TimestampMicrosecondArray;
-    use object_store::ObjectStoreExt;
     use object_store::path::Path as ObjectPath;
 
     use super::*;

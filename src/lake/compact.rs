@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
@@ -260,7 +261,8 @@ fn write_merged(
         let open = match &mut writer {
             Some(open) => open,
             None => {
-                let layout = Layout { target_bytes, ..layout_for(&rows) };
+                let stamp = Some(Uuid::new_v4().to_string());
+                let layout = Layout { target_bytes, stamp, ..layout_for(&rows) };
                 writer.insert(ParquetFileWriter::new(Arc::clone(&schema), &layout, day)?)
             }
         };

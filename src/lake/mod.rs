@@ -14,6 +14,7 @@ pub mod layout;
 pub mod location;
 mod log;
 pub mod merge;
+pub mod pins;
 pub mod reader;
 pub mod snapshot;
 pub mod staged;
@@ -22,6 +23,7 @@ pub mod statistics;
 pub mod store;
 pub mod table;
 pub mod tables;
+pub mod vacuum;
 pub mod writer;
 
 #[cfg(test)]

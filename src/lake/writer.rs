@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, SortingColumn};
+use parquet::file::metadata::{KeyValue, ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde_json::Value;
@@ -36,6 +36,8 @@ pub const ROW_GROUP_ROWS: usize = 122_880;
 /// A file is closed when it has about this many bytes, unless a [`Layout`] says otherwise.
 pub const TARGET_BYTES: usize = 64 << 20;
 
+/// Under what the stamp stands in a footer.
+const STAMP: &str = "meterhouse.stamp";
 const CREATED_BY: &str = concat!("meterhouse ", env!("CARGO_PKG_VERSION"));
 const COMPRESSION_LEVEL: i32 = 1;
 const BLOOM_FILTER_FPP: f64 = 0.01;
@@ -55,6 +57,9 @@ pub struct Layout {
     pub no_dictionary: Vec<String>,
     /// When a file is closed, in compressed bytes, roughly.
     pub target_bytes: usize,
+    /// A text of which no two writers have the same, so that no file is named like one that was
+    /// there before and may be about to be deleted.
+    pub stamp: Option<String>,
 }
 
 impl Default for Layout {
@@ -65,6 +70,7 @@ impl Default for Layout {
             delta_packed: Vec::new(),
             no_dictionary: Vec::new(),
             target_bytes: TARGET_BYTES,
+            stamp: None,
         }
     }
 }
@@ -221,7 +227,10 @@ fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, Parq
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(COMPRESSION_LEVEL)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_sorting_columns(sorting_columns(schema, layout)?);
+        .set_sorting_columns(sorting_columns(schema, layout)?)
+        .set_key_value_metadata(
+            layout.stamp.clone().map(|stamp| vec![KeyValue::new(STAMP.to_owned(), stamp)]),
+        );
     for field in schema.fields() {
         let (name, column) = (field.name(), ColumnPath::from(field.name().as_str()));
         if layout.sorted_by.contains(name) || has_page_statistics(field.data_type()) {
@@ -384,6 +393,7 @@ mod tests {
             delta_packed: vec!["number".to_owned()],
             no_dictionary: vec!["key".to_owned()],
             target_bytes,
+            stamp: None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! `+`, `-` and `*` on integers become calls that fail on overflow, where the engine would wrap.
+//! `+`, `-` and `*` on integers become calls that fail on overflow, where the engine would wrap, and
+//! `/` on decimals one that is exact, where it would cut digits off.
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
@@ -8,7 +9,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
 
-use crate::functions::{checked_product, checked_sum};
+use crate::functions::{checked_product, checked_sum, quotient};
 
 /// The rewrite, run by the engine's analyzer from the leaves up.
 #[derive(Debug)]
@@ -29,6 +30,10 @@ impl FunctionRewrite for CheckedArithmetic {
             Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, .. }) => '+',
             Expr::BinaryExpr(BinaryExpr { op: Operator::Minus, .. }) => '-',
             Expr::BinaryExpr(BinaryExpr { op: Operator::Multiply, .. }) => '*',
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide, right }) => {
+                let divided = divided(left, right, schema);
+                return Ok(divided.map_or_else(|| Transformed::no(expr), Transformed::yes));
+            }
             Expr::Negative(of) if kind(of, schema) == Some(Kind::Bigint) => {
                 let zero = lit(0_i64);
                 return Ok(Transformed::yes(sum(
@@ -62,6 +67,15 @@ impl FunctionRewrite for CheckedArithmetic {
             sign => sum(left, sign, right),
         }))
     }
+}
+
+/// The exact quotient, where one side is a decimal and both are exact numbers. Of integers it is the
+/// whole part, as SQL has it.
+fn divided(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let types = [left.get_type(schema).ok()?, right.get_type(schema).ok()?];
+    let exact = |of: &DataType| of.is_decimal() || of.is_integer();
+    let decimal = types.iter().any(DataType::is_decimal) && types.iter().all(exact);
+    decimal.then(|| quotient().call(vec![left.clone(), right.clone()]))
 }
 
 /// Integers by what holds all of their values.

@@ -228,6 +228,16 @@ async fn integer_arithmetic_never_wraps() {
                 &["g|s", "1|2202", "51|501"],
             ),
             (
+                "quotients of decimals are exact to twelve digits, those of integers whole",
+                "SELECT sum(bytes) / 1000000000 a, 2 / 3.0 b, -1 / 8.0 c, 7 / 2 d, price / 3 e, \
+                 number('price') / 8 f FROM events WHERE idempotency_key = '2' \
+                 GROUP BY price, number('price')",
+                &[
+                    "a|b|c|d|e|f",
+                    "0.000000250000|0.666666666667|-0.125000000000|3|0.083333333333|0.031250000000",
+                ],
+            ),
+            (
                 "what is wider than BIGINT",
                 "SELECT CAST(9223372036854775807 AS BIGINT UNSIGNED) + CAST(2 AS BIGINT UNSIGNED) a, \
                  CAST(1 AS BIGINT UNSIGNED) - 5 b",
@@ -254,6 +264,7 @@ async fn integer_arithmetic_never_wraps() {
             ("SELECT -(0 - 9223372036854775807 - 1 + bytes - bytes) FROM events", "beyond BIGINT"),
             ("SELECT CAST(2147483647 AS INT) * 9223372036854775807", "goes beyond BIGINT"),
             ("SELECT 1 FROM events WHERE bytes * 9223372036854775807 > 0", "goes beyond BIGINT"),
+            ("SELECT price / 0 FROM events", "division by zero"),
         ],
     )
     .await;

@@ -14,4 +14,5 @@ mod payloads;
 mod plans;
 mod quickstart;
 mod truth;
+mod vacuum;
 mod writers;

@@ -174,7 +174,8 @@ impl Mapping {
                 Origin::Field(_) | Origin::Constant(_) => {}
             }
         }
-        if self.timestamp != default.timestamp {
+        // Whoever says how an instant is written means that there is one.
+        if self.timestamp != default.timestamp || self.timestamp_form != default.timestamp_form {
             named.push(("timestamp", self.timestamp.clone()));
         }
         named

@@ -1,0 +1,62 @@
+//! `meterhouse vacuum`, `pin` and `unpin`: which old files stay.
+
+use super::actor::actor;
+use super::flags::{Global, PinFlags, UnpinFlags, VacuumFlags};
+use super::numbers::{bytes, counted};
+use super::opening::open_lake;
+use super::outcome::{Failure, Outcome};
+use super::output::{say, write_text};
+use crate::clock::Clock;
+use crate::lake::vacuum::{Vacuumed, vacuum};
+
+/// Runs `vacuum`; the files are its data.
+pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome, Failure> {
+    let lake = open_lake(global).await?;
+    let now = Clock::System.now();
+    let gone = vacuum(&lake.events, flags.retention, now, flags.dry_run).await?;
+    for file in &gone.files {
+        write_text(&format!("{file}\n"))?;
+    }
+    if !global.quiet {
+        say(&told(&gone, flags.dry_run));
+    }
+    Ok(Outcome::Done)
+}
+
+fn told(gone: &Vacuumed, dry_run: bool) -> String {
+    let done = if dry_run { "would delete" } else { "deleted" };
+    let files = counted(gone.files.len() as u64, "file");
+    let pinned: Vec<String> = gone.pinned.iter().map(u64::to_string).collect();
+    let pinned = match pinned.is_empty() {
+        true => String::new(),
+        false => format!(" and the pinned {}", pinned.join(", ")),
+    };
+    let size = bytes(gone.bytes);
+    format!("{done} {files}, {size}; kept are versions from {} on{pinned}", gone.oldest)
+}
+
+/// Runs `pin`.
+pub(super) async fn pin(global: &Global, flags: &PinFlags) -> Result<Outcome, Failure> {
+    let lake = open_lake(global).await?;
+    let version = match flags.version {
+        Some(version) => version,
+        None => lake.events.snapshot(None).await?.version,
+    };
+    let now = Clock::System.now();
+    let new = lake.events.pin(version, actor(), flags.reason.clone(), now).await?;
+    if !global.quiet {
+        let already = if new { "" } else { " already" };
+        say(&format!("version {version} is pinned{already}"));
+    }
+    Ok(Outcome::Done)
+}
+
+/// Runs `unpin`.
+pub(super) async fn unpin(global: &Global, flags: &UnpinFlags) -> Result<Outcome, Failure> {
+    let lake = open_lake(global).await?;
+    lake.events.unpin(flags.version).await?;
+    if !global.quiet {
+        say(&format!("version {} is pinned no longer", flags.version));
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,125 @@
+//! Vacuum takes away what no version needs, and nothing else; pinned versions survive it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use meterhouse::clock::Clock;
+use meterhouse::lake::location::{Location, Namespace};
+use meterhouse::lake::tables::Lake;
+use meterhouse::lake::vacuum::{RETENTION_DEFAULT, Vacuumed, vacuum};
+use meterhouse::time::Timestamp;
+
+fn meterhouse(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+        .current_dir(folder)
+        .env_remove("METERHOUSE_LAKE")
+        .env_remove("METERHOUSE_STATE")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn run(folder: &Path, args: &[&str]) -> String {
+    let output = meterhouse(folder, args);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap() + &said
+}
+
+fn refused(folder: &Path, args: &[&str], want: &str) {
+    let output = meterhouse(folder, args);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_ne!(output.status.code(), Some(0), "{args:?}: {said}");
+    assert!(said.contains(want), "{args:?}: {said}");
+}
+
+/// Vacuum as it would be so many days from now.
+async fn vacuum_in(folder: &Path, days: u64, dry_run: bool) -> Vacuumed {
+    let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+    let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+    let later = i64::try_from(days * 86_400_000_000).unwrap();
+    let now = Timestamp::from_micros(Clock::System.now().micros() + later);
+    vacuum(&lake.events, RETENTION_DEFAULT, now, dry_run).await.unwrap()
+}
+
+fn all_rows(folder: &Path, at: &str) -> String {
+    let question = "SELECT * FROM events ORDER BY idempotency_key";
+    run(folder, &["sql", question, "-o", "csv", "-q", "--at", at])
+}
+
+fn data_files(folder: &Path) -> usize {
+    let days = fs::read_dir(folder.join("lake/default/events")).unwrap();
+    let days = days.map(|day| day.unwrap().path());
+    days.filter(|day| day.to_str().unwrap().contains("event_date="))
+        .map(|day| fs::read_dir(day).unwrap().count())
+        .sum()
+}
+
+fn events(file: usize) -> String {
+    let line = |n: usize| {
+        format!(
+            r#"{{"event_name":"hit","idempotency_key":"{file}-{n}","customer_id":"c","timestamp":"2026-06-0{}T00:00:00Z","properties":{{"n":{n}}}}}"#,
+            n % 2 + 1
+        ) + "\n"
+    };
+    (0..20).map(line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_no_version_needs_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for file in 1..=4 {
+        fs::write(folder.join(format!("{file}.ndjson")), events(file)).unwrap();
+        run(folder, &["ingest", &format!("{file}.ndjson")]);
+        if file == 2 {
+            // An index that knows two versions, for the end.
+            let mut copy = Command::new("cp");
+            let copied = copy.args(["-r", "lake/.state", "old-state"]).current_dir(folder).status();
+            assert!(copied.unwrap().success());
+        }
+    }
+    run(folder, &["compact"]);
+    // What a killed run leaves: a file that never was in a version.
+    let orphan = folder.join("lake/default/events/event_date=2026-06-01/0123.parquet");
+    fs::write(&orphan, "not committed").unwrap();
+    let (newest, second) = (all_rows(folder, "6"), all_rows(folder, "2"));
+    assert!(run(folder, &["pin", "2", "--reason", "invoice 7"]).contains("version 2 is pinned"));
+    assert!(run(folder, &["pin", "2"]).contains("already"));
+    assert_eq!(data_files(folder), 4 * 2 + 2 + 1);
+
+    // Everything is young: nothing goes.
+    assert!(run(folder, &["vacuum"]).contains("deleted 0 files"));
+    assert_eq!(vacuum_in(folder, 29, false).await.files, Vec::<String>::new());
+    let would = vacuum_in(folder, 40, true).await;
+    assert_eq!(data_files(folder), 11);
+    let gone = vacuum_in(folder, 40, false).await;
+    assert_eq!(would, gone);
+    // The files of versions 3 and 4, and the one of no version.
+    assert_eq!((gone.files.len(), gone.oldest, gone.pinned.as_slice()), (5, 6, &[2_u64][..]));
+    assert!(!orphan.exists());
+    assert_eq!(data_files(folder), 6);
+
+    assert_eq!(all_rows(folder, "6"), newest);
+    assert_eq!(all_rows(folder, "2"), second);
+    refused(folder, &["sql", "SELECT sum(n) FROM events", "--at", "4"], "gone");
+    refused(folder, &["pin", "4"], "was vacuumed");
+    refused(folder, &["unpin", "4"], "is not pinned");
+    refused(folder, &["vacuum", "--retention", "10m"], "30d, 12h");
+    refused(folder, &["vacuum", "--retention", "0h"], "less than 1h");
+    let log = run(folder, &["log", "-o", "csv", "-q"]);
+    let pinned: Vec<&str> = log.lines().filter(|line| line.contains(",true,")).collect();
+    assert!(pinned.len() == 1 && pinned[0].starts_with("2,"), "{log}");
+
+    // An index that stands before files that are gone is made anew.
+    fs::remove_dir_all(folder.join("lake/.state")).unwrap();
+    fs::rename(folder.join("old-state"), folder.join("lake/.state")).unwrap();
+    for file in 1..=4 {
+        let said = run(folder, &["ingest", &format!("{file}.ndjson")]);
+        assert!(said.contains("0 accepted, 20 duplicate"), "{said}");
+    }
+    run(folder, &["unpin", "2"]);
+    assert_eq!(vacuum_in(folder, 40, false).await.files.len(), 4);
+    assert_eq!(all_rows(folder, "6"), newest);
+}
