@@ -162,16 +162,20 @@ fn prepare(limits: &Limits, runtime: &Arc<RuntimeEnv>, reach: Reach) -> SessionS
     state
 }
 
-/// Whether an object that was to be read is not there, however deep the error lies.
+/// Whether an object that was to be read is not there. The reader of footers passes the store's error
+/// on as text only.
 fn is_missing(error: &datafusion::error::DataFusionError) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        match error.downcast_ref::<object_store::Error>() {
-            Some(object_store::Error::NotFound { .. }) => return true,
-            Some(_) | None => cause = error.source(),
+    use datafusion::error::DataFusionError as Engine;
+    match error {
+        Engine::ObjectStore(error) => {
+            matches!(error.as_ref(), object_store::Error::NotFound { .. })
         }
+        Engine::ParquetError(error) => {
+            let text = error.to_string();
+            text.contains("Object Store error: Object at location") && text.contains(" not found")
+        }
+        _ => false,
     }
-    false
 }
 
 /// The engine's errors by whose turn it is.
@@ -183,7 +187,7 @@ pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
         Engine::ResourcesExhausted(_) => {
             Error::unavailable(format!("the question needs more memory than allowed: {message}"))
         }
-        _ if is_missing(&error) => Error::not_found(format!(
+        root if is_missing(root) => Error::not_found(format!(
             "a data file is gone, as those of old versions are after vacuum (`meterhouse log` shows \
              the versions there were): {message}"
         )),
