@@ -23,3 +23,4 @@ pub mod table;
 pub mod time;
 pub mod unit;
 pub mod usage;
+pub mod verify;

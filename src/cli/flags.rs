@@ -30,7 +30,7 @@ pub(super) const METERS_DEFAULT: &str = "./queries/meters";
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 fine, 1 error, 2 wrong arguments, 3 some events were rejected or in \
-                  conflict.\n\nBegin with `meterhouse quickstart`."
+                  conflict, 4 what is stored is not as it was written.\n\nBegin with `meterhouse quickstart`."
 )]
 pub(super) struct Flags {
     #[command(flatten)]
@@ -100,6 +100,8 @@ pub(super) enum Command {
     Compact(CompactFlags),
     /// Delete data files that no version within the retention needs, and none that is pinned
     Vacuum(VacuumFlags),
+    /// Prove that what is stored is as it was written, or name what is not
+    Verify,
     /// Keep a version for ever
     Pin(PinFlags),
     /// Keep a version no longer than others

@@ -26,6 +26,7 @@ mod sql;
 mod stats;
 mod usage;
 mod vacuum;
+mod verify;
 
 use std::ffi::OsString;
 
@@ -35,7 +36,8 @@ use flags::{Command, Flags};
 use outcome::Outcome;
 
 /// Runs the program with these arguments, the first of which is its own name; gives the exit code:
-/// 0 fine, 1 error, 2 wrong arguments, 3 some events were rejected or in conflict.
+/// 0 fine, 1 error, 2 wrong arguments, 3 some events were rejected or in conflict, 4 what is stored
+/// is not as it was written.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> u8 {
     let program = arguments.first().map_or("meterhouse".into(), |name| name.to_string_lossy());
@@ -80,6 +82,7 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Stats(flags) => Box::pin(stats::run(global, flags)).await,
         Command::Compact(flags) => Box::pin(compact::run(global, flags)).await,
         Command::Vacuum(flags) => Box::pin(vacuum::run(global, flags)).await,
+        Command::Verify => Box::pin(verify::run(global)).await,
         Command::Pin(flags) => Box::pin(vacuum::pin(global, flags)).await,
         Command::Unpin(flags) => Box::pin(vacuum::unpin(global, flags)).await,
     }

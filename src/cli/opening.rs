@@ -66,6 +66,18 @@ pub(super) async fn open_target(global: &Global, dry_run: bool) -> Result<Target
     }
 }
 
+/// The folder of the local state of `lake`, if it has one.
+///
+/// # Errors
+/// As [`state_folder`].
+pub(super) fn state_of_lake(global: &Global, lake: &Lake) -> Result<Option<PathBuf>> {
+    let given = global.state.as_deref();
+    if given.is_none() && lake.location.local_path().is_none() {
+        return Ok(None);
+    }
+    state_folder(&lake.location, &lake.namespace, given).map(Some)
+}
+
 fn place(global: &Global) -> Result<(Location, Namespace)> {
     Ok((Location::parse(&global.lake)?, Namespace::parse(&global.namespace)?))
 }

@@ -12,6 +12,8 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const WRONG_ARGUMENTS: u8 = 2;
 /// Events were rejected or in conflict.
 const SOME_REFUSED: u8 = 3;
+/// Something stored is not as it was written.
+const MISMATCH: u8 = 4;
 
 /// How a command ends that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(super) enum Outcome {
     Done,
     /// But for events that were rejected or in conflict.
     SomeRefused,
+    /// And found something stored that is not as it was written.
+    Mismatch,
 }
 
 impl Outcome {
@@ -28,6 +32,7 @@ impl Outcome {
         match self {
             Self::Done => DONE,
             Self::SomeRefused => SOME_REFUSED,
+            Self::Mismatch => MISMATCH,
         }
     }
 }

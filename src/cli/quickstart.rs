@@ -139,6 +139,7 @@ impl Tour<'_> {
             | Command::Stats(_)
             | Command::Compact(_)
             | Command::Vacuum(_)
+            | Command::Verify
             | Command::Pin(_)
             | Command::Unpin(_) => {
                 Err(Error::internal("the quickstart only ingests and asks for usage").into())

@@ -128,6 +128,15 @@ fn rows(accounts: &[Account]) -> Result<RecordBatch> {
 /// # Errors
 /// A store that cannot be read or written.
 pub async fn take_over(lake: &Lake) -> Result<()> {
+    let lost = unwritten(lake).await?;
+    write(lake, &lost).await
+}
+
+/// The accounts of commits that are not in the table yet, as their runs were killed before.
+///
+/// # Errors
+/// A store that cannot be read.
+pub(super) async fn unwritten(lake: &Lake) -> Result<Vec<Account>> {
     let newest = lake.events.snapshot(None).await?.version;
     let written = Written::read(lake).await?;
     let mut lost = Vec::new();
@@ -140,7 +149,7 @@ pub async fn take_over(lake: &Lake) -> Result<()> {
         let account = Account::of_info(&info, version);
         lost.extend(account.filter(|account| !written.batches.contains(&account.batch)));
     }
-    write(lake, &lost).await
+    Ok(lost)
 }
 
 /// What the table of accounts holds.

@@ -254,6 +254,49 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_folder_gives_neither_logs_nor_the_files_of_a_table() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["lake/default/events/_delta_log", "lake/default/events/event_date=1", "b"] {
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        for name in [
+            "lake/default/events/_delta_log/0.json",
+            "lake/default/events/event_date=1/a.parquet",
+            "b/access.log",
+            "b/access.log.2.gz",
+            "b/app.log-20261001",
+            "b/access_log",
+            "b/c.csv",
+            "b/notes.1",
+        ] {
+            File::create(folder.path().join(name)).unwrap();
+        }
+        let root = [folder.path().display().to_string()];
+        let names = |format| -> Vec<String> {
+            let found = expand(&root, format).unwrap();
+            found.iter().map(|i| i.name.rsplit('/').next().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names(None), ["c.csv"]);
+        assert_eq!(
+            names(Some(InputFormat::AccessLog)),
+            ["access.log", "access.log.2.gz", "access_log", "app.log-20261001"]
+        );
+        // One that is named itself is what its name says.
+        let one = expand(&[format!("{}/b/access.log.2.gz", root[0])], None).unwrap();
+        assert_eq!(one[0].format, InputFormat::AccessLog);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_a_folder_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        File::create(folder.path().join("a.csv")).unwrap();
+        let pipe = folder.path().join("p.ndjson");
+        assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        assert_eq!(expand(&[folder.path().display().to_string()], None).unwrap().len(), 1);
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_link_back_up_is_not_followed() {

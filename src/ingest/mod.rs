@@ -8,6 +8,7 @@ pub mod access_log;
 pub mod accounts;
 mod arrow_file;
 mod batch;
+pub mod check;
 mod columns;
 mod decode;
 pub mod dialect;
@@ -29,6 +30,11 @@ mod stored;
 pub use decode::Rejected;
 pub use run::{IngestSettings, Progress, Summary, ingest};
 pub use source::Recognised;
+
+/// The key index's folder in the state of a lake.
+fn keys_folder(state: &std::path::Path) -> std::path::PathBuf {
+    state.join("keys")
+}
 
 /// What became of events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -317,6 +317,12 @@ mod tests {
             ("instant absent", mapper(&["timestamp=at"], None, None), record(), "`timestamp`"),
             ("instant empty", mapper(&["timestamp=when"], None, None), when(""), "`timestamp`"),
             (
+                "a form of instants but none there",
+                mapper(&[], None, pattern),
+                record(),
+                "`timestamp`",
+            ),
+            (
                 "no offset and no zone",
                 mapper(&["timestamp=when"], None, pattern),
                 when("2026-06-01 12:00"),

@@ -301,8 +301,8 @@ fn unreadable(name: &str, error: &dyn std::fmt::Display) -> Rejection {
 mod tests {
     use super::*;
     use arrow::array::{
-        Date32Array, Date64Array, Decimal128Array, DictionaryArray, ListArray, StringArray,
-        TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+        BinaryArray, Date32Array, Date64Array, Decimal128Array, DictionaryArray, ListArray,
+        StringArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
     };
 
     fn value(array: ArrayRef) -> Result<String, &'static str> {
@@ -330,7 +330,13 @@ mod tests {
         let wide = Decimal128Array::from(vec![12]).with_precision_and_scale(38, -2).unwrap();
         let dictionary: DictionaryArray<arrow::datatypes::Int32Type> =
             ["long"].into_iter().collect();
+        let bytes = |values: Vec<&[u8]>| Arc::new(BinaryArray::from(values)) as ArrayRef;
+        let fixed = FixedSizeBinaryArray::try_from_iter([b"1e"].into_iter()).unwrap();
         for (name, array, want) in [
+            // A value's text never depends on its neighbours.
+            ("bytes that are text", bytes(vec![b"k1", b"\xff"]), Ok("text k1")),
+            ("bytes that are none", bytes(vec![b"\x80", b"k1"]), Ok("text 0x80")),
+            ("bytes of one length", Arc::new(fixed), Ok("text 0x3165")),
             ("empty text", Arc::new(StringArray::from(vec![""])) as ArrayRef, Ok("text ")),
             ("half", Arc::new(Float16Array::from(vec![Half::from_f32(0.1)])), Ok("number 0.1")),
             ("single", Arc::new(Float32Array::from(vec![0.1])), Ok("number 0.1")),

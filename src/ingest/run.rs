@@ -20,7 +20,7 @@ use super::quarantine::{Quarantine, Quarantined};
 use super::rebase::{self, Staged};
 use super::record::Mapper;
 use super::source::{Pieces, Recognised};
-use super::{Counts, stored};
+use super::{Counts, keys_folder, stored};
 use crate::clock::Clock;
 use crate::dedupe::{Hasher, Index};
 use crate::error::{Error, ErrorKind, Result};
@@ -470,11 +470,6 @@ fn new_columns(base: &Snapshot, files: &[StagedFile]) -> Result<Vec<FieldRef>> {
         }
     }
     Ok(fields.into_values().collect())
-}
-
-/// The key index's folder in a run's state.
-fn keys_folder(state: &Path) -> PathBuf {
-    state.join("keys")
 }
 
 /// Opens the key index and lets `catch_up` bring in what it lacks; a damaged one is made anew, as it

@@ -24,6 +24,7 @@ pub mod store;
 pub mod table;
 pub mod tables;
 pub mod vacuum;
+pub mod verify;
 pub mod writer;
 
 #[cfg(test)]

@@ -15,4 +15,5 @@ mod plans;
 mod quickstart;
 mod truth;
 mod vacuum;
+mod verify;
 mod writers;

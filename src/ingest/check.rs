@@ -1,0 +1,154 @@
+//! Compares what ingest keeps beside the events with the events themselves: the accounts of batches,
+//! and the key index. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+
+use super::accounts::{self, Account};
+use super::stored::{GROUP_ENTRIES, each_group};
+use super::{Counts, keys_folder};
+use crate::clock::Clock;
+use crate::dedupe::{Hasher, Index, Key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lake::reader::{BATCH_ROWS, StoredFile};
+use crate::lake::snapshot::Snapshot;
+use crate::lake::tables::Lake;
+use crate::lake::verify::Mismatch;
+use crate::schema::batches;
+
+/// The accounts of all batches together, and what does not add up: a batch whose outcomes are not
+/// its events, or accepted events that are more or fewer than there are.
+///
+/// # Errors
+/// A table that cannot be read.
+pub async fn check_accounts(lake: &Lake, snapshot: &Snapshot) -> Result<(Counts, Vec<Mismatch>)> {
+    let mut accounts = written(lake).await?;
+    for Account { batch, counts, .. } in accounts::unwritten(lake).await? {
+        accounts.insert(batch, counts);
+    }
+    let (mut sum, mut wrong) = (Counts::default(), Vec::new());
+    for (batch, counts) in accounts {
+        let Counts { read, accepted, duplicate, conflict, rejected } = counts;
+        if accepted + duplicate + conflict + rejected != read {
+            wrong.push(Mismatch {
+                place: format!("batch {batch}"),
+                detail: format!(
+                    "{read} read, but {accepted} accepted, {duplicate} duplicate, {conflict} \
+                     conflict and {rejected} rejected"
+                ),
+            });
+        }
+        sum += counts;
+    }
+    if sum.accepted != snapshot.rows() {
+        let (rows, place) = (snapshot.rows(), lake.events.display().to_owned());
+        let detail = format!("has {rows} events, the accounts say {} accepted", sum.accepted);
+        wrong.push(Mismatch { place, detail });
+    }
+    Ok((sum, wrong))
+}
+
+async fn written(lake: &Lake) -> Result<BTreeMap<String, Counts>> {
+    const COLUMNS: [&str; 6] = [
+        batches::BATCH,
+        batches::READ,
+        batches::ACCEPTED,
+        batches::DUPLICATE,
+        batches::CONFLICT,
+        batches::REJECTED,
+    ];
+    let mut accounts = BTreeMap::new();
+    let Some(table) = lake.batches().await? else { return Ok(accounts) };
+    for file in &table.snapshot(None).await?.files {
+        let stored = StoredFile::get(&table, &file.path).await?;
+        for rows in stored.rows(Some(&COLUMNS), None, BATCH_ROWS)? {
+            let rows = stored.checked(rows)?;
+            let column = |name: &str| {
+                let missing = || Error::corrupt(format!("{}: no `{name}`", table.display()));
+                rows.column_by_name(name).ok_or_else(missing)
+            };
+            let number = |name: &str, row: usize| -> Result<u64> {
+                let number = column(name)?.as_primitive::<Int64Type>().value(row);
+                u64::try_from(number)
+                    .map_err(|_| Error::corrupt(format!("{}: negative `{name}`", table.display())))
+            };
+            let ids = column(batches::BATCH)?.as_string::<i32>();
+            for row in (0..rows.num_rows()).filter(|&row| ids.is_valid(row)) {
+                let counts = Counts {
+                    read: number(batches::READ, row)?,
+                    accepted: number(batches::ACCEPTED, row)?,
+                    duplicate: number(batches::DUPLICATE, row)?,
+                    conflict: number(batches::CONFLICT, row)?,
+                    rejected: number(batches::REJECTED, row)?,
+                };
+                accounts.insert(ids.value(row).to_owned(), counts);
+            }
+        }
+    }
+    Ok(accounts)
+}
+
+/// What came of comparing the key index with the events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckedKeys {
+    /// The version that the index stands at; `None` where there is none, as before the first ingest
+    /// on a machine.
+    pub version: Option<u64>,
+    /// Events that were looked up.
+    pub events: u64,
+    /// What is wrong.
+    pub wrong: Vec<Mismatch>,
+}
+
+/// Looks every event of the version that the key index in `state` stands at up in the index.
+///
+/// # Errors
+/// An index that another process holds, a table that cannot be read.
+pub async fn check_keys(lake: &Lake, state: &Path, clock: Clock) -> Result<CheckedKeys> {
+    let folder = keys_folder(state);
+    let mut checked = CheckedKeys::default();
+    if !folder.is_dir() {
+        return Ok(checked);
+    }
+    let place = folder.display().to_string();
+    let damaged = |error: &Error| Mismatch { place: place.clone(), detail: error.to_string() };
+    let index = match Index::open(&folder, lake.events.table_id(), &clock.now().to_string()) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            checked.wrong.push(damaged(&error));
+            return Ok(checked);
+        }
+        opened => opened?,
+    };
+    checked.version = index.applied();
+    let Some(version) = index.applied() else { return Ok(checked) };
+    if let Err(error) = index.verify() {
+        checked.wrong.push(damaged(&error));
+        return Ok(checked);
+    }
+    let snapshot = lake.events.snapshot(Some(version)).await?;
+    let hasher = Hasher::new(lake.events.table_id());
+    let (mut missing, mut other) = (0_u64, 0_u64);
+    each_group((&lake.events, &snapshot.files), &hasher, GROUP_ENTRIES, |entries| {
+        let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
+        for (entry, found) in entries.iter().zip(index.probe(&keys)?) {
+            checked.events += 1;
+            match found {
+                None => missing += 1,
+                Some(found) if found.content != entry.content => other += 1,
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    for (count, detail) in [(missing, "are not in it"), (other, "are in it with other content")] {
+        if count > 0 {
+            let detail = format!("{count} events of version {version} {detail}");
+            checked.wrong.push(Mismatch { place: place.clone(), detail });
+        }
+    }
+    Ok(checked)
+}

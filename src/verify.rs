@@ -1,0 +1,90 @@
+//! Proves that a lake is as it was written, or says what is not.
+//!
+//! The log is read entry by entry; every live file of events, quarantine and accounts is compared
+//! with it; no identity may have two events; accounts must add up to the events; and the key index,
+//! where there is one, must know them all. Changes nothing.
+
+use std::path::Path;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use futures::StreamExt;
+
+use crate::error::{Error, Result};
+use crate::ingest::Counts;
+use crate::ingest::check::{check_accounts, check_keys};
+use crate::lake::verify::{Mismatch, verify_files};
+use crate::sql;
+use crate::usage::Context;
+
+/// Identities that have more than one event, and how many such there are.
+const DOUBLED: &str = "SELECT count(*) AS n FROM (SELECT source, idempotency_key FROM events \
+                       GROUP BY source, idempotency_key HAVING count(*) > 1)";
+
+/// What a lake was found to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// The version of the events that was checked.
+    pub version: u64,
+    /// Files that were read in full.
+    pub files: u64,
+    /// Events there are.
+    pub events: u64,
+    /// Events whose identity was looked up in the key index; `None` where there is no index.
+    pub keys: Option<u64>,
+    /// What became of all events that were ever submitted.
+    pub counts: Counts,
+    /// What is not as it was written.
+    pub wrong: Vec<Mismatch>,
+}
+
+/// Checks the lake of `context`, whose key index lies in `state` if there is one.
+///
+/// # Errors
+/// A store that cannot be read, a key index that another process holds. Damage is an answer, but for
+/// damage to the log, beneath which nothing can be told.
+pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified> {
+    let lake = &context.lake;
+    let events = lake.events.snapshot(None).await?;
+    // Reads and understands every entry that the log has.
+    lake.events.history(None).await?;
+    let mut verified =
+        Verified { version: events.version, events: events.rows(), ..Verified::default() };
+    let others = [lake.quarantine().await?, lake.batches().await?];
+    for table in std::iter::once(lake.events.clone()).chain(others.into_iter().flatten()) {
+        let snapshot = table.snapshot(None).await?;
+        verified.files += snapshot.files.len() as u64;
+        verified.wrong.extend(verify_files(&table, &snapshot, |_| ()).await?);
+    }
+    if !verified.wrong.is_empty() {
+        // What stands in damaged files cannot be trusted to say anything of the rest.
+        return Ok(verified);
+    }
+    let doubled = doubled(context, events.version).await?;
+    if doubled > 0 {
+        let place = lake.events.display().to_owned();
+        let detail = format!("{doubled} identities have more than one event");
+        verified.wrong.push(Mismatch { place, detail });
+    }
+    let (counts, wrong) = check_accounts(lake, &events).await?;
+    verified.counts = counts;
+    verified.wrong.extend(wrong);
+    if let Some(state) = state {
+        let keys = check_keys(lake, state, context.clock).await?;
+        verified.keys = keys.version.map(|_| keys.events);
+        verified.wrong.extend(keys.wrong);
+    }
+    Ok(verified)
+}
+
+async fn doubled(context: &Context, version: u64) -> Result<i64> {
+    let mut answer = sql::query(context, DOUBLED, Some(version)).await?;
+    let mut count = 0;
+    while let Some(rows) = answer.rows.next().await {
+        let rows = rows?;
+        let counts = rows.column(0).as_primitive_opt::<Int64Type>();
+        let counts = counts.ok_or_else(|| Error::internal("the count of doubled identities"))?;
+        count += counts.values().iter().sum::<i64>();
+    }
+    Ok(count)
+}

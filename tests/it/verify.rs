@@ -1,0 +1,147 @@
+//! `verify` finds every wrong bit, or the bit changes no answer; what is whole it calls whole.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn meterhouse(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+        .current_dir(folder)
+        .env_remove("METERHOUSE_LAKE")
+        .env_remove("METERHOUSE_STATE")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn data(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A lake with refused events, a compacted day and files of several versions.
+fn lake() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in 0..3 {
+        let line = |n: usize| {
+            format!(
+                r#"{{"event_name":"hit","idempotency_key":"{file}-{n}","customer_id":"c{}","timestamp":"2026-06-0{}T0{}:00:00Z","properties":{{"n":{n},"t":"x{n}"}}}}"#,
+                n % 3,
+                n % 2 + 1 + file,
+                n % 10
+            ) + "\n"
+        };
+        let text: String = (0..30).map(line).collect();
+        fs::write(folder.path().join("e.ndjson"), text + "broken\n").unwrap();
+        assert_eq!(meterhouse(folder.path(), &["ingest", "e.ndjson"]).status.code(), Some(3));
+    }
+    assert_eq!(meterhouse(folder.path(), &["compact"]).status.code(), Some(0));
+    folder
+}
+
+/// What a set of questions is answered; a question that fails is answered by nothing.
+fn answers(folder: &Path) -> Vec<String> {
+    [
+        "SELECT * FROM events ORDER BY idempotency_key",
+        "SELECT customer_id, sum(n), max(t) FROM events GROUP BY 1 ORDER BY 1",
+        "SELECT count(*) FROM events WHERE n > 20",
+        "SELECT count(*) FROM events WHERE timestamp < '2026-06-02T05:00:00Z' AND t >= 'x2'",
+        "SELECT idempotency_key FROM events WHERE customer_id = 'c1' ORDER BY 1",
+    ]
+    .map(|question| data(&meterhouse(folder, &["sql", question, "-o", "csv", "-q"])))
+    .into()
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+#[test]
+fn a_whole_lake_is_whole_and_its_accounts_add_up() {
+    let folder = lake();
+    let output = meterhouse(folder.path(), &["verify"]);
+    assert_eq!((output.status.code(), data(&output).as_str()), (Some(0), ""), "{}", said(&output));
+    let want = "90 events (90 of them looked up in the key index); 93 read = 90 accepted + 0 \
+                duplicate + 0 conflict + 3 rejected\nall as written";
+    assert!(said(&output).contains(want), "{}", said(&output));
+    fs::remove_dir_all(folder.path().join("lake/.state")).unwrap();
+    let output = meterhouse(folder.path(), &["verify"]);
+    assert!(said(&output).contains("no key index here"), "{}", said(&output));
+    assert!(!folder.path().join("lake/.state").exists());
+}
+
+#[test]
+fn what_is_missing_doubled_or_unaccounted_is_named() {
+    for (name, spoil, want) in [
+        (
+            "a file gone",
+            (|lake: &Path| {
+                let mut all = Vec::new();
+                files(&lake.join("events/event_date=2026-06-04"), &mut all);
+                fs::remove_file(&all[0]).unwrap();
+            }) as fn(&Path),
+            "event_date=2026-06-04",
+        ),
+        (
+            "no accounts",
+            |lake: &Path| fs::remove_dir_all(lake.join("batches")).unwrap(),
+            "has 90 events, the accounts say",
+        ),
+    ] {
+        let folder = lake();
+        // Without the commits' own notes nothing stands in for the accounts.
+        for version in 1..=3 {
+            let entry = format!("lake/default/events/_delta_log/{version:020}.json");
+            let path = folder.path().join(entry);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, text.replace("\"batch\":", "\"butch\":")).unwrap();
+        }
+        spoil(&folder.path().join("lake/default"));
+        let output = meterhouse(folder.path(), &["verify"]);
+        assert_eq!(output.status.code(), Some(4), "{name}: {}", said(&output));
+        assert!(data(&output).contains(want), "{name}: {}", data(&output));
+    }
+}
+
+/// Bits that are flipped, one after the other; more with `METERHOUSE_TEST_FLIPS`.
+#[test]
+fn one_wrong_bit_is_found_or_changes_no_answer() {
+    let flips = std::env::var("METERHOUSE_TEST_FLIPS").map_or(48, |text| text.parse().unwrap());
+    let (sound, work) = (lake(), tempfile::tempdir().unwrap());
+    let want = answers(sound.path());
+    let mut all = Vec::new();
+    files(&sound.path().join("lake"), &mut all);
+    all.retain(|path| path.metadata().unwrap().len() > 0 && !path.ends_with("lock"));
+    all.sort();
+    let (mut random, mut found) = (88_172_645_463_325_252_u64, 0);
+    for flip in 0..flips {
+        // Marsaglia's xorshift: the same places in every run.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let folder = work.path().join(flip.to_string());
+        let mut copy = Command::new("cp");
+        assert!(copy.arg("-r").arg(sound.path()).arg(&folder).status().unwrap().success());
+        let place = all[flip % all.len()].strip_prefix(sound.path()).unwrap();
+        let mut bytes = fs::read(folder.join(place)).unwrap();
+        let bit = usize::try_from(random % (bytes.len() as u64 * 8)).unwrap();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        fs::write(folder.join(place), &bytes).unwrap();
+        let output = meterhouse(&folder, &["verify"]);
+        if output.status.code() == Some(0) {
+            let place = format!("bit {bit} of {}", place.display());
+            assert_eq!(answers(&folder), want, "{place}: {}", said(&output));
+        } else {
+            found += 1;
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    // Of data files every bit counts, and they are most of the files.
+    assert!(found * 2 > flips, "{found} of {flips} found");
+}
