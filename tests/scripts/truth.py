@@ -201,6 +201,14 @@ def run_set(tally, binary, folder, work):
             name = f"{folder.name} {question['id']} {question['description']}"
             attempt(tally, name, lambda: difference(question, folder, lake))
         attempt(tally, f"{folder.name} ingest again", lambda: ingest(lake, path, count, count))
+    if (unpacked / "apache_logs").is_file():
+        # The log as it is, without `to_events.py`, has the same answers.
+        lake, log = Lake(binary, work / "log"), unpacked / "access.log"
+        (unpacked / "apache_logs").rename(log)
+        if attempt(tally, f"{folder.name} ingest as a log", lambda: ingest(lake, log, count, 0)):
+            for question in truth["meters"]:
+                name = f"{folder.name} {question['id']} of the log itself"
+                attempt(tally, name, lambda: difference(question, folder, lake))
     if "distinct_keys_in_content_mode" in truth:
         path = events(folder, unpacked, work / "events.ndjson", "content")
         run_content_keys(tally, truth, Lake(binary, work / "content"), path, folder.name)
