@@ -415,8 +415,11 @@ impl<R: Read> Splitter<R> {
 
     fn after_array(&mut self, block: &mut Block) {
         match self.pending.iter().position(|byte| !byte.is_ascii_whitespace()) {
-            // One array after the other, or lines after an array.
-            Some(place) if matches!(self.pending[place], b'[' | b'{') => {
+            // An array on a line of its own after the other, or lines after an array.
+            Some(place)
+                if matches!(self.pending[place], b'[' | b'{')
+                    && self.pending[..place].contains(&b'\n') =>
+            {
                 self.form = Form::Unknown;
                 return;
             }
@@ -518,6 +521,12 @@ mod tests {
                 "[1,\n2",
                 vec![(1, "1"), (2, "2")],
                 Some((2, "the input ends inside the array")),
+            ),
+            (
+                "another array on the same line",
+                "[1][2]",
+                vec![(1, "1")],
+                Some((1, "text follows the end of the array and is not read")),
             ),
             (
                 "text after",
