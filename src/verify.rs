@@ -13,7 +13,7 @@ use futures::StreamExt;
 use crate::error::{Error, Result};
 use crate::ingest::Counts;
 use crate::ingest::check::{check_accounts, check_keys};
-use crate::lake::verify::{Mismatch, verify_files};
+use crate::lake::verify::{Mismatch, verify_files, verify_old_files};
 use crate::sql;
 use crate::usage::Context;
 
@@ -50,11 +50,27 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
     lake.events.history(None).await?;
     let mut verified =
         Verified { version: events.version, events: events.rows(), ..Verified::default() };
-    let others = [lake.quarantine().await?, lake.batches().await?];
-    for table in std::iter::once(lake.events.clone()).chain(others.into_iter().flatten()) {
+    let quarantine = lake.quarantine().await?;
+    let mut refused = 0;
+    let others = [(quarantine, true), (lake.batches().await?, false)];
+    let others =
+        others.into_iter().filter_map(|(table, holds_refused)| Some((table?, holds_refused)));
+    for (table, holds_refused) in std::iter::once((lake.events.clone(), false)).chain(others) {
         let snapshot = table.snapshot(None).await?;
+        refused += if holds_refused { snapshot.rows() } else { 0 };
         verified.files += snapshot.files.len() as u64;
         verified.wrong.extend(verify_files(&table, &snapshot, |_| ()).await?);
+        let (files, wrong) = verify_old_files(&table, &snapshot).await?;
+        verified.files += files;
+        verified.wrong.extend(wrong);
+    }
+    for version in lake.events.pins().await?.into_keys().filter(|pin| *pin < events.version) {
+        let pinned = lake.events.snapshot(Some(version)).await?;
+        let wrong = verify_files(&lake.events, &pinned, |_| ()).await?;
+        verified.wrong.extend(wrong.into_iter().map(|wrong| Mismatch {
+            detail: format!("{} (needed by the pinned version {version})", wrong.detail),
+            ..wrong
+        }));
     }
     if !verified.wrong.is_empty() {
         // What stands in damaged files cannot be trusted to say anything of the rest.
@@ -69,6 +85,11 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
     let (counts, wrong) = check_accounts(lake, &events).await?;
     verified.counts = counts;
     verified.wrong.extend(wrong);
+    if counts.conflict + counts.rejected > 0 && refused == 0 {
+        let place = format!("{}/{}/quarantine", lake.location, lake.namespace);
+        let detail = "holds none of the events that were rejected or in conflict".to_owned();
+        verified.wrong.push(Mismatch { place, detail });
+    }
     if let Some(state) = state {
         let keys = check_keys(lake, state, context.clock).await?;
         verified.keys = keys.version.map(|_| keys.events);

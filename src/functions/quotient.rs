@@ -1,21 +1,21 @@
-//! `quotient(a, b)`: the exact quotient of decimals, rounded once, half-even, to 12 digits.
+//! `quotient(a, b)`: the exact quotient of decimals, rounded once, half-even, to 18 digits.
 //!
 //! The engine's own division of decimals keeps four digits more than the dividend has and cuts the
 //! rest off: `2747282740 / 1000000000` would be 2.7472.
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Decimal128Array};
-use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type,
-    DecimalType, i256,
-};
+use arrow::array::{AsArray, Decimal256Array};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, DecimalType, i256};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::average::{AVERAGE_SCALE, half_even};
+use super::average::half_even;
+
+/// Fractional digits of a quotient: as many as a property's decimals have.
+const SCALE: i8 = 18;
 
 /// The function.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ impl Default for Quotient {
 
 /// The type of quotients.
 fn out_type() -> DataType {
-    DataType::Decimal128(DECIMAL128_MAX_PRECISION, AVERAGE_SCALE)
+    DataType::Decimal256(DECIMAL256_MAX_PRECISION, SCALE)
 }
 
 /// A number of this type in as many digits as there are.
@@ -79,7 +79,7 @@ impl ScalarUDFImpl for Quotient {
             DataType::Decimal256(_, scale) => *scale,
             _ => 0,
         };
-        let shift = i32::from(AVERAGE_SCALE) + i32::from(scale(1)) - i32::from(scale(0));
+        let shift = i32::from(SCALE) + i32::from(scale(1)) - i32::from(scale(0));
         let [dividends, divisors] =
             [0, 1].map(|place: usize| args.args[place].to_array(args.number_rows));
         let (dividends, divisors) = (dividends?, divisors?);
@@ -99,19 +99,19 @@ impl ScalarUDFImpl for Quotient {
             };
             quotients.push(Some(quotient));
         }
-        let quotients = Decimal128Array::from(quotients).with_data_type(out_type());
+        let quotients = Decimal256Array::from(quotients).with_data_type(out_type());
         Ok(ColumnarValue::Array(Arc::new(quotients)))
     }
 }
 
 /// `dividend` × 10^`shift` ÷ `divisor`; `None` where it does not fit.
-fn quotient(dividend: i256, divisor: i256, shift: i32) -> Option<i128> {
+fn quotient(dividend: i256, divisor: i256, shift: i32) -> Option<i256> {
     let power = i256::from(10).checked_pow(shift.unsigned_abs())?;
     let (dividend, divisor) = match shift >= 0 {
         true => (dividend.checked_mul(power)?, divisor),
         false => (dividend, divisor.checked_mul(power)?),
     };
-    let quotient = half_even(dividend, divisor)?.to_i128()?;
-    let fits = Decimal128Type::validate_decimal_precision(quotient, DECIMAL128_MAX_PRECISION, 0);
+    let quotient = half_even(dividend, divisor)?;
+    let fits = Decimal256Type::validate_decimal_precision(quotient, DECIMAL256_MAX_PRECISION, 0);
     fits.is_ok().then_some(quotient)
 }

@@ -98,7 +98,7 @@ pub(super) fn record<'l>(line: &'l [u8], seen: &Seen) -> Result<Record<'l>, Reje
     let instant = instant(time)?;
     let front: Vec<&str> = front.split_ascii_whitespace().collect();
     let (host, front) = match front.as_slice() {
-        [host, front @ ..] if front.len() >= 3 && is_host_before(host, front[0]) => {
+        [host, front @ ..] if front.len() >= 3 && is_host_before(host, front) => {
             (Some(*host), front)
         }
         front => (None, front),
@@ -165,11 +165,17 @@ fn instant(time: &str) -> Result<Timestamp, Rejection> {
     })
 }
 
-/// Whether the first word names a virtual host and the second the client: the first is no address,
-/// the second is one, or a name with a dot.
-fn is_host_before(first: &str, second: &str) -> bool {
+/// Whether the first word names a virtual host, and the client comes behind it: the first is no
+/// address, and has a port, or the second is an address or a name with a dot, or three words follow
+/// of which the second is the `-` of a client that tells no name.
+fn is_host_before(first: &str, rest: &[&str]) -> bool {
     let is_address = |word: &str| word.parse::<IpAddr>().is_ok();
-    !is_address(first) && (is_address(second) || second.contains('.'))
+    let has_port = first.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let client = rest[0];
+    let named = is_address(client) || client.contains('.') || (rest.len() == 3 && rest[1] == "-");
+    !is_address(first) && (has_port || named)
 }
 
 /// The text of the quoted part that comes next and what follows it. A quote inside is written `\"`;
@@ -260,6 +266,12 @@ mod tests {
                 r#"a.example:443 10.0.0.1 - - [01/Jan/2026:00:00:00 +0000] "POST / HTTP/2.0" 201 0 "-" "-""#,
                 "timestamp=2026-01-01T00:00:00Z client=10.0.0.1 host=a.example method=POST path=/ \
                  protocol=HTTP/2.0 status=201 bytes=0 top=",
+            ),
+            (
+                "virtual host and a client without a dot",
+                r#"a.example:443 localhost - - [01/Jan/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 5"#,
+                "timestamp=2026-01-01T00:00:00Z client=localhost host=a.example method=GET path=/ \
+                 protocol=HTTP/1.1 status=200 bytes=5 top=",
             ),
             (
                 "a user's name with a space",

@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use super::gather::Gatherer;
 use super::seal::Sorted;
 use crate::error::{Error, Result};
-use crate::lake::merge::{Source, merge};
+use crate::lake::merge::{MERGED_ROWS, Source, merge};
 
 /// Rows of a batch of a spill; of each spill, one such batch is in memory during the merge.
 const SPILL_ROWS: usize = 2_048;
@@ -108,5 +108,5 @@ pub(super) fn merge_day(
             })));
         }
     }
-    merge(sources, schema, take)
+    merge(sources, schema, MERGED_ROWS, take)
 }

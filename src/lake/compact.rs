@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
 use crate::lake::history::BY;
 use crate::lake::layout::layout_for;
-use crate::lake::merge::{Source, merge};
+use crate::lake::merge::{MERGED_ROWS, Source, merge};
 use crate::lake::reader::StoredFile;
 use crate::lake::snapshot::{DataFile, Snapshot};
 use crate::lake::staged::StagedFile;
@@ -31,7 +31,7 @@ pub const LARGE_BYTES: u64 = 128 << 20;
 
 /// Most files that are merged at once: each keeps a batch and its pages in memory.
 const FILES_MAX: usize = 64;
-/// Rows of a batch of a file that is being merged.
+/// Most rows of a batch of a file that is being merged.
 const SOURCE_ROWS: usize = 1_024;
 /// A day counts as settled when it ended this long ago: few events come for it any more.
 const SETTLED_MICROS: i64 = 2 * 86_400_000_000;
@@ -160,7 +160,7 @@ fn group(
     (taken.len() > 1).then_some(taken)
 }
 
-/// Merges and commits one group; `None` where its files are no longer all there.
+/// Merges and commits one group; `None` where its files are no longer all there, or would be no fewer.
 async fn compact_group(
     events: &Table,
     snapshot: &Arc<Snapshot>,
@@ -176,6 +176,10 @@ async fn compact_group(
             return if all_live(&live, group) { Err(error) } else { Ok(None) };
         }
     };
+    if staged.len() >= group.len() {
+        // Nothing is gained by files that are no fewer; what was written is left to vacuum.
+        return Ok(None);
+    }
     let (before, after): (u64, u64) =
         (group.iter().map(|f| f.rows).sum(), staged.iter().map(|f| f.rows).sum());
     if before != after {
@@ -227,8 +231,8 @@ async fn merged(
     let (events, runtime) = (events.clone(), Handle::current());
     let day = group.first().and_then(|file| file.partition);
     let schema = Arc::clone(&snapshot.schema);
-    let target_bytes = settings.memory_bytes / MEMORY_PARTS;
-    let work = move || write_merged(&events, &runtime, &files, &schema, day, target_bytes);
+    let memory_bytes = settings.memory_bytes / MEMORY_PARTS;
+    let work = move || write_merged(&events, &runtime, &files, &schema, day, memory_bytes);
     match tokio::task::spawn_blocking(work).await {
         Ok(staged) => staged,
         Err(error) => Err(Error::internal("compaction stopped").with_source(error)),
@@ -241,11 +245,18 @@ fn write_merged(
     files: &[StoredFile],
     table: &SchemaRef,
     day: Option<i32>,
-    target_bytes: usize,
+    memory_bytes: usize,
 ) -> Result<Vec<StagedFile>> {
     let (mut sources, mut columns): (Vec<Source<'_>>, _) = (Vec::new(), Vec::new());
+    // A batch of every file and a merged one are in memory together.
+    let mut row_bytes = 1;
     for file in files {
-        let rows = file.rows_of(|_| true, None, SOURCE_ROWS)?;
+        row_bytes = row_bytes.max(file.row_bytes()?);
+    }
+    let merged_rows = (memory_bytes / 2 / row_bytes).clamp(1, MERGED_ROWS);
+    let source_rows = (memory_bytes / 2 / row_bytes / files.len().max(1)).clamp(1, SOURCE_ROWS);
+    for file in files {
+        let rows = file.rows_of(|_| true, None, source_rows)?;
         let found = arrow::array::RecordBatchReader::schema(&rows);
         columns.extend(found.fields().iter().map(|field| field.name().clone()));
         sources.push(Box::new(rows.map(|batch| file.checked(batch))));
@@ -257,12 +268,13 @@ fn write_merged(
         staged.push(runtime.block_on(events.stage(file))?);
         Ok(())
     };
-    merge(sources, &schema, |rows: RecordBatch| {
+    merge(sources, &schema, merged_rows, |rows: RecordBatch| {
         let open = match &mut writer {
             Some(open) => open,
             None => {
                 let stamp = Some(Uuid::new_v4().to_string());
-                let layout = Layout { target_bytes, stamp, ..layout_for(&rows) };
+                // One file: what is written of it is in memory, and no larger than what is read.
+                let layout = Layout { target_bytes: usize::MAX, stamp, ..layout_for(&rows) };
                 writer.insert(ParquetFileWriter::new(Arc::clone(&schema), &layout, day)?)
             }
         };

@@ -87,7 +87,7 @@ impl Table {
     }
 }
 
-fn committed_at(entry: &Entry) -> Option<Timestamp> {
+pub(super) fn committed_at(entry: &Entry) -> Option<Timestamp> {
     Some(Timestamp::from_micros(entry.timestamp_ms?.checked_mul(1_000)?))
 }
 

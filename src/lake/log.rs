@@ -100,6 +100,14 @@ impl Log {
         format!("{}/_delta_log/{}", self.display, entry_name(version))
     }
 
+    /// The version whose entry lies at `place`.
+    pub(super) fn version_of_entry(&self, place: &Path) -> Option<u64> {
+        let mut parts = place.prefix_match(&self.folder())?;
+        let name = parts.next()?;
+        let number = name.as_ref().strip_suffix(".json").filter(|number| number.len() == 20)?;
+        number.parse().ok().filter(|_| parts.next().is_none())
+    }
+
     fn folder(&self) -> Path {
         self.table.clone().join("_delta_log")
     }

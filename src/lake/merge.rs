@@ -16,20 +16,21 @@ use arrow::datatypes::{Field, Int64Type, SchemaRef, TimestampMicrosecondType};
 use crate::error::{Error, Result};
 use crate::schema::{CUSTOMER_ID, EVENT_NAME, INGESTED_AT, ORDINAL, TIMESTAMP};
 
-/// Rows of a merged batch.
-const MERGED_ROWS: usize = 8_192;
+/// Rows of a merged batch, unless rows are very large.
+pub const MERGED_ROWS: usize = 8_192;
 
 /// Sorted batches, one after the other.
 pub type Source<'s> = Box<dyn Iterator<Item = Result<RecordBatch>> + 's>;
 
-/// Gives the rows of all `sources`, merged, to `take`, with exactly the columns of `schema`. Rows
-/// that the order of the table does not tell apart come in the order of their receipt.
+/// Gives the rows of all `sources`, merged, to `take`, `at_once` of them at a time, with exactly the
+/// columns of `schema`. Rows that the order of the table does not tell apart come in the order of their receipt.
 ///
 /// # Errors
 /// Those of the sources and of `take`.
 pub fn merge(
     sources: Vec<Source<'_>>,
     schema: &SchemaRef,
+    at_once: usize,
     mut take: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
     let mut cursors = Vec::with_capacity(sources.len());
@@ -60,7 +61,7 @@ pub fn merge(
             }
         }
         heap.extend(cursors[head.cursor].head(head.cursor));
-        if merged.places.len() == MERGED_ROWS {
+        if merged.places.len() == at_once {
             take(merged.flush(&cursors)?)?;
         }
     }

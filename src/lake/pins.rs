@@ -9,14 +9,31 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::lake::kernel::store_error;
 use crate::lake::table::Table;
 use crate::time::Timestamp;
 
-/// The folder of pins in a table's folder.
-const FOLDER: [&str; 2] = ["_meterhouse", "pins"];
+/// The folder of ours in a table's folder.
+const FOLDER: &str = "_meterhouse";
+/// In it, the pins.
+const PINS: &str = "pins";
+/// In it, the vacuums that are under way.
+const VACUUMS: &str = "vacuums";
+
+/// How long a vacuum is taken to be under way that has not said that it ended.
+const VACUUM_MAX_MICROS: i64 = 86_400_000_000;
+
+/// A vacuum that is under way.
+#[derive(Debug, Serialize, Deserialize)]
+struct Intent {
+    /// Files that only older versions need are being deleted.
+    oldest: u64,
+    /// Since when, microseconds since 1970.
+    since_micros: i64,
+}
 
 /// Why a version is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +74,16 @@ impl Table {
                 return Err(store_error(what, error));
             }
         };
-        // Looked at once the pin is there, so that no vacuum that sees it can take them away.
+        // Looked at once the pin is there: a vacuum that announces itself later sees the pin.
+        if self.is_vacuumed_now(version, now).await? {
+            if new {
+                self.unpin(version).await?;
+            }
+            return Err(Error::conflict(format!(
+                "{} is being vacuumed and version {version} may go: try again once that has ended",
+                self.display()
+            )));
+        }
         let there: HashSet<Path> = self.objects().await?.into_iter().map(|o| o.location).collect();
         for file in &snapshot.files {
             if !there.contains(&self.object_path(&file.path)?) {
@@ -118,8 +144,54 @@ impl Table {
         Ok(pins)
     }
 
+    /// Says that files are about to be deleted that only versions before `oldest` need; gives the
+    /// place where that is said.
+    pub(super) async fn announce_vacuum(&self, oldest: u64, now: Timestamp) -> Result<Path> {
+        let intent = Intent { oldest, since_micros: now.micros() };
+        let text = serde_json::to_vec(&intent)
+            .map_err(|error| Error::internal("announcing a vacuum").with_source(error))?;
+        let place = self.own_folder(VACUUMS).join(format!("{}.json", Uuid::new_v4()));
+        let what = || format!("announcing a vacuum of {}", self.display());
+        let put = self.location().store.put_opts(&place, text.into(), PutMode::Create.into()).await;
+        put.map_err(|error| store_error(what(), error))?;
+        Ok(place)
+    }
+
+    /// Takes back what [`Self::announce_vacuum`] said.
+    pub(super) async fn end_vacuum(&self, place: &Path) -> Result<()> {
+        let what = || format!("ending a vacuum of {}", self.display());
+        self.location().store.delete(place).await.map_err(|error| store_error(what(), error))
+    }
+
+    async fn is_vacuumed_now(&self, version: u64, now: Timestamp) -> Result<bool> {
+        let what = || format!("looking for vacuums of {}", self.display());
+        let store = &self.location().store;
+        let listed = store.list(Some(&self.own_folder(VACUUMS))).try_collect::<Vec<_>>().await;
+        for object in listed.map_err(|error| store_error(what(), error))? {
+            let content = match store.get(&object.location).await {
+                Ok(found) => found.bytes().await,
+                Err(object_store::Error::NotFound { .. }) => continue,
+                Err(error) => Err(error),
+            };
+            let content = content.map_err(|error| store_error(what(), error))?;
+            // What cannot be read says nothing, and may mean the worst.
+            let threatens = serde_json::from_slice::<Intent>(&content).map_or(true, |intent| {
+                let age = now.micros().saturating_sub(intent.since_micros);
+                intent.oldest > version && age < VACUUM_MAX_MICROS
+            });
+            if threatens {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn pins_folder(&self) -> Path {
-        FOLDER.iter().fold(self.log.table.clone(), |path, part| path.join(*part))
+        self.own_folder(PINS)
+    }
+
+    fn own_folder(&self, name: &str) -> Path {
+        self.log.table.clone().join(FOLDER).join(name)
     }
 }
 

@@ -11,6 +11,8 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 
+use parquet::file::metadata::RowGroupMetaData;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::table::Table;
 
@@ -86,6 +88,26 @@ impl StoredFile {
             None => builder,
         };
         builder.build().map_err(|error| self.damaged(&error))
+    }
+
+    /// The bytes of a row in memory, on average over the group of rows where they are most, as far
+    /// as the footer tells.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn row_bytes(&self) -> Result<usize> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone())
+            .map_err(|error| self.damaged(&error))?;
+        let of_group = |group: &RowGroupMetaData| {
+            let columns = group.columns().iter().map(|column| {
+                // A text that a dictionary holds once is in memory as often as it occurs.
+                let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+                column.uncompressed_size().max(texts)
+            });
+            columns.sum::<i64>() / group.num_rows().max(1)
+        };
+        let most = builder.metadata().row_groups().iter().map(of_group).max().unwrap_or(0);
+        Ok(usize::try_from(most).unwrap_or(0))
     }
 
     /// A batch that was read, or the damage that prevented it.

@@ -13,6 +13,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, Result};
+use crate::lake::history::committed_at;
 use crate::lake::kernel::store_error;
 use crate::lake::table::Table;
 use crate::time::Timestamp;
@@ -60,10 +61,24 @@ pub async fn vacuum(
     let objects = table.objects().await?;
     let lives = lives(table).await?;
     let cutoff = before(now, retention);
-    let oldest = match table.version_at(cutoff).await {
-        Ok(version) => version,
-        Err(_) => lives.oldest,
-    };
+    let oldest = lives.oldest_newer_than(cutoff, table, &objects);
+    // From here on who pins an older version learns of us, and whoever did before is seen.
+    let intent = if dry_run { None } else { Some(table.announce_vacuum(oldest, now).await?) };
+    let vacuumed = sweep(table, &lives, (retention, now, oldest), objects, dry_run).await;
+    if let Some(intent) = intent {
+        table.end_vacuum(&intent).await?;
+    }
+    vacuumed
+}
+
+/// Deletes the files among `objects` that no version from `oldest` on, and no pinned one, needs.
+async fn sweep(
+    table: &Table,
+    lives: &Lives,
+    (retention, now, oldest): (Duration, Timestamp, u64),
+    objects: Vec<ObjectMeta>,
+    dry_run: bool,
+) -> Result<Vacuumed> {
     let pins: Vec<u64> = table.pins().await?.into_keys().collect();
     let mut gone = Vacuumed {
         oldest,
@@ -86,12 +101,6 @@ pub async fn vacuum(
     }
     gone.files.sort();
     if !dry_run {
-        if table.pins().await?.into_keys().ne(pins) {
-            return Err(Error::conflict(format!(
-                "{}: versions were pinned or unpinned meanwhile: run the same command again",
-                table.display()
-            )));
-        }
         delete(table, doomed).await?;
     }
     Ok(gone)
@@ -134,11 +143,38 @@ impl Span {
 /// When each file of a table was live.
 struct Lives {
     oldest: u64,
+    newest: u64,
+    /// When each version after the oldest was committed, by the clock of the one who did.
+    committed: HashMap<u64, Timestamp>,
     of: HashMap<Path, Vec<Span>>,
 }
 
+impl Lives {
+    /// The oldest version that was still the newest after `cutoff`.
+    ///
+    /// A version was the newest until the next was committed: at the later of the times that its
+    /// writer and the store give, as one of them may have a clock that is slow. Where neither says
+    /// when, it was just now.
+    fn oldest_newer_than(&self, cutoff: Timestamp, table: &Table, objects: &[ObjectMeta]) -> u64 {
+        let stored: HashMap<u64, i64> = objects
+            .iter()
+            .filter_map(|object| {
+                let version = table.log.version_of_entry(&object.location)?;
+                Some((version, object.last_modified.timestamp_micros()))
+            })
+            .collect();
+        let superseded = |version: u64| {
+            let told = self.committed.get(&(version + 1)).map(|at| at.micros());
+            let stored = stored.get(&(version + 1)).copied();
+            told.max(stored).unwrap_or(i64::MAX)
+        };
+        let young = |version: &u64| superseded(*version) > cutoff.micros();
+        (self.oldest..self.newest).find(young).unwrap_or(self.newest)
+    }
+}
+
 /// The path of a data file in the table's folder; `None` for anything else.
-fn data_file(table: &Table, place: &Path) -> Option<String> {
+pub(super) fn data_file(table: &Table, place: &Path) -> Option<String> {
     let parts: Vec<_> = place.prefix_match(&table.log.table)?.collect();
     let first = parts.first()?;
     let hidden = first.as_ref().starts_with('_') || first.as_ref().starts_with('.');
@@ -157,6 +193,7 @@ async fn lives(table: &Table) -> Result<Lives> {
         let first = table.snapshot(Some(oldest)).await?;
         open.extend(first.files.iter().map(|file| (file.path.clone(), oldest)));
     }
+    let mut committed = HashMap::new();
     let from = if oldest > 0 { oldest + 1 } else { 0 };
     for version in from..=newest {
         let Some(entry) = table.log.read(version).await? else {
@@ -165,6 +202,7 @@ async fn lives(table: &Table) -> Result<Lives> {
                 table.display()
             )));
         };
+        committed.extend(committed_at(&entry).map(|at| (version, at)));
         for path in entry.removed {
             if let Some(added) = open.remove(&path) {
                 let span = Span { added, removed: Some(version) };
@@ -176,7 +214,7 @@ async fn lives(table: &Table) -> Result<Lives> {
     for (path, added) in open {
         of.entry(table.object_path(&path)?).or_default().push(Span { added, removed: None });
     }
-    Ok(Lives { oldest, of })
+    Ok(Lives { oldest, newest, committed, of })
 }
 
 impl Table {

@@ -4,6 +4,8 @@
 //! wrong bit shows), and have the rows and statistics in its footer that the log has. What is found
 //! is told file by file; nothing is changed.
 
+use std::collections::HashSet;
+
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Datum, Scalar};
 use arrow::compute::kernels::cmp::{gt, lt};
 use arrow::datatypes::{Field, UInt64Type};
@@ -20,6 +22,7 @@ use crate::lake::kernel::store_error;
 use crate::lake::snapshot::{DataFile, Snapshot};
 use crate::lake::statistics::{FileStatistics, has_bounds};
 use crate::lake::table::Table;
+use crate::lake::vacuum::data_file;
 
 /// Files that are read at the same time.
 const FILES_AT_ONCE: usize = 4;
@@ -59,6 +62,44 @@ pub async fn verify_files(
     Ok(found.into_iter().flatten().collect())
 }
 
+/// Checks that data files which are not live in `snapshot`, those of older versions, hash to their
+/// names; gives how many there are and what is wrong. Those that vacuum took are none of them.
+///
+/// # Errors
+/// A store that cannot be read.
+pub async fn verify_old_files(table: &Table, snapshot: &Snapshot) -> Result<(u64, Vec<Mismatch>)> {
+    let mut live = HashSet::new();
+    for file in &snapshot.files {
+        live.insert(table.object_path(&file.path)?);
+    }
+    let objects = table.objects().await?;
+    let old = objects.into_iter().filter(|object| !live.contains(&object.location));
+    let old = old.filter_map(|object| Some((data_file(table, &object.location)?, object.location)));
+    let checks = old.map(|(path, place)| async move {
+        let content = match table.location().store.get(&place).await {
+            Ok(found) => found.bytes().await,
+            // Taken by a vacuum since it was listed.
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        let content = content.map_err(|error| store_error(format!("reading {place}"), error))?;
+        let place = format!("{}/{path}", table.display());
+        Ok::<_, Error>(Some(wrong_hash(&path, &content).map(|detail| Mismatch { place, detail })))
+    });
+    let found: Vec<Option<Option<Mismatch>>> =
+        futures::stream::iter(checks).buffered(FILES_AT_ONCE).try_collect().await?;
+    let there: Vec<Option<Mismatch>> = found.into_iter().flatten().collect();
+    Ok((there.len() as u64, there.into_iter().flatten().collect()))
+}
+
+/// What a file's content hashes to, if that is not its name.
+fn wrong_hash(path: &str, content: &Bytes) -> Option<String> {
+    let hash = blake3::hash(content).to_hex();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let same = name.strip_suffix(".parquet") == hash.get(..32);
+    (!same).then(|| format!("its content hashes to {}…", &hash[..32]))
+}
+
 /// What is wrong with a file, if anything is.
 async fn verify_file(table: &Table, snapshot: &Snapshot, at: usize) -> Result<Option<String>> {
     let file = &snapshot.files[at];
@@ -81,10 +122,8 @@ async fn verify_file(table: &Table, snapshot: &Snapshot, at: usize) -> Result<Op
     if bytes.len() as u64 != file.size {
         return Ok(Some(format!("has {} bytes, the log says {}", bytes.len(), file.size)));
     }
-    let hash = blake3::hash(&bytes).to_hex();
-    let named = place.filename().and_then(|name| name.strip_suffix(".parquet")).unwrap_or_default();
-    if hash.get(..32) != Some(named) {
-        return Ok(Some(format!("its content hashes to {}…", &hash[..32])));
+    if let Some(wrong) = wrong_hash(&file.path, &bytes) {
+        return Ok(Some(wrong));
     }
     let footer = match ParquetRecordBatchReaderBuilder::try_new(bytes) {
         Ok(footer) => footer,

@@ -7,7 +7,9 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
+use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::functions::{checked_product, checked_sum, quotient};
 
@@ -30,10 +32,6 @@ impl FunctionRewrite for CheckedArithmetic {
             Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, .. }) => '+',
             Expr::BinaryExpr(BinaryExpr { op: Operator::Minus, .. }) => '-',
             Expr::BinaryExpr(BinaryExpr { op: Operator::Multiply, .. }) => '*',
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::Divide, right }) => {
-                let divided = divided(left, right, schema);
-                return Ok(divided.map_or_else(|| Transformed::no(expr), Transformed::yes));
-            }
             Expr::Negative(of) if kind(of, schema) == Some(Kind::Bigint) => {
                 let zero = lit(0_i64);
                 return Ok(Transformed::yes(sum(
@@ -69,13 +67,27 @@ impl FunctionRewrite for CheckedArithmetic {
     }
 }
 
-/// The exact quotient, where one side is a decimal and both are exact numbers. Of integers it is the
-/// whole part, as SQL has it.
-fn divided(left: &Expr, right: &Expr, schema: &DFSchema) -> Option<Expr> {
-    let types = [left.get_type(schema).ok()?, right.get_type(schema).ok()?];
-    let exact = |of: &DataType| of.is_decimal() || of.is_integer();
-    let decimal = types.iter().any(DataType::is_decimal) && types.iter().all(exact);
-    decimal.then(|| quotient().call(vec![left.clone(), right.clone()]))
+/// Makes `/` the exact quotient, where one side is a decimal and both are exact numbers; of integers it
+/// is the whole part, as SQL has it. Done while a statement is planned, as the type changes.
+#[derive(Debug)]
+pub(super) struct ExactDivision;
+
+impl ExprPlanner for ExactDivision {
+    fn plan_binary_op(
+        &self,
+        expr: RawBinaryExpr,
+        schema: &DFSchema,
+    ) -> Result<PlannerResult<RawBinaryExpr>> {
+        let decimal = || -> Option<bool> {
+            let types = [expr.left.get_type(schema).ok()?, expr.right.get_type(schema).ok()?];
+            let exact = |of: &DataType| of.is_decimal() || of.is_integer();
+            Some(types.iter().any(DataType::is_decimal) && types.iter().all(exact))
+        };
+        if expr.op != BinaryOperator::Divide || decimal() != Some(true) {
+            return Ok(PlannerResult::Original(expr));
+        }
+        Ok(PlannerResult::Planned(quotient().call(vec![expr.left, expr.right])))
+    }
 }
 
 /// Integers by what holds all of their values.

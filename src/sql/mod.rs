@@ -81,8 +81,9 @@ pub async fn query(context: &Context, text: &str, at: Option<u64>) -> Result<Sql
     let snapshot = context.lake.events.snapshot(at).await?;
     let table_version = snapshot.version;
     let table = Arc::new(EventsTable::new(&context.lake.events, snapshot)?);
-    let session = context.engine.session(Reach::Broad);
+    let mut session = context.engine.session(Reach::Broad);
     limits::drop_functions(&session);
+    session.register_expr_planner(Arc::new(arithmetic::ExactDivision)).map_err(engine_error)?;
     let events = events::view(context, &table, &mentioned, &columns).await?;
     session.register_table(EVENTS, events.view).map_err(engine_error)?;
     let memory =

@@ -228,14 +228,21 @@ async fn integer_arithmetic_never_wraps() {
                 &["g|s", "1|2202", "51|501"],
             ),
             (
-                "quotients of decimals are exact to twelve digits, those of integers whole",
+                "quotients of decimals are exact to 18 digits, those of integers whole",
                 "SELECT sum(bytes) / 1000000000 a, 2 / 3.0 b, -1 / 8.0 c, 7 / 2 d, price / 3 e, \
                  number('price') / 8 f FROM events WHERE idempotency_key = '2' \
                  GROUP BY price, number('price')",
                 &[
                     "a|b|c|d|e|f",
-                    "0.000000250000|0.666666666667|-0.125000000000|3|0.083333333333|0.031250000000",
+                    "0.000000250000000000|0.666666666666666667|-0.125000000000000000|3|\
+                     0.083333333333333333|0.031250000000000000",
                 ],
+            ),
+            (
+                "quotients in values, subqueries and products",
+                "SELECT x * 3 a, v.column1 b FROM (SELECT price / 2 AS x FROM events \
+                 WHERE idempotency_key = '2') s, (VALUES (1.0 / 8)) v",
+                &["a|b", "0.375000000000000000|0.125000000000000000"],
             ),
             (
                 "what is wider than BIGINT",
