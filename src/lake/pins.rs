@@ -145,16 +145,22 @@ impl Table {
     }
 
     /// Says that files are about to be deleted that only versions before `oldest` need; gives the
-    /// place where that is said.
-    pub(super) async fn announce_vacuum(&self, oldest: u64, now: Timestamp) -> Result<Path> {
+    /// place where that is said, and the time that it is by the clock of the store.
+    pub(super) async fn announce_vacuum(
+        &self,
+        oldest: u64,
+        now: Timestamp,
+    ) -> Result<(Path, Timestamp)> {
         let intent = Intent { oldest, since_micros: now.micros() };
         let text = serde_json::to_vec(&intent)
             .map_err(|error| Error::internal("announcing a vacuum").with_source(error))?;
         let place = self.own_folder(VACUUMS).join(format!("{}.json", Uuid::new_v4()));
         let what = || format!("announcing a vacuum of {}", self.display());
-        let put = self.location().store.put_opts(&place, text.into(), PutMode::Create.into()).await;
+        let store = &self.location().store;
+        let put = store.put_opts(&place, text.into(), PutMode::Create.into()).await;
         put.map_err(|error| store_error(what(), error))?;
-        Ok(place)
+        let there = store.head(&place).await.map_err(|error| store_error(what(), error))?;
+        Ok((place, Timestamp::from_micros(there.last_modified.timestamp_micros())))
     }
 
     /// Takes back what [`Self::announce_vacuum`] said.

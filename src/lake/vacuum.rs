@@ -64,18 +64,22 @@ pub async fn vacuum(
     let oldest = lives.oldest_newer_than(cutoff, table, &objects);
     // From here on who pins an older version learns of us, and whoever did before is seen.
     let intent = if dry_run { None } else { Some(table.announce_vacuum(oldest, now).await?) };
-    let vacuumed = sweep(table, &lives, (retention, now, oldest), objects, dry_run).await;
-    if let Some(intent) = intent {
+    // Of a file in no version there is only the store's word for its age.
+    let store_now = intent.as_ref().map_or(now, |(_, store_now)| *store_now);
+    let uncommitted = before(store_now, retention.max(UNCOMMITTED_MIN));
+    let vacuumed = sweep(table, &lives, (oldest, uncommitted), objects, dry_run).await;
+    if let Some((intent, _)) = intent {
         table.end_vacuum(&intent).await?;
     }
     vacuumed
 }
 
-/// Deletes the files among `objects` that no version from `oldest` on, and no pinned one, needs.
+/// Deletes the files among `objects` that no version from `oldest` on, and no pinned one, needs; those
+/// of no version at all if they lie there since before `uncommitted`.
 async fn sweep(
     table: &Table,
     lives: &Lives,
-    (retention, now, oldest): (Duration, Timestamp, u64),
+    (oldest, uncommitted): (u64, Timestamp),
     objects: Vec<ObjectMeta>,
     dry_run: bool,
 ) -> Result<Vacuumed> {
@@ -85,7 +89,6 @@ async fn sweep(
         pinned: pins.iter().copied().filter(|&pin| pin < oldest).collect(),
         ..Vacuumed::default()
     };
-    let uncommitted = before(now, retention.max(UNCOMMITTED_MIN));
     let mut doomed = Vec::new();
     for object in objects {
         let Some(path) = data_file(table, &object.location) else { continue };

@@ -84,21 +84,27 @@ async fn only_what_no_version_needs_is_deleted() {
     // What a killed run leaves: a file that never was in a version.
     let orphan = folder.join("lake/default/events/event_date=2026-06-01/0123.parquet");
     fs::write(&orphan, "not committed").unwrap();
+    let long_ago = std::time::SystemTime::now() - RETENTION_DEFAULT * 2;
+    fs::File::options().write(true).open(&orphan).unwrap().set_modified(long_ago).unwrap();
     let (newest, second) = (all_rows(folder, "6"), all_rows(folder, "2"));
     assert!(run(folder, &["pin", "2", "--reason", "invoice 7"]).contains("version 2 is pinned"));
     assert!(run(folder, &["pin", "2"]).contains("already"));
     assert_eq!(data_files(folder), 4 * 2 + 2 + 1);
 
-    // Everything is young: nothing goes.
-    assert!(run(folder, &["vacuum"]).contains("deleted 0 files"));
+    // Everything that was committed is young: nothing of it goes. Nor does what is being staged.
+    let staged = orphan.with_file_name("4567.parquet");
+    fs::write(&staged, "about to be committed").unwrap();
+    let said = run(folder, &["vacuum"]);
+    assert!(said.contains("event_date=2026-06-01/0123.parquet\n"), "{said}");
+    assert!(said.contains("deleted 1 file,") && !orphan.exists() && staged.exists(), "{said}");
     assert_eq!(vacuum_in(folder, 29, false).await.files, Vec::<String>::new());
+    fs::remove_file(&staged).unwrap();
     let would = vacuum_in(folder, 40, true).await;
-    assert_eq!(data_files(folder), 11);
+    assert_eq!(data_files(folder), 10);
     let gone = vacuum_in(folder, 40, false).await;
     assert_eq!(would, gone);
-    // The files of versions 3 and 4, and the one of no version.
-    assert_eq!((gone.files.len(), gone.oldest, gone.pinned.as_slice()), (5, 6, &[2_u64][..]));
-    assert!(!orphan.exists());
+    // The files of versions 3 and 4.
+    assert_eq!((gone.files.len(), gone.oldest, gone.pinned.as_slice()), (4, 6, &[2_u64][..]));
     assert_eq!(data_files(folder), 6);
 
     assert_eq!(all_rows(folder, "6"), newest);
