@@ -299,8 +299,11 @@ impl Run {
     }
 
     fn room(&self, batch: &Batch) -> Room {
-        // Sealing, sorting and encoding need about as much again as the columns themselves.
-        let memory_bytes = self.settings.memory_bytes / 3;
+        // What is decoded is held beside what was sealed before it; sorting and spilling take about as
+        // much again, and what was given back is not all of use.
+        let index = usize::try_from(self.index.resident_bytes()).unwrap_or(usize::MAX);
+        let rest = self.settings.memory_bytes.saturating_sub(index.saturating_mul(INDEX_PARTS));
+        let memory_bytes = rest.max(self.settings.memory_bytes / 4) / MEMORY_PARTS;
         let of_batch = if self.settings.dry_run { 0 } else { batch.counts().accepted };
         let events = self.settings.commit_events.saturating_sub(of_batch).max(1);
         Room { memory_bytes, events }
@@ -438,6 +441,13 @@ impl Run {
         Ok(staged)
     }
 }
+
+/// Into how many parts the memory of a run is divided, of which decoded events fill one.
+const MEMORY_PARTS: usize = 5;
+
+/// How many times its resident bytes a key index takes while its runs are merged: those of the old
+/// runs, and those of the new one as it grows.
+const INDEX_PARTS: usize = 4;
 
 /// How often a commit is tried before the run gives up.
 const COMMIT_ATTEMPTS: usize = 100;

@@ -2,21 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
+
+use crate::program::meterhouse;
 
 /// Files that are ingested one by one, and so become small files of every day.
 const FILES: usize = 12;
-
-fn meterhouse(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_meterhouse"))
-        .current_dir(folder)
-        .env_remove("METERHOUSE_LAKE")
-        .env_remove("METERHOUSE_STATE")
-        .env("METERHOUSE_ACTOR", "tester")
-        .args(args)
-        .output()
-        .unwrap()
-}
 
 /// Standard output and what was said of a command that must succeed.
 fn run(folder: &Path, args: &[&str]) -> (String, String) {

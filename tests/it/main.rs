@@ -12,6 +12,7 @@ mod naive;
 mod odd;
 mod payloads;
 mod plans;
+mod program;
 mod quickstart;
 mod truth;
 mod vacuum;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use meterhouse::clock::Clock;
 use meterhouse::lake::location::{Location, Namespace};
@@ -10,15 +10,7 @@ use meterhouse::lake::tables::Lake;
 use meterhouse::lake::vacuum::{RETENTION_DEFAULT, Vacuumed, vacuum};
 use meterhouse::time::Timestamp;
 
-fn meterhouse(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_meterhouse"))
-        .current_dir(folder)
-        .env_remove("METERHOUSE_LAKE")
-        .env_remove("METERHOUSE_STATE")
-        .args(args)
-        .output()
-        .unwrap()
-}
+use crate::program::meterhouse;
 
 fn run(folder: &Path, args: &[&str]) -> String {
     let output = meterhouse(folder, args);

@@ -4,15 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn meterhouse(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_meterhouse"))
-        .current_dir(folder)
-        .env_remove("METERHOUSE_LAKE")
-        .env_remove("METERHOUSE_STATE")
-        .args(args)
-        .output()
-        .unwrap()
-}
+use crate::program::meterhouse;
 
 fn data(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
