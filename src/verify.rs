@@ -59,14 +59,14 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
         let snapshot = table.snapshot(None).await?;
         refused += if holds_refused { snapshot.rows() } else { 0 };
         verified.files += snapshot.files.len() as u64;
-        verified.wrong.extend(verify_files(&table, &snapshot, |_| ()).await?);
+        verified.wrong.extend(verify_files(&table, &snapshot).await?);
         let (files, wrong) = verify_old_files(&table, &snapshot).await?;
         verified.files += files;
         verified.wrong.extend(wrong);
     }
     for version in lake.events.pins().await?.into_keys().filter(|pin| *pin < events.version) {
         let pinned = lake.events.snapshot(Some(version)).await?;
-        let wrong = verify_files(&lake.events, &pinned, |_| ()).await?;
+        let wrong = verify_files(&lake.events, &pinned).await?;
         verified.wrong.extend(wrong.into_iter().map(|wrong| Mismatch {
             detail: format!("{} (needed by the pinned version {version})", wrong.detail),
             ..wrong

@@ -5,7 +5,7 @@
 //! answer does, at this version or any other; the old files stay for versions before. A group that
 //! somebody else compacts first is left to them. Deletes nothing (that is `lake::vacuum`'s).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -90,11 +90,11 @@ pub async fn compact(
     progress: impl Fn(Compacted),
 ) -> Result<Compacted> {
     let mut done = Compacted::default();
-    let mut left_alone: BTreeMap<Vec<String>, ()> = BTreeMap::new();
+    let mut left_alone: BTreeSet<Vec<String>> = BTreeSet::new();
     loop {
         let snapshot = events.snapshot(None).await?;
         let groups = groups(&snapshot.files, settings, now);
-        let fresh = groups.into_iter().find(|group| !left_alone.contains_key(&paths(group)));
+        let fresh = groups.into_iter().find(|group| !left_alone.contains(&paths(group)));
         let Some(group) = fresh else { return Ok(done) };
         match compact_group(events, &snapshot, &group, settings, now).await? {
             Some(staged) => {
@@ -108,7 +108,7 @@ pub async fn compact(
             }
             None => {
                 done.given_way += 1;
-                left_alone.insert(paths(&group), ());
+                left_alone.insert(paths(&group));
             }
         }
     }

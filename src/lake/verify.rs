@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use crate::error::{Error, Result};
 use crate::lake::commit::date_text;
 use crate::lake::kernel::store_error;
-use crate::lake::snapshot::{DataFile, Snapshot};
+use crate::lake::snapshot::Snapshot;
 use crate::lake::statistics::{FileStatistics, has_bounds};
 use crate::lake::table::Table;
 use crate::lake::vacuum::data_file;
@@ -36,27 +36,19 @@ pub struct Mismatch {
     pub detail: String,
 }
 
-/// Checks the live files of `snapshot`, a version of `table`, telling `progress` of each; gives what
-/// is wrong.
+/// Checks the live files of `snapshot`, a version of `table`; gives what is wrong.
 ///
 /// # Errors
 /// A store that cannot be read; that a file is missing or damaged is no error but an answer.
-pub async fn verify_files(
-    table: &Table,
-    snapshot: &Snapshot,
-    progress: impl Fn(&DataFile),
-) -> Result<Vec<Mismatch>> {
-    let checks = snapshot.files.iter().enumerate().map(|(at, file)| {
-        let progress = &progress;
-        async move {
+pub async fn verify_files(table: &Table, snapshot: &Snapshot) -> Result<Vec<Mismatch>> {
+    let checks =
+        snapshot.files.iter().enumerate().map(|(at, file)| async move {
             let found = verify_file(table, snapshot, at).await?;
-            progress(file);
             Ok::<_, Error>(found.map(|detail| Mismatch {
                 place: format!("{}/{}", table.display(), file.path),
                 detail,
             }))
-        }
-    });
+        });
     let found: Vec<Option<Mismatch>> =
         futures::stream::iter(checks).buffered(FILES_AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
