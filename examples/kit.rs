@@ -76,7 +76,7 @@ async fn prepare(data: String, lake: &str) -> Outcome<()> {
     let settings = IngestSettings { mapping: Some(mapping), ..IngestSettings::default() };
     let state = state_folder(&location, &namespace, None)?;
     let lake = Lake::open_or_create(&location, &namespace).await?;
-    let inputs = input::expand(&[data], None)?;
+    let inputs = input::expand(&[data], None, &[]).await?;
     let summary = ingest(lake, state, inputs, settings, Clock::System, Arc::new(|_| ())).await?;
     eprintln!("{summary:?}");
     Ok(())

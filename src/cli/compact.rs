@@ -6,10 +6,10 @@ use super::actor::actor;
 use super::flags::{CompactFlags, Global};
 use super::numbers::{bytes, counted, grouped};
 use super::opening::open_lake;
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, error_text};
 use super::output::say;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::lake::compact::{CompactSettings, Compacted, compact};
 use crate::lake::tables::Lake;
 
@@ -22,8 +22,15 @@ pub(super) async fn run(global: &Global, flags: &CompactFlags) -> Result<Outcome
     }
     let watch = flags.watch.map(|seconds| Duration::from_secs(seconds.into()));
     loop {
-        once(&lake, &settings, global.quiet, watch.is_none()).await?;
-        let Some(pause) = watch else { return Ok(Outcome::Done) };
+        let done = once(&lake, &settings, global.quiet, watch.is_none()).await;
+        let Some(pause) = watch else { return done.map(|()| Outcome::Done).map_err(Into::into) };
+        match done {
+            // A store that is away or a disk that is full may not be so the next time.
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) => {
+                say(&error_text(&error));
+            }
+            other => other?,
+        }
         tokio::time::sleep(pause).await;
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Flags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// The lake: a folder, or memory://NAME
+    /// The lake: a folder, s3://BUCKET/FOLDER, gs://…, az://CONTAINER/… or memory://NAME
     #[arg(long, global = true, value_name = "URL", env = "METERHOUSE_LAKE",
           default_value = LAKE_DEFAULT, hide_env_values = true)]
     pub(super) lake: String,
@@ -54,7 +54,7 @@ pub(super) struct Global {
     #[arg(long = "meters", global = true, value_name = "FOLDER", env = "METERHOUSE_METERS",
           default_value = METERS_DEFAULT, hide_env_values = true)]
     pub(super) meters_folder: PathBuf,
-    /// Where the local state of the lake lies [default: inside a local lake]
+    /// Where the local state of the lake lies [default: inside a local lake, else in the user's cache]
     #[arg(
         long,
         global = true,
@@ -100,6 +100,11 @@ pub(super) enum Command {
     Compact(CompactFlags),
     /// Delete data files that no version within the retention needs, and none that is pinned
     Vacuum(VacuumFlags),
+    /// Try whether the place of the lake, its disk and its settings are fit for work
+    Doctor(DoctorFlags),
+    /// Make the local index of identities anew
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Prove that what is stored is as it was written, or name what is not
     Verify,
     /// Keep a version for ever
@@ -117,6 +122,22 @@ pub(super) struct VacuumFlags {
     /// Only list the files
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "A small object is put where the lake is or would be, and taken away again.
+Exit code 4 where something is bad.")]
+pub(super) struct DoctorFlags {
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+}
+
+/// What to do with the local index.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum IndexCommand {
+    /// Build it from the events, whatever is there
+    Rebuild,
 }
 
 /// Flags of `pin`.
@@ -192,7 +213,8 @@ pub(super) struct CompactFlags {
 
 A run that was stopped is run again: what is there already is counted as duplicate.")]
 pub(super) struct IngestFlags {
-    /// Files, folders and globs; `-` is standard input; .gz and .zst are unpacked
+    /// Files, folders and globs, also as s3://, gs:// or az://; `-` is standard input; .gz and .zst
+    /// are unpacked
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<String>,
     /// Read all inputs as json, ndjson, csv, parquet, arrow, access-log, or as the events of stigg,
@@ -211,6 +233,13 @@ pub(super) struct IngestFlags {
     /// Check and count, but write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Go on for ever with files that are new or have changed, each read once
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) follow: bool,
+    /// Seconds between two looks of --follow
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, requires = "follow",
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(super) every: u32,
     // Last, as its heading holds for all that follows.
     #[command(flatten)]
     pub(super) mapping: MappingFlags,

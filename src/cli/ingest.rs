@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::actor::actor;
 use super::flags::{Global, IngestFlags, LAKE_DEFAULT, MappingFlags, NAMESPACE_DEFAULT};
 use super::numbers::{counted, grouped, rate};
-use super::opening::open_target;
+use super::opening::{Target, cloud_settings, open_target};
 use super::outcome::{Failure, Outcome};
 use super::output::{printable, say};
 use super::progress::Line;
@@ -22,12 +22,25 @@ const NO_DEDUPLICATION: &str = "METERHOUSE_TEST_NO_DEDUPLICATION";
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome, Failure> {
-    let inputs = input::expand(&flags.paths, flags.format)?;
+    if flags.follow {
+        return super::follow::run(global, flags).await;
+    }
+    let inputs = input::expand(&flags.paths, flags.format, &cloud_settings()).await?;
     let settings = settings(global, flags, &inputs)?;
     let target = open_target(global, flags.dry_run).await?;
+    ingested(global, &target, inputs, settings).await
+}
+
+/// Brings inputs in and says what became of them.
+pub(super) async fn ingested(
+    global: &Global,
+    target: &Target,
+    inputs: Vec<Input>,
+    settings: IngestSettings,
+) -> Result<Outcome, Failure> {
     let line = Line::new(!global.quiet);
     let place = target.lake.events.display().to_string();
-    let lake = target.lake.clone();
+    let (lake, dry_run) = (target.lake.clone(), settings.dry_run);
     let summary =
         ingest(lake, target.state.clone(), inputs, settings, Clock::System, line.listener()).await;
     let progress = line.end();
@@ -43,7 +56,7 @@ pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome,
             say(&format!("{place}: the last line is not ended yet; it is left for the next run"));
         }
         say(&closing(&summary, progress.input_bytes, &place));
-        if let Some(refused) = refused(&summary, global, flags.dry_run) {
+        if let Some(refused) = refused(&summary, global, dry_run) {
             say(&refused);
         }
     }
@@ -51,7 +64,8 @@ pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome,
     Ok(if conflict + rejected > 0 { Outcome::SomeRefused } else { Outcome::Done })
 }
 
-fn settings(
+/// How the flags say that inputs are brought in.
+pub(super) fn settings(
     global: &Global,
     flags: &IngestFlags,
     inputs: &[Input],

@@ -8,8 +8,11 @@
 
 mod actor;
 mod compact;
+mod doctor;
 mod events;
 mod flags;
+mod follow;
+mod index;
 mod ingest;
 mod log;
 mod meters;
@@ -82,6 +85,8 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Stats(flags) => Box::pin(stats::run(global, flags)).await,
         Command::Compact(flags) => Box::pin(compact::run(global, flags)).await,
         Command::Vacuum(flags) => Box::pin(vacuum::run(global, flags)).await,
+        Command::Doctor(flags) => Box::pin(doctor::run(global, flags)).await,
+        Command::Index(command) => Box::pin(index::run(global, command)).await,
         Command::Verify => Box::pin(verify::run(global)).await,
         Command::Pin(flags) => Box::pin(vacuum::pin(global, flags)).await,
         Command::Unpin(flags) => Box::pin(vacuum::unpin(global, flags)).await,

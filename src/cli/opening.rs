@@ -10,6 +10,7 @@ use super::output::say;
 use crate::clock::Clock;
 use crate::engine::{Engine, Limits};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lake::cloud::is_setting;
 use crate::lake::location::{Location, Namespace};
 use crate::lake::state::state_folder;
 use crate::lake::tables::Lake;
@@ -71,18 +72,28 @@ pub(super) async fn open_target(global: &Global, dry_run: bool) -> Result<Target
 /// # Errors
 /// As [`state_folder`].
 pub(super) fn state_of_lake(global: &Global, lake: &Lake) -> Result<Option<PathBuf>> {
-    let given = global.state.as_deref();
-    if given.is_none() && lake.location.local_path().is_none() {
+    if global.state.is_none() && lake.location.is_passing() {
         return Ok(None);
     }
-    state_folder(&lake.location, &lake.namespace, given).map(Some)
+    state_of(&lake.location, &lake.namespace, global.state.as_deref()).map(|(state, _)| Some(state))
 }
 
-fn place(global: &Global) -> Result<(Location, Namespace)> {
-    Ok((Location::parse(&global.lake)?, Namespace::parse(&global.namespace)?))
+/// What the environment says of the stores of clouds, by the names that `object_store` knows.
+pub(super) fn cloud_settings() -> Vec<(String, String)> {
+    let named = std::env::vars_os();
+    let texts = named
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(name, _)| is_setting(name)).collect()
 }
 
-fn state_of(
+pub(super) fn place(global: &Global) -> Result<(Location, Namespace)> {
+    let location = Location::parse_with(&global.lake, &cloud_settings())?;
+    Ok((location, Namespace::parse(&global.namespace)?))
+}
+
+/// The folder of the local state of a lake at `location`; of one that ends with the process, a
+/// folder that does so too.
+pub(super) fn state_of(
     location: &Location,
     namespace: &Namespace,
     given: Option<&Path>,
@@ -90,10 +101,22 @@ fn state_of(
     if given.is_some() || location.local_path().is_some() {
         return Ok((state_folder(location, namespace, given)?, None));
     }
+    if !location.is_passing() {
+        return Ok((state_folder(location, namespace, cache_folder().as_deref())?, None));
+    }
     let passing = tempfile::tempdir().map_err(|error| {
         Error::unavailable(format!("no temporary folder for the state of {location}: {error}"))
     })?;
     Ok((passing.path().to_path_buf(), Some(passing)))
+}
+
+/// Where programs of this user keep what can be made anew.
+fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute())
+    };
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(cache.join("meterhouse"))
 }
 
 /// Everything that questions are answered from.

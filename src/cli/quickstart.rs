@@ -131,19 +131,7 @@ impl Tour<'_> {
         match &flags.command {
             Command::Ingest(flags) => Box::pin(ingest::run(&global, flags)).await,
             Command::Usage(flags) => Box::pin(usage::run(&global, flags)).await,
-            Command::Quickstart
-            | Command::Sql(_)
-            | Command::Meters(_)
-            | Command::Events(_)
-            | Command::Log(_)
-            | Command::Stats(_)
-            | Command::Compact(_)
-            | Command::Vacuum(_)
-            | Command::Verify
-            | Command::Pin(_)
-            | Command::Unpin(_) => {
-                Err(Error::internal("the quickstart only ingests and asks for usage").into())
-            }
+            _ => Err(Error::internal("the quickstart only ingests and asks for usage").into()),
         }
     }
 

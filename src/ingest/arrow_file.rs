@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, read_footer_length};
 use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
 
-use super::input::{self, Input};
+use super::input::{self, Input, Place};
 use crate::error::{Error, Result};
 
 /// What an Arrow file begins and ends with.
@@ -33,10 +33,10 @@ pub(super) struct ArrowBatches(FileReader<BufReader<File>>);
 pub(super) fn arrow_batches(input: &Input) -> Result<ArrowBatches> {
     let no_file =
         "an Arrow file is read from its end: give one that is neither packed nor a stream";
-    let Some(path) = &input.path else {
+    if matches!(input.place, Place::Standard) {
         return Err(Error::invalid(format!("{}: {no_file}", input.name)));
-    };
-    let mut file = File::open(path).map_err(|error| input::read_failed(&input.name, error))?;
+    }
+    let mut file = input.to_file()?;
     let mut magic = Vec::new();
     let read = file.by_ref().take(FILE_MAGIC.len() as u64).read_to_end(&mut magic);
     read.map_err(|error| input::read_failed(&input.name, error))?;
@@ -186,8 +186,7 @@ mod tests {
     }
 
     fn input(path: &Path) -> Input {
-        let name = path.display().to_string();
-        Input { name, path: Some(path.to_owned()), format: InputFormat::Arrow }
+        Input::file(path.display().to_string(), path, InputFormat::Arrow)
     }
 
     #[test]

@@ -1,11 +1,15 @@
-//! What is read: files, folders, globs and standard input, opened and decompressed.
+//! What is read: files, folders, globs, objects of a cloud's store and standard input, opened and
+//! decompressed.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::dialect::Dialect;
+use super::objects::{self, Object};
 use crate::error::{Error, Result};
+use crate::lake::cloud::Settings;
 
 /// How the records of an input are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +47,7 @@ impl std::str::FromStr for InputFormat {
 
 impl InputFormat {
     /// Whether a file whose name tells `found` may be read as this.
-    fn may_be(self, found: Self) -> bool {
+    pub(super) fn may_be(self, found: Self) -> bool {
         found == self || (found == Self::Json && matches!(self, Self::Payload(_)))
     }
 }
@@ -54,41 +58,120 @@ fn formats() -> String {
     format!("json, ndjson, csv, parquet, arrow, access-log, {payloads}")
 }
 
+/// A glob matches names as a shell does: `*` ends with its folder, and hidden files are not meant.
+pub(super) const GLOB: glob::MatchOptions = glob::MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
+
+/// How long a file has not changed that is taken for whole.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// One input, named as it appears in messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Input {
-    /// The path as given, or `-`.
+    /// The path or URL, or `-`.
     pub name: String,
-    /// The file; `None` is standard input.
-    pub path: Option<PathBuf>,
+    /// Where it is read from.
+    pub place: Place,
     /// How it is written.
     pub format: InputFormat,
 }
 
+/// Where an input is read from.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// Standard input.
+    Standard,
+    /// A file of the local disk.
+    File(PathBuf),
+    /// An object of a cloud's store.
+    Object(Object),
+}
+
+impl Input {
+    /// A file of the local disk.
+    pub fn file(name: impl Into<String>, path: impl Into<PathBuf>, format: InputFormat) -> Self {
+        Self { name: name.into(), place: Place::File(path.into()), format }
+    }
+
+    /// A text that changes when the content does: size and time of the last change, or what the
+    /// store of an object gives for it. `None` for what has no such thing.
+    pub fn mark(&self) -> Option<String> {
+        match &self.place {
+            Place::Standard => None,
+            Place::Object(object) => Some(object.mark()),
+            Place::File(path) => {
+                let metadata = path.metadata().ok()?;
+                let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+                Some(format!("{} {}", metadata.len(), changed.as_nanos()))
+            }
+        }
+    }
+
+    /// Whether nobody seems to be writing it any more: an object appears whole, a file was last
+    /// changed a while ago.
+    pub fn is_settled(&self) -> bool {
+        match &self.place {
+            Place::Standard | Place::Object(_) => true,
+            Place::File(path) => {
+                let age = path.metadata().and_then(|metadata| metadata.modified());
+                age.ok().and_then(|changed| changed.elapsed().ok()).is_none_or(|age| age >= SETTLED)
+            }
+        }
+    }
+
+    /// The input as a file that can be read from any place; an object is fetched first.
+    ///
+    /// # Errors
+    /// Standard input, and what cannot be opened or fetched.
+    pub(super) fn to_file(&self) -> Result<File> {
+        match &self.place {
+            Place::Standard => Err(Error::invalid(
+                "standard input cannot be read from its end: give a file".to_owned(),
+            )),
+            Place::File(path) => File::open(path).map_err(|error| unreadable(&self.name, error)),
+            Place::Object(object) => object.fetch(&self.name),
+        }
+    }
+}
+
 /// The inputs that `arguments` stand for: files, folders (their event files, subfolders included),
-/// globs, and `-`; each file once, those of a folder or glob sorted by path.
+/// globs, all of these as URLs of a cloud's store, and `-`; each once, those of a folder or glob
+/// sorted by path.
 ///
 /// # Errors
-/// A path where nothing is, a glob without a match, a file whose format its name does not tell.
-pub fn expand(arguments: &[String], format: Option<InputFormat>) -> Result<Vec<Input>> {
+/// A path where nothing is, a glob without a match, a file whose format its name does not tell, a
+/// store that cannot be read with these `settings`.
+pub async fn expand(
+    arguments: &[String],
+    format: Option<InputFormat>,
+    settings: &Settings,
+) -> Result<Vec<Input>> {
     let mut inputs: Vec<Input> = Vec::new();
     for argument in arguments {
-        if argument == "-" {
-            let format = format.unwrap_or(InputFormat::Json);
-            inputs.push(Input { name: "-".to_owned(), path: None, format });
-            continue;
-        }
-        for path in paths_of(argument, format)? {
-            let Some(format) = format.or_else(|| format_of(&path)) else {
+        let found = if argument == "-" {
+            vec![("-".to_owned(), Place::Standard)]
+        } else if argument.contains("://") {
+            objects::of_url(argument, format, settings).await?
+        } else {
+            let paths = paths_of(argument, format)?.into_iter();
+            paths.map(|path| (path.display().to_string(), Place::File(path))).collect()
+        };
+        for (name, place) in found {
+            let by_name = match place {
+                Place::Standard => Some(InputFormat::Json),
+                Place::File(_) | Place::Object(_) => format_of(Path::new(&name)),
+            };
+            let Some(format) = format.or(by_name) else {
                 return Err(Error::invalid(format!(
-                    "{}: the name tells no format; add --format with one of {}",
-                    path.display(),
+                    "{name}: the name tells no format; add --format with one of {}",
                     formats()
                 )));
             };
-            let name = path.display().to_string();
-            if !inputs.iter().any(|known| known.path.as_ref() == Some(&path)) {
-                inputs.push(Input { name, path: Some(path), format });
+            if !inputs.iter().any(|known| known.name == name) {
+                inputs.push(Input { name, place, format });
             }
         }
     }
@@ -102,9 +185,7 @@ fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>>
         walk(path, format, &mut files)?;
         files.sort();
         if files.is_empty() {
-            return Err(Error::not_found(format!(
-                "{argument}: the folder holds no .ndjson, .jsonl, .json, .csv, .parquet or .arrow file"
-            )));
+            return Err(empty_folder(argument));
         }
         return Ok(files);
     }
@@ -114,7 +195,7 @@ fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>>
     if !argument.contains(['*', '?', '[']) {
         return Err(Error::not_found(format!("{argument}: no such file or folder")));
     }
-    let matches = glob::glob(argument)
+    let matches = glob::glob_with(argument, GLOB)
         .map_err(|error| Error::invalid(format!("{argument}: not a glob: {error}")))?;
     let mut files: Vec<PathBuf> = matches.flatten().filter(|path| path.is_file()).collect();
     files.sort();
@@ -124,8 +205,15 @@ fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>>
     Ok(files)
 }
 
+/// That a folder has nothing to be read.
+pub(super) fn empty_folder(name: &str) -> Error {
+    Error::not_found(format!(
+        "{name}: the folder holds no .ndjson, .jsonl, .json, .csv, .parquet or .arrow file"
+    ))
+}
+
 fn walk(folder: &Path, format: Option<InputFormat>, files: &mut Vec<PathBuf>) -> Result<()> {
-    let unreadable = |error| unreadable(folder, error);
+    let unreadable = |error| unreadable(&folder.display().to_string(), error);
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = entry.path();
@@ -160,14 +248,14 @@ fn is_rotated_log(name: &str) -> bool {
 
 /// Whether a file of a folder is meant. Logs of all kinds are called `.log`, so that only whoever
 /// asks for access logs means them.
-fn in_folder(found: InputFormat, wanted: Option<InputFormat>) -> bool {
+pub(super) fn in_folder(found: InputFormat, wanted: Option<InputFormat>) -> bool {
     match wanted {
         Some(wanted) => wanted.may_be(found),
         None => found != InputFormat::AccessLog,
     }
 }
 
-fn format_of(path: &Path) -> Option<InputFormat> {
+pub(super) fn format_of(path: &Path) -> Option<InputFormat> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
     if is_rotated_log(plain) {
@@ -188,11 +276,11 @@ fn format_of(path: &Path) -> Option<InputFormat> {
 /// # Errors
 /// A file that cannot be opened or read.
 pub fn open(input: &Input) -> Result<Box<dyn Read + Send>> {
-    let Some(path) = &input.path else {
-        return decompressed(std::io::stdin()).map_err(|error| read_failed(&input.name, error));
+    let opened = match &input.place {
+        Place::Standard => decompressed(std::io::stdin()),
+        Place::File(_) | Place::Object(_) => decompressed(input.to_file()?),
     };
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    decompressed(file).map_err(|error| read_failed(&input.name, error))
+    opened.map_err(|error| read_failed(&input.name, error))
 }
 
 fn decompressed(mut source: impl Read + Send + 'static) -> std::io::Result<Box<dyn Read + Send>> {
@@ -217,8 +305,8 @@ pub fn read_failed(name: &str, error: std::io::Error) -> Error {
     Error::unavailable(format!("{name}: cannot be read: {error}")).with_source(error)
 }
 
-fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    let message = format!("{}: cannot be read: {error}", path.display());
+fn unreadable(name: &str, error: std::io::Error) -> Error {
+    let message = format!("{name}: cannot be read: {error}");
     match error.kind() {
         std::io::ErrorKind::NotFound => Error::not_found(message),
         _ => Error::unavailable(message),
@@ -231,6 +319,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    fn expand(arguments: &[String], format: Option<InputFormat>) -> Result<Vec<Input>> {
+        futures::executor::block_on(super::expand(arguments, format, &[]))
+    }
 
     #[test]
     fn folders_give_their_event_files_in_order_and_formats_come_from_names() {
@@ -316,8 +408,7 @@ mod tests {
         {
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            let input =
-                Input { name: name.to_owned(), path: Some(path), format: InputFormat::Json };
+            let input = Input::file(name, path, InputFormat::Json);
             let mut text = String::new();
             open(&input).unwrap().read_to_string(&mut text).unwrap();
             assert_eq!(text, "hello", "{name}");

@@ -13,9 +13,12 @@ mod columns;
 mod decode;
 pub mod dialect;
 mod fill;
+pub mod follow;
 mod gather;
+mod index;
 pub mod input;
 pub mod mapping;
+mod objects;
 pub mod quarantine;
 mod rebase;
 mod record;
@@ -28,6 +31,7 @@ mod split;
 mod stored;
 
 pub use decode::Rejected;
+pub use index::{Rebuilt, rebuild_index};
 pub use run::{IngestSettings, Progress, Summary, ingest};
 pub use source::Recognised;
 

@@ -14,13 +14,14 @@ use super::batch::{self, Batch, Identities};
 use super::decode::{Decoded, Decoder};
 use super::dialect::Dialect;
 use super::fill::{Room, fill};
+use super::follow::{self, Marked};
 use super::input::Input;
 use super::mapping::Mapping;
 use super::quarantine::{Quarantine, Quarantined};
 use super::rebase::{self, Staged};
 use super::record::Mapper;
 use super::source::{Pieces, Recognised};
-use super::{Counts, keys_folder, stored};
+use super::{Counts, index, stored};
 use crate::clock::Clock;
 use crate::dedupe::{Hasher, Index};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +53,10 @@ pub struct IngestSettings {
     pub dry_run: bool,
     /// Who ingests, for the log of versions.
     pub by: Option<String>,
+    /// Commits tell which inputs ended with them, by name and [`Input::mark`], for [`follow`].
+    ///
+    /// [`follow`]: super::follow
+    pub marks: BTreeMap<String, String>,
     /// Off only in tests that show what deduplication is for.
     pub deduplicate: bool,
 }
@@ -67,6 +72,7 @@ impl Default for IngestSettings {
             property_columns: schema::PROPERTY_COLUMNS_DEFAULT,
             dry_run: false,
             by: None,
+            marks: BTreeMap::new(),
             deduplicate: true,
         }
     }
@@ -124,7 +130,7 @@ pub async fn ingest(
         match summary {
             Err(error) if run.index_is_damaged(&error) => {
                 drop(run);
-                Err(discard_index(&keys_folder(&state), &lake, clock, error))
+                Err(index::discarded(&state, &lake, clock, error))
             }
             other => other.map_err(|error| run.noting_commits(error)),
         }
@@ -145,6 +151,8 @@ struct Run {
     source: String,
     spill_folder: tempfile::TempDir,
     refused: Refused,
+    /// Followed inputs that ended and of which no commit has told.
+    ended: Vec<Marked>,
     /// What became of the events of finished batches.
     counts: Counts,
     commits: u64,
@@ -194,10 +202,7 @@ impl Run {
     ) -> Result<Self> {
         let hasher = Hasher::new(lake.events.table_id());
         let snapshot = runtime.block_on(lake.events.snapshot(None))?;
-        let catch_up = |index: &mut Index| {
-            runtime.block_on(stored::catch_up(index, &lake.events, &snapshot, &hasher)).map(|_| ())
-        };
-        let index = open_index(&keys_folder(state), &lake, clock, catch_up)?;
+        let index = index::opened(state, &lake, clock, (&snapshot, &hasher), &runtime)?;
         if !settings.dry_run {
             runtime.block_on(accounts::take_over(&lake))?;
         }
@@ -224,6 +229,7 @@ impl Run {
             clock,
             runtime,
             index,
+            ended: Vec::new(),
             counts: Counts::default(),
             commits: 0,
             committed: 0,
@@ -243,6 +249,9 @@ impl Run {
                 ended = filled.ended;
                 input_bytes += filled.input_bytes;
                 self.seal(&mut batch, filled.pieces)?;
+                let marked = |name| Some(self.settings.marks.get_key_value(&name)?);
+                let marked = pieces.take_ended().into_iter().filter_map(marked);
+                self.ended.extend(marked.map(|(name, mark)| (name.clone(), mark.clone())));
                 let mut so_far = self.counts;
                 so_far += batch.counts();
                 progress(Progress { counts: so_far, input_bytes });
@@ -390,6 +399,7 @@ impl Run {
             match self.runtime.block_on(self.lake.events.commit(&base, commit))? {
                 CommitOutcome::Committed(snapshot) => {
                     account.version = snapshot.version;
+                    self.ended.clear();
                     (self.commits, self.committed) =
                         (self.commits + 1, self.committed + account.counts.accepted);
                     let (index, events) = (&mut self.index, &self.lake.events);
@@ -419,6 +429,7 @@ impl Run {
     fn info(&self, account: &Account) -> BTreeMap<String, String> {
         let mut info = account.to_info();
         info.extend(self.settings.by.clone().map(|by| (BY.to_owned(), by)));
+        info.extend(follow::to_info(&self.ended));
         info
     }
 
@@ -482,54 +493,23 @@ fn new_columns(base: &Snapshot, files: &[StagedFile]) -> Result<Vec<FieldRef>> {
     Ok(fields.into_values().collect())
 }
 
-/// Opens the key index and lets `catch_up` bring in what it lacks; a damaged one is made anew, as it
-/// can be rebuilt from the events.
-fn open_index(
-    folder: &Path,
-    lake: &Lake,
-    clock: Clock,
-    catch_up: impl Fn(&mut Index) -> Result<()>,
-) -> Result<Index> {
-    let (table_id, now) = (lake.events.table_id(), clock.now().to_string());
-    let mut index = match Index::open(folder, table_id, &now) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => Index::reset(folder, table_id, &now)?,
-        opened => opened?,
-    };
-    match catch_up(&mut index) {
-        Err(error) if error.kind() == ErrorKind::Corrupt && index.verify().is_err() => {
-            // Its folder stays locked as long as it lives.
-            drop(index);
-            index = Index::reset(folder, table_id, &now)?;
-            catch_up(&mut index)?;
-        }
-        other => other?,
-    }
-    Ok(index)
-}
-
-/// Empties a damaged key index, so that the next run rebuilds it from the events, and says so.
-fn discard_index(folder: &Path, lake: &Lake, clock: Clock, error: Error) -> Error {
-    let emptied = Index::reset(folder, lake.events.table_id(), &clock.now().to_string());
-    let turn = match emptied {
-        Ok(_) => "run the same command again".to_owned(),
-        Err(_) => format!("remove `{}` and run the same command again", folder.display()),
-    };
-    let text = format!("{error}; {turn}: the key index is rebuilt from the events");
-    Error::corrupt(text).with_source(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::input;
+    use crate::ingest::input::expand;
+    use crate::ingest::keys_folder;
     use crate::lake::location::{Location, Namespace};
+
+    async fn expanded(paths: &[String]) -> Vec<Input> {
+        expand(paths, None, &[]).await.unwrap()
+    }
 
     async fn run(folder: &Path, lines: &str, settings: IngestSettings) -> Result<Summary> {
         let file = folder.join("events.ndjson");
         std::fs::write(&file, lines).unwrap();
         let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
         let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
-        let inputs = input::expand(&[file.display().to_string()], None).unwrap();
+        let inputs = expanded(&[file.display().to_string()]).await;
         let state = folder.join("state");
         ingest(lake, state, inputs, settings, Clock::System, Arc::new(|_| ())).await
     }
@@ -568,7 +548,7 @@ mod tests {
         std::fs::write(path("z.ndjson.gz"), b"\x1f\x8bno more").unwrap();
         let location = Location::parse(&path("lake")).unwrap();
         let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
-        let inputs = input::expand(&[path("whole.ndjson"), path("z.ndjson.gz")], None).unwrap();
+        let inputs = expanded(&[path("whole.ndjson"), path("z.ndjson.gz")]).await;
         let settings = IngestSettings { commit_events: 1, threads: 1, ..IngestSettings::default() };
         let state = folder.path().join("state");
         let error = ingest(lake, state, inputs, settings, Clock::System, Arc::new(|_| ()));

@@ -19,7 +19,7 @@ use super::access_log::{Occurrences, Seen};
 use super::arrow_file::{ArrowBatches, arrow_batches};
 use super::decode;
 use super::dialect::Dialect;
-use super::input::{self, Input, InputFormat};
+use super::input::{self, Input, InputFormat, Place};
 use super::split::{BLOCK_BYTES, Block, Splitter};
 use crate::error::{Error, Result};
 
@@ -76,6 +76,7 @@ pub(super) struct Pieces<'i> {
     mapped: bool,
     recognised: Vec<Recognised>,
     unended: Vec<String>,
+    ended: Vec<String>,
 }
 
 /// Inputs whose events were found to be in the shape of another system.
@@ -121,7 +122,13 @@ impl<'i> Pieces<'i> {
             mapped,
             recognised: Vec::new(),
             unended: Vec::new(),
+            ended: Vec::new(),
         }
+    }
+
+    /// The names of the inputs that came to their ends since this was asked.
+    pub(super) fn take_ended(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Last lines of logs, as `input:line`, that were left out because they are not ended.
@@ -156,6 +163,7 @@ impl<'i> Pieces<'i> {
                 None => {
                     let unended = reader.unended().map(|line| format!("{name}:{line}"));
                     self.unended.extend(unended);
+                    self.ended.push(name.to_string());
                     self.current = None;
                 }
             }
@@ -193,16 +201,15 @@ fn open(input: &Input, mapped: bool) -> Result<Reader> {
         InputFormat::Arrow => Reader::Arrow { batches: arrow_batches(input)?, open: None, next: 1 },
         InputFormat::Csv => Reader::Csv(Box::new(CsvReader::open(input)?)),
         InputFormat::Parquet => {
-            let Some(path) = &input.path else {
+            if matches!(input.place, Place::Standard) {
                 return Err(Error::invalid(
                     "Parquet cannot be read from standard input: it is read from its end; give a file",
                 ));
-            };
+            }
             let invalid = |error: &dyn std::fmt::Display| {
                 Error::invalid(format!("{}: not readable as Parquet: {error}", input.name))
             };
-            let file = File::open(path).map_err(|error| input::read_failed(&input.name, error))?;
-            let rows = parquet_rows(file).map_err(|error| invalid(&error))?;
+            let rows = parquet_rows(input.to_file()?).map_err(|error| invalid(&error))?;
             Reader::Parquet { rows, next: 1 }
         }
     })
@@ -467,8 +474,7 @@ mod tests {
         {
             let path = folder.path().join(name);
             std::fs::write(&path, &whole[..length]).unwrap();
-            let inputs =
-                [Input { name: name.to_owned(), path: Some(path), format: InputFormat::Csv }];
+            let inputs = [Input::file(name, path, InputFormat::Csv)];
             let mut pieces = Pieces::new(&inputs, false);
             let failed = loop {
                 match pieces.next_piece() {

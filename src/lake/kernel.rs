@@ -14,6 +14,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lake::cloud::answer_of;
 use crate::lake::location::Location;
 
 /// Calls into the kernel at any one time, per table.
@@ -80,13 +81,22 @@ fn interrupted(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 /// Our error for what the kernel said while doing `what`.
 pub(super) fn kernel_error(what: impl fmt::Display, error: KernelError) -> Error {
     let error = without_backtrace(error);
-    let kind = kind_of(&error);
-    Error::new(kind, format!("{what}: {error}")).with_source(error)
+    let answer = match &error {
+        KernelError::ObjectStore(error) => answer_of(error),
+        _ => None,
+    };
+    match answer {
+        Some(answer) => Error::new(kind_of(&error), format!("{what}: {answer}")),
+        None => Error::new(kind_of(&error), format!("{what}: {error}")).with_source(error),
+    }
 }
 
 /// Our error for what the object store said while doing `what`.
 pub(super) fn store_error(what: impl fmt::Display, error: object_store::Error) -> Error {
-    Error::new(store_kind(&error), format!("{what}: {error}")).with_source(error)
+    match answer_of(&error) {
+        Some(answer) => Error::new(store_kind(&error), format!("{what}: {answer}")),
+        None => Error::new(store_kind(&error), format!("{what}: {error}")).with_source(error),
+    }
 }
 
 fn without_backtrace(error: KernelError) -> KernelError {

@@ -1,4 +1,4 @@
-//! Where a lake lies: a local folder, or memory for the life of the process.
+//! Where a lake lies: a local folder, a cloud's object store, or memory for the life of the process.
 //!
 //! Turns what a user wrote into an object store and the path of the lake's root in it. Touches no
 //! file but to see what a relative path means; opening and making tables is `lake::table`'s.
@@ -15,6 +15,7 @@ use object_store::path::Path;
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::lake::cloud::{Settings, cloud_store, settings_of};
 use crate::lake::store::DurableLocal;
 
 /// Where a lake lies. Cheap to clone.
@@ -24,7 +25,7 @@ pub struct Location {
     pub store: Arc<dyn ObjectStore>,
     /// The lake's root in `store`.
     pub root: Path,
-    /// The name of `store` for a query engine: `file:///` or `memory://<name>/`.
+    /// The name of `store` for a query engine: `file:///`, `s3://<bucket>/` or `memory://<name>/`.
     pub url: Url,
     /// The location as people know it, for messages.
     pub display: String,
@@ -32,18 +33,33 @@ pub struct Location {
 }
 
 impl Location {
-    /// Understands a path (relative or absolute), `file://<path>` and `memory://<name>`.
+    /// Understands a path (relative or absolute), `file://<path>` and `memory://<name>`, and cloud
+    /// stores that need no settings.
     ///
-    /// Two memory lakes of one name are one lake within a process. Other schemes are
-    /// [`Invalid`](crate::error::ErrorKind::Invalid).
+    /// # Errors
+    /// As [`Location::parse_with`].
     pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_with(text, &[])
+    }
+
+    /// Understands a path (relative or absolute), `file://<path>`, `memory://<name>`, and
+    /// `s3://<bucket>/<path>`, `gs://…` and `az://<container>/<path>` with the settings of their
+    /// stores.
+    ///
+    /// Two memory lakes of one name are one lake within a process.
+    ///
+    /// # Errors
+    /// Invalid for other schemes, for a URL that names no place, and for settings that are wrong.
+    pub fn parse_with(text: &str, settings: &Settings) -> Result<Self> {
         match text.split_once("://") {
             None if text.is_empty() => Err(Error::invalid("the location of the lake is empty")),
             None => Self::local(FsPath::new(text)),
             Some(("file", _)) => Self::local(&file_url_path(text)?),
             Some(("memory", name)) => Self::memory(name),
+            Some((scheme, _)) if settings_of(scheme).is_some() => Self::cloud(text, settings),
             Some((scheme, _)) => Err(Error::invalid(format!(
-                "`{text}`: this version keeps lakes in local folders and memory://, not in {scheme}://"
+                "`{text}`: {scheme}:// is no place that is known here: use a folder, s3://, gs:// or \
+                 az://"
             ))),
         }
     }
@@ -51,6 +67,11 @@ impl Location {
     /// The folder of a lake on the local disk.
     pub fn local_path(&self) -> Option<&FsPath> {
         self.local.as_deref()
+    }
+
+    /// Whether the place ends with the process.
+    pub fn is_passing(&self) -> bool {
+        self.url.scheme() == "memory"
     }
 
     /// The same place behind another store, such as one that counts or limits calls.
@@ -75,6 +96,15 @@ impl Location {
             display,
             local: Some(folder),
         })
+    }
+
+    fn cloud(text: &str, settings: &Settings) -> Result<Self> {
+        let url = Url::parse(text)
+            .map_err(|error| Error::invalid(format!("`{text}` is no URL: {error}")))?;
+        let (store, root) = cloud_store(&url, settings)?;
+        let base = format!("{}://{}/", url.scheme(), url.host_str().unwrap_or_default());
+        let display = format!("{base}{root}").trim_end_matches('/').to_owned();
+        Ok(Self { store, root, url: base_url(&base)?, display, local: None })
     }
 
     fn memory(name: &str) -> Result<Self> {
@@ -200,16 +230,21 @@ mod tests {
             ("/srv/my lake/50%/#1/ü", "/srv/my lake/50%/#1/ü".into(), "file:///"),
             ("file:///srv/my%20lake", "/srv/my lake".into(), "file:///"),
             ("memory://x1", "memory://x1".into(), "memory://x1/"),
+            ("s3://bucket/a/b/", "s3://bucket/a/b".into(), "s3://bucket/"),
+            ("s3://bucket", "s3://bucket".into(), "s3://bucket/"),
         ] {
             let location = Location::parse(text).unwrap();
             assert_eq!(location.display, display, "{text}");
             assert_eq!(location.url.as_str(), url, "{text}");
         }
-        for text in ["", "s3://bucket/x", "gs://b", "az://b", "memory://", "memory://A b"] {
+        for text in ["", "s3://", "az://b", "ftp://b/x", "memory://", "memory://A b"] {
             assert_eq!(Location::parse(text).unwrap_err().kind(), ErrorKind::Invalid, "{text}");
         }
-        let refused = Location::parse("s3://bucket").unwrap_err().to_string();
-        assert!(refused.contains("this version keeps lakes in local folders"), "{refused}");
+        let refused = Location::parse("az://b").unwrap_err().to_string();
+        assert!(refused.contains("variables AZURE_"), "{refused}");
+        let account = [("AZURE_STORAGE_ACCOUNT_NAME".to_owned(), "me".to_owned())];
+        let azure = Location::parse_with("az://b/lake", &account).unwrap();
+        assert_eq!(azure.url.as_str(), "az://b/");
     }
 
     #[test]

@@ -1,19 +1,22 @@
 //! The lake: Delta tables below `<root>/<namespace>/<table>/`, and the files they are made of.
 //!
-//! - [`location`]: where a lake lies; [`store`]: a local disk whose puts survive a power cut;
+//! - [`location`]: where a lake lies; [`cloud`]: object stores of the clouds; [`store`]: a local disk whose puts survive a power cut;
 //!   [`state`]: where the local state belonging to a lake lies.
 //! - [`table`]: making and opening a table; [`snapshot`]: one version of it, with its files and
 //!   their [`statistics`].
 //! - [`writer`]: making data files; [`staged`]: those not committed yet; [`commit`]: making them visible.
 
+pub mod cloud;
 pub mod commit;
 pub mod compact;
+pub mod doctor;
 pub mod history;
 mod kernel;
 pub mod layout;
 pub mod location;
 mod log;
 pub mod merge;
+pub mod notes;
 pub mod pins;
 pub mod reader;
 pub mod snapshot;

@@ -1,26 +1,20 @@
 //! Versions that are kept whatever their age: a small file each, beside the table's data.
 //!
-//! A pin is made by one create-if-absent put, so that two who pin at once do not get into each
-//! other's way. Other programs pass over the folder, as its name begins with an underscore.
+//! A vacuum announces itself in the same way, so that of it and of who pins one sees the other.
 
 use std::collections::{BTreeMap, HashSet};
 
-use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::lake::kernel::store_error;
 use crate::lake::table::Table;
 use crate::time::Timestamp;
 
-/// The folder of ours in a table's folder.
-const FOLDER: &str = "_meterhouse";
-/// In it, the pins.
+/// The notes that are pins.
 const PINS: &str = "pins";
-/// In it, the vacuums that are under way.
+/// The notes of vacuums that are under way.
 const VACUUMS: &str = "vacuums";
 
 /// How long a vacuum is taken to be under way that has not said that it ended.
@@ -64,16 +58,7 @@ impl Table {
         let pin = Pin { by, at: now.to_string(), reason };
         let text = serde_json::to_vec(&pin)
             .map_err(|error| Error::internal("writing a pin").with_source(error))?;
-        let place = self.pins_folder().join(file_name(version));
-        let store = &self.location().store;
-        let new = match store.put_opts(&place, text.into(), PutMode::Create.into()).await {
-            Ok(_) => true,
-            Err(object_store::Error::AlreadyExists { .. }) => false,
-            Err(error) => {
-                let what = format!("pinning version {version} of {}", self.display());
-                return Err(store_error(what, error));
-            }
-        };
+        let new = self.put_note(PINS, &file_name(version), text).await?;
         // Looked at once the pin is there: a vacuum that announces itself later sees the pin.
         if self.is_vacuumed_now(version, now).await? {
             if new {
@@ -111,9 +96,7 @@ impl Table {
                 self.display()
             )));
         }
-        let place = self.pins_folder().join(file_name(version));
-        let what = || format!("unpinning version {version} of {}", self.display());
-        self.location().store.delete(&place).await.map_err(|error| store_error(what(), error))
+        self.delete_note(PINS, &file_name(version)).await
     }
 
     /// The versions that are kept, with why.
@@ -121,22 +104,11 @@ impl Table {
     /// # Errors
     /// A store that cannot be read, a pin that is damaged.
     pub async fn pins(&self) -> Result<BTreeMap<u64, Pin>> {
-        let what = || format!("reading the pins of {}", self.display());
-        let store = &self.location().store;
-        let listed = store.list(Some(&self.pins_folder())).try_collect::<Vec<_>>().await;
         let mut pins = BTreeMap::new();
-        for object in listed.map_err(|error| store_error(what(), error))? {
-            let name = object.location.filename().unwrap_or_default();
+        for (name, text) in self.notes(PINS).await? {
             let version = name.strip_suffix(".json").and_then(|number| number.parse().ok());
             let Some(version) = version else { continue };
-            let content = match store.get(&object.location).await {
-                Ok(found) => found.bytes().await,
-                // Unpinned since it was listed.
-                Err(object_store::Error::NotFound { .. }) => continue,
-                Err(error) => Err(error),
-            };
-            let content = content.map_err(|error| store_error(what(), error))?;
-            let pin = serde_json::from_slice(&content).map_err(|error| {
+            let pin = serde_json::from_slice(&text).map_err(|error| {
                 Error::corrupt(format!("{}: damaged pin {name}: {error}", self.display()))
             })?;
             pins.insert(version, pin);
@@ -145,59 +117,35 @@ impl Table {
     }
 
     /// Says that files are about to be deleted that only versions before `oldest` need; gives the
-    /// place where that is said, and the time that it is by the clock of the store.
+    /// name under which that is said, and the time that it is by the clock of the store.
     pub(super) async fn announce_vacuum(
         &self,
         oldest: u64,
         now: Timestamp,
-    ) -> Result<(Path, Timestamp)> {
+    ) -> Result<(String, Timestamp)> {
         let intent = Intent { oldest, since_micros: now.micros() };
         let text = serde_json::to_vec(&intent)
             .map_err(|error| Error::internal("announcing a vacuum").with_source(error))?;
-        let place = self.own_folder(VACUUMS).join(format!("{}.json", Uuid::new_v4()));
-        let what = || format!("announcing a vacuum of {}", self.display());
-        let store = &self.location().store;
-        let put = store.put_opts(&place, text.into(), PutMode::Create.into()).await;
-        put.map_err(|error| store_error(what(), error))?;
-        let there = store.head(&place).await.map_err(|error| store_error(what(), error))?;
-        Ok((place, Timestamp::from_micros(there.last_modified.timestamp_micros())))
+        let name = format!("{}.json", Uuid::new_v4());
+        self.put_note(VACUUMS, &name, text).await?;
+        let put_at = self.note_put_at(VACUUMS, &name).await?;
+        Ok((name, Timestamp::from_micros(put_at)))
     }
 
     /// Takes back what [`Self::announce_vacuum`] said.
-    pub(super) async fn end_vacuum(&self, place: &Path) -> Result<()> {
-        let what = || format!("ending a vacuum of {}", self.display());
-        self.location().store.delete(place).await.map_err(|error| store_error(what(), error))
+    pub(super) async fn end_vacuum(&self, name: &str) -> Result<()> {
+        self.delete_note(VACUUMS, name).await
     }
 
     async fn is_vacuumed_now(&self, version: u64, now: Timestamp) -> Result<bool> {
-        let what = || format!("looking for vacuums of {}", self.display());
-        let store = &self.location().store;
-        let listed = store.list(Some(&self.own_folder(VACUUMS))).try_collect::<Vec<_>>().await;
-        for object in listed.map_err(|error| store_error(what(), error))? {
-            let content = match store.get(&object.location).await {
-                Ok(found) => found.bytes().await,
-                Err(object_store::Error::NotFound { .. }) => continue,
-                Err(error) => Err(error),
-            };
-            let content = content.map_err(|error| store_error(what(), error))?;
-            // What cannot be read says nothing, and may mean the worst.
-            let threatens = serde_json::from_slice::<Intent>(&content).map_or(true, |intent| {
+        // What cannot be read says nothing, and may mean the worst.
+        let threatens = |text: &[u8]| {
+            serde_json::from_slice::<Intent>(text).map_or(true, |intent| {
                 let age = now.micros().saturating_sub(intent.since_micros);
                 intent.oldest > version && age < VACUUM_MAX_MICROS
-            });
-            if threatens {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn pins_folder(&self) -> Path {
-        self.own_folder(PINS)
-    }
-
-    fn own_folder(&self, name: &str) -> Path {
-        self.log.table.clone().join(FOLDER).join(name)
+            })
+        };
+        Ok(self.notes(VACUUMS).await?.iter().any(|(_, text)| threatens(text)))
     }
 }
 

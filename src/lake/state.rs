@@ -29,7 +29,7 @@ pub fn state_folder(
         (None, Some(lake)) => lake.join(STATE_FOLDER),
         (None, None) => {
             return Err(Error::invalid(format!(
-                "the lake at {location} is not on a local disk: say where its local state may lie"
+                "the lake at {location} is not on a local disk: say where its local state may lie (--state FOLDER)"
             )));
         }
     };

@@ -14,6 +14,8 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
@@ -39,6 +41,11 @@ pub const TARGET_BYTES: usize = 64 << 20;
 /// Under what the stamp stands in a footer.
 const STAMP: &str = "meterhouse.stamp";
 const CREATED_BY: &str = concat!("meterhouse ", env!("CARGO_PKG_VERSION"));
+/// Bytes of one put. Larger files are put in parts of this size.
+const PART_BYTES: usize = 16 << 20;
+const PARTS_AT_ONCE: usize = 4;
+/// How often a store may refuse a file that is not there.
+const MAX_PHANTOMS: u32 = 3;
 const COMPRESSION_LEVEL: i32 = 1;
 const BLOOM_FILTER_FPP: f64 = 0.01;
 /// Bounds of texts in the log are cut to this many bytes, as Delta's writers do.
@@ -202,23 +209,62 @@ impl Table {
     async fn put_new(&self, path: &str, bytes: Bytes) -> Result<()> {
         let what = || format!("writing {}/{path}", self.display());
         let (store, place) = (&self.location().store, self.object_path(path)?);
-        let size = length(bytes.len());
-        match store.put_opts(&place, bytes.into(), PutMode::Create.into()).await {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let there = store.head(&place).await.map_err(|error| store_error(what(), error))?;
-                if there.size == size {
-                    return Ok(());
-                }
-                Err(Error::corrupt(format!(
-                    "{}/{path} has {} bytes, the content it is named by has {size}",
-                    self.display(),
-                    there.size
-                )))
-            }
-            Err(error) => Err(store_error(what(), error)),
+        if bytes.len() > PART_BYTES {
+            let put = put_parts(store.as_ref(), &place, &bytes).await;
+            return put.map_err(|error| store_error(what(), error));
         }
+        let size = length(bytes.len());
+        for _ in 0..MAX_PHANTOMS {
+            let put = store.put_opts(&place, bytes.clone().into(), PutMode::Create.into()).await;
+            match put {
+                Ok(_) => return Ok(()),
+                Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(error) => return Err(store_error(what(), error)),
+            }
+            match store.head(&place).await {
+                Ok(there) if there.size == size => return Ok(()),
+                Ok(there) => {
+                    return Err(Error::corrupt(format!(
+                        "{}/{path} has {} bytes, the content it is named by has {size}",
+                        self.display(),
+                        there.size
+                    )));
+                }
+                // A store may say so of a file that somebody else is putting and that never comes.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(store_error(what(), error)),
+            }
+        }
+        Err(Error::unavailable(format!(
+            "{}/{path}: the store refuses it as existing, but it is not there",
+            self.display()
+        )))
     }
+}
+
+/// Puts a large file part by part, so that no request takes long. That it takes the place of one that
+/// is there changes nothing: the name tells the content.
+async fn put_parts(
+    store: &dyn ObjectStore,
+    place: &Path,
+    bytes: &Bytes,
+) -> object_store::Result<()> {
+    let mut upload = store.put_multipart(place).await?;
+    let starts = (0..bytes.len()).step_by(PART_BYTES);
+    let parts: Vec<_> = starts
+        .map(|start| bytes.slice(start..bytes.len().min(start + PART_BYTES)))
+        .map(|part| upload.put_part(part.into()))
+        .collect();
+    let parts = futures::stream::iter(parts).buffer_unordered(PARTS_AT_ONCE);
+    let completed = match parts.try_collect::<()>().await {
+        Ok(()) => upload.complete().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    if completed.is_err() {
+        // Parts of no file cost money in some stores, and nothing else.
+        drop(upload.abort().await);
+    }
+    completed
 }
 
 fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, ParquetError> {

@@ -43,7 +43,7 @@ async fn lake(name: &str, batches: &[&str]) -> Context {
         let path = folder.path().join(format!("{place}.ndjson"));
         std::fs::write(&path, batch.trim_start()).unwrap();
         let name = path.display().to_string();
-        let input = Input { name, path: Some(path), format: InputFormat::Json };
+        let input = Input::file(name, path, InputFormat::Json);
         let state = folder.path().join("state");
         let settings = IngestSettings::default();
         let inputs = vec![input];

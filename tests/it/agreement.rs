@@ -69,7 +69,7 @@ impl Place {
             let path = self.folder.path().join(&name);
             let text: Vec<String> = lines.iter().map(|line| spell::line(line) + "\n").collect();
             std::fs::write(&path, text.concat()).unwrap();
-            Input { name, path: Some(path), format: InputFormat::Json }
+            Input::file(name, path, InputFormat::Json)
         });
         self.ingest_inputs(inputs.collect(), settings).unwrap()
     }

@@ -9,6 +9,7 @@ mod cli;
 mod compact;
 mod kills;
 mod naive;
+mod object_storage;
 mod odd;
 mod payloads;
 mod plans;

@@ -58,7 +58,7 @@ fn data(name: &str) -> std::path::PathBuf {
 fn tried(place: &Place, name: &str, bytes: &[u8]) -> Result<Summary, String> {
     let path = place.folder().join(name);
     std::fs::write(&path, bytes).unwrap();
-    let input = Input { name: name.to_owned(), path: Some(path), format: InputFormat::Json };
+    let input = Input::file(name, path, InputFormat::Json);
     let settings = IngestSettings { dry_run: true, threads: 1, ..IngestSettings::default() };
     let summary = place.ingest_inputs(vec![input], &settings).map_err(|error| error.to_string())?;
     let Counts { read, accepted, duplicate, conflict, rejected } = summary.counts;
@@ -133,8 +133,7 @@ fn assert_values(place: &Place, kept: &[(Text, Vec<u8>)]) {
     let settings = IngestSettings::default();
     for (_, line) in kept {
         std::fs::write(&path, line).unwrap();
-        let input =
-            Input { name: "kept".into(), path: Some(path.clone()), format: InputFormat::Json };
+        let input = Input::file("kept", &path, InputFormat::Json);
         let summary = place.ingest_inputs(vec![input], &settings).unwrap();
         assert_eq!(summary.counts.accepted, 1, "{}", String::from_utf8_lossy(line));
     }
@@ -214,7 +213,7 @@ fn assert_kept(groups: &[&str], refused: fn(&str) -> bool, event: fn(usize, &str
         .collect();
     let path = place.folder().join("naughty.ndjson");
     std::fs::write(&path, lines.concat()).unwrap();
-    let input = Input { name: "naughty".into(), path: Some(path), format: InputFormat::Json };
+    let input = Input::file("naughty", path, InputFormat::Json);
     let summary = place.ingest_inputs(vec![input], &IngestSettings::default()).unwrap();
     let want_refused = strings.iter().filter(|string| refused(string)).count();
     let Counts { rejected, duplicate, conflict, .. } = summary.counts;
@@ -297,7 +296,7 @@ fn naughty_strings_are_names_of_properties() {
     let lines: Vec<String> = strings.iter().enumerate().map(event).collect();
     let path = place.folder().join("naughty.ndjson");
     std::fs::write(&path, lines.concat()).unwrap();
-    let input = Input { name: "naughty".into(), path: Some(path), format: InputFormat::Json };
+    let input = Input::file("naughty", path, InputFormat::Json);
     let settings = IngestSettings::default();
     let summary = place.ingest_inputs(vec![input], &settings).unwrap();
     assert_eq!(summary.counts.accepted, u64::try_from(strings.len()).unwrap());
@@ -330,7 +329,7 @@ fn naughty_strings_are_names_of_files() {
         std::fs::write(&path, spell::line(&Line::Event(sent(number.to_string())))).unwrap();
         arguments.push(path.to_str().unwrap().to_owned());
     }
-    let inputs = input::expand(&arguments, None).unwrap();
+    let inputs = futures::executor::block_on(input::expand(&arguments, None, &[])).unwrap();
     let found: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
     assert_eq!(found, arguments);
     let summary = place.ingest_inputs(inputs, &IngestSettings::default()).unwrap();

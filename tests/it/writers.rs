@@ -32,7 +32,7 @@ fn write_events(folder: &Path, name: &str, range: std::ops::Range<u64>) -> Strin
 async fn run(root: &Path, state: &Path, file: &str, commit_events: u64) -> Summary {
     let location = Location::parse(root.to_str().unwrap()).unwrap();
     let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
-    let inputs = input::expand(&[file.to_owned()], None).unwrap();
+    let inputs = input::expand(&[file.to_owned()], None, &[]).await.unwrap();
     let settings = IngestSettings { commit_events, ..IngestSettings::default() };
     ingest(lake, state.to_owned(), inputs, settings, Clock::System, Arc::new(|_| ())).await.unwrap()
 }

@@ -1,0 +1,160 @@
+//! Object stores in the cloud: from a URL, and settings by the names that `object_store` reads.
+//!
+//! Knows which settings belong to which scheme and what to look at when a store refuses. Reads no
+//! environment: the settings are an argument.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::Path;
+use object_store::{ObjectStore, RetryConfig};
+use url::Url;
+
+use crate::error::{Error, Result};
+
+/// Settings as names and values, such as `AWS_REGION` and `eu-central-1`.
+pub type Settings = [(String, String)];
+
+/// How long a call is repeated that a store cannot answer just now. A commit that waits longer had
+/// better tell.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_RETRIES: usize = 8;
+
+/// The schemes, with the beginning that the names of their settings have.
+const SCHEMES: [(&str, &str); 3] = [("s3", "AWS_"), ("gs", "GOOGLE_"), ("az", "AZURE_")];
+
+/// Whether a setting of this name is one of a cloud store.
+pub fn is_setting(name: &str) -> bool {
+    SCHEMES.iter().any(|(_, beginning)| name.starts_with(beginning))
+}
+
+/// The names that settings of a scheme begin with; `None` for one that is not of a cloud store.
+pub(super) fn settings_of(scheme: &str) -> Option<&'static str> {
+    SCHEMES.iter().find(|(known, _)| *known == scheme).map(|(_, beginning)| *beginning)
+}
+
+/// The store of `url` (`s3://bucket/path` and the like), and the path in it.
+///
+/// # Errors
+/// Invalid for a URL without a bucket, for a setting that cannot be read and for one that is missing.
+pub(super) fn cloud_store(url: &Url, settings: &Settings) -> Result<(Arc<dyn ObjectStore>, Path)> {
+    let beginning = settings_of(url.scheme())
+        .ok_or_else(|| Error::internal(format!("`{url}` is not in a cloud")))?;
+    if url.host_str().unwrap_or_default().is_empty() {
+        let scheme = url.scheme();
+        return Err(Error::invalid(format!(
+            "`{url}` names no bucket: write {scheme}://BUCKET/FOLDER"
+        )));
+    }
+    let wrong = |error: &dyn std::fmt::Display| {
+        Error::invalid(format!("{url}: {error}; its settings are variables {beginning}…"))
+    };
+    let retry =
+        RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..<_>::default() };
+    let address = url.as_str();
+    let store: object_store::Result<Arc<dyn ObjectStore>> = match beginning {
+        "AWS_" => {
+            let builder = AmazonS3Builder::new().with_url(address).with_retry(retry);
+            known::<AmazonS3ConfigKey>(settings, beginning)
+                .fold(builder, |builder, (key, value)| builder.with_config(key, value))
+                .build()
+                .map(|store| Arc::new(store) as _)
+        }
+        "GOOGLE_" => {
+            let builder = GoogleCloudStorageBuilder::new().with_url(address).with_retry(retry);
+            known::<GoogleConfigKey>(settings, beginning)
+                .fold(builder, |builder, (key, value)| builder.with_config(key, value))
+                .build()
+                .map(|store| Arc::new(store) as _)
+        }
+        _ => {
+            let builder = MicrosoftAzureBuilder::new().with_url(address).with_retry(retry);
+            known::<AzureConfigKey>(settings, beginning)
+                .fold(builder, |builder, (key, value)| builder.with_config(key, value))
+                .build()
+                .map(|store| Arc::new(store) as _)
+        }
+    };
+    let store = store.map_err(|error| wrong(&error))?;
+    let path = Path::from_url_path(url.path()).map_err(|error| wrong(&error))?;
+    Ok((store, path))
+}
+
+/// Those of the settings whose name begins so and is known.
+fn known<'s, K: FromStr>(
+    settings: &'s Settings,
+    beginning: &'s str,
+) -> impl Iterator<Item = (K, &'s str)> {
+    settings
+        .iter()
+        .filter(move |(name, _)| name.starts_with(beginning))
+        .filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value.as_str())))
+}
+
+/// What a store answered, in its own words without the page around them, and what to do about it.
+///
+/// Amazon, Google and Azure answer with `<Code>` and `<Message>`. `None` for anything else.
+pub fn answer_of(error: &object_store::Error) -> Option<String> {
+    let text = error.to_string();
+    let between = |tag: &str| {
+        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+        Some(rest.split_once(&format!("</{tag}>"))?.0.lines().next().unwrap_or_default().trim())
+    };
+    let Some(code) = between("Code") else {
+        // Nobody answered.
+        let unreached = text.contains("error sending request");
+        return unreached.then(|| format!("{text}; check the network and the store's address"));
+    };
+    let message = between("Message").filter(|message| !message.is_empty());
+    let words = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"));
+    Some(match advice(code) {
+        Some(advice) => format!("{words}; {advice}"),
+        None => words,
+    })
+}
+
+/// What to do about an answer with this code.
+fn advice(code: &str) -> Option<&'static str> {
+    match code {
+        "NoSuchBucket" | "ContainerNotFound" => Some("make it, or name another"),
+        "AccessDenied"
+        | "AllAccessDisabled"
+        | "AuthorizationFailure"
+        | "AuthorizationPermissionMismatch"
+        | "InsufficientAccountPermissions" => {
+            Some("whoever runs this needs the right to list, read, write and delete there")
+        }
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "AuthenticationFailed"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired" => Some("check the credentials in the store's variables"),
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
+            Some("check the region in the store's variables")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_stores_become_words() {
+        let answer = |text: &str| {
+            let source = text.to_owned().into();
+            answer_of(&object_store::Error::Generic { store: "S3", source })
+        };
+        let page = "404 Not Found: <?xml?>\n<Error><Code>NoSuchBucket</Code><Message>There is \
+                    none</Message></Error>";
+        assert_eq!(answer(page).unwrap(), "NoSuchBucket: There is none; make it, or name another");
+        assert_eq!(answer("<Code>Odd</Code><Message></Message>").unwrap(), "Odd");
+        assert_eq!(answer("the disk is gone"), None);
+    }
+}

@@ -1,0 +1,100 @@
+//! Small files of ours beside a table's data: pins, vacuums under way, what followers have read.
+//!
+//! Each is made by one create-if-absent put, so that two who write at once do not get into each
+//! other's way. Other programs pass over the folder, as its name begins with an underscore.
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+
+use crate::error::{Error, Result};
+use crate::lake::kernel::store_error;
+use crate::lake::table::Table;
+
+/// The folder of ours in a table's folder.
+const FOLDER: &str = "_meterhouse";
+/// How often a store may refuse a note that is not there.
+const MAX_PHANTOMS: u32 = 3;
+
+impl Table {
+    /// Keeps `text` under `kind` and `name`; says whether nothing was there.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub async fn put_note(&self, kind: &str, name: &str, text: impl Into<Bytes>) -> Result<bool> {
+        let (store, place) = (&self.location().store, self.note(kind, name));
+        let what = || format!("writing {kind}/{name} of {}", self.display());
+        let text: Bytes = text.into();
+        for _ in 0..MAX_PHANTOMS {
+            let put = store.put_opts(&place, text.clone().into(), PutMode::Create.into()).await;
+            match put {
+                Ok(_) => return Ok(true),
+                Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(error) => return Err(store_error(what(), error)),
+            }
+            match store.head(&place).await {
+                Ok(_) => return Ok(false),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(store_error(what(), error)),
+            }
+        }
+        Err(Error::unavailable(format!(
+            "{}: the store refuses it as existing, but it is not there",
+            what()
+        )))
+    }
+
+    /// The names and texts kept under `kind`.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn notes(&self, kind: &str) -> Result<Vec<(String, Bytes)>> {
+        let what = || format!("reading the {kind} of {}", self.display());
+        let store = &self.location().store;
+        let listed = store.list(Some(&self.notes_folder(kind))).try_collect::<Vec<_>>().await;
+        let mut notes = Vec::new();
+        for object in listed.map_err(|error| store_error(what(), error))? {
+            let Some(name) = object.location.filename() else { continue };
+            let text = match store.get(&object.location).await {
+                Ok(found) => found.bytes().await,
+                // Taken away since it was listed.
+                Err(object_store::Error::NotFound { .. }) => continue,
+                Err(error) => Err(error),
+            };
+            notes.push((name.to_owned(), text.map_err(|error| store_error(what(), error))?));
+        }
+        Ok(notes)
+    }
+
+    /// When the note was put, by the clock of the store, microseconds since 1970.
+    ///
+    /// # Errors
+    /// A note that is gone, a store that cannot be read.
+    pub async fn note_put_at(&self, kind: &str, name: &str) -> Result<i64> {
+        let what = || format!("reading {kind}/{name} of {}", self.display());
+        let there = self.location().store.head(&self.note(kind, name)).await;
+        Ok(there.map_err(|error| store_error(what(), error))?.last_modified.timestamp_micros())
+    }
+
+    /// Takes a note away, if it is there.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub async fn delete_note(&self, kind: &str, name: &str) -> Result<()> {
+        match self.location().store.delete(&self.note(kind, name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => {
+                Err(store_error(format!("deleting {kind}/{name} of {}", self.display()), error))
+            }
+        }
+    }
+
+    fn note(&self, kind: &str, name: &str) -> Path {
+        self.notes_folder(kind).join(name)
+    }
+
+    fn notes_folder(&self, kind: &str) -> Path {
+        self.log.table.clone().join(FOLDER).join(kind)
+    }
+}
