@@ -178,6 +178,9 @@ fn is_missing(error: &datafusion::error::DataFusionError) -> bool {
     }
 }
 
+/// With these words the engine's Parquet reader tells that the store failed and not the file.
+const STORE_FAILED: &str = "Object Store error: ";
+
 /// The engine's errors by whose turn it is.
 pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     use datafusion::error::DataFusionError as Engine;
@@ -192,6 +195,7 @@ pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
              the versions there were): {message}"
         )),
         Engine::ObjectStore(_) | Engine::IoError(_) => Error::unavailable(message),
+        Engine::ParquetError(_) if message.contains(STORE_FAILED) => Error::unavailable(message),
         Engine::ParquetError(_) => Error::corrupt(format!("a data file cannot be read: {message}")),
         Engine::Internal(_) => Error::internal(message),
         _ => Error::invalid(message),

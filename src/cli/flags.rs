@@ -119,6 +119,10 @@ pub(super) struct VacuumFlags {
     /// Keep every version that was the newest at some time within this: 30d, 12h
     #[arg(long, value_name = "TIME", value_parser = retention, default_value = "30d")]
     pub(super) retention: Duration,
+    /// Shorten the log, too: forget versions that were superseded longer ago than this [default:
+    /// keep all]
+    #[arg(long, value_name = "TIME", value_parser = retention)]
+    pub(super) log: Option<Duration>,
     /// Only list the files
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -187,6 +191,8 @@ pub(super) enum StatsBy {
     /// Dates of UTC: files, bytes and rows, from the log alone
     #[default]
     Day,
+    /// Columns of the data files: bytes as they are stored, and their share of all
+    Column,
     /// Names of events: events, customers, first and last, counted in the rows
     EventName,
 }

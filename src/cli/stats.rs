@@ -1,9 +1,11 @@
-//! `meterhouse stats`: what lies in the lake, by day or by event name.
+//! `meterhouse stats`: what lies in the lake, by day, by column or by event name.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Date32Array, UInt64Array};
+use arrow::array::{ArrayRef, Date32Array, Decimal128Array, StringArray, UInt64Array};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use super::flags::{Global, StatsBy, StatsFlags};
@@ -13,6 +15,7 @@ use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows};
 use super::sql::write_answer;
 use crate::error::{Error, Result};
+use crate::lake::footer::column_bytes;
 use crate::lake::snapshot::Snapshot;
 
 /// Events by name; counted in the rows, as files hold events of several names.
@@ -29,6 +32,10 @@ pub(super) async fn run(global: &Global, flags: &StatsFlags) -> Result<Outcome, 
     let snapshot = context.lake.events.snapshot(at).await?;
     match flags.by {
         StatsBy::Day => write_rows(format, &by_day(&snapshot)?)?,
+        StatsBy::Column => {
+            let bytes = column_bytes(&context.lake.events, &snapshot).await?;
+            write_rows(format, &by_column(&bytes)?)?;
+        }
         StatsBy::EventName => {
             let version = Some(snapshot.version);
             write_answer(&context, BY_NAME, version, format, global.quiet).await?;
@@ -64,7 +71,32 @@ fn by_day(snapshot: &Snapshot) -> Result<RecordBatch> {
         ("bytes", numbers(|day| day.bytes), false),
         ("rows", numbers(|day| day.rows), false),
     ])
-    .map_err(|error| Error::internal("rows of statistics").with_source(error))
+    .map_err(|error| wrong(&error))
+}
+
+fn by_column(bytes: &BTreeMap<String, u64>) -> Result<RecordBatch> {
+    let mut columns: Vec<(&String, u64)> = bytes.iter().map(|(name, &size)| (name, size)).collect();
+    columns.sort_by_key(|(name, size)| (Reverse(*size), *name));
+    let all: u64 = bytes.values().sum();
+    // Tenths of a percent, to the nearest.
+    let share = |size: u64| {
+        let tenths = (u128::from(size) * 2_000 + u128::from(all)) / u128::from(all.max(1)) / 2;
+        i128::try_from(tenths).ok()
+    };
+    let shares = columns.iter().map(|(_, size)| share(*size)).collect::<Decimal128Array>();
+    let shares = shares.with_precision_and_scale(5, 1).map_err(|error| wrong(&error))?;
+    let names = StringArray::from_iter_values(columns.iter().map(|(name, _)| name));
+    let sizes = UInt64Array::from_iter_values(columns.iter().map(|(_, size)| *size));
+    RecordBatch::try_from_iter([
+        ("column", Arc::new(names) as ArrayRef),
+        ("bytes", Arc::new(sizes)),
+        ("percent", Arc::new(shares)),
+    ])
+    .map_err(|error| wrong(&error))
+}
+
+fn wrong(error: &ArrowError) -> Error {
+    Error::internal(format!("rows of statistics: {error}"))
 }
 
 fn total(snapshot: &Snapshot) -> String {

@@ -7,6 +7,9 @@ use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{say, write_text};
 use crate::clock::Clock;
+use crate::ingest::accounts;
+use crate::ingest::follow::Ledger;
+use crate::lake::log_cleanup::shorten_log;
 use crate::lake::vacuum::{Vacuumed, vacuum};
 
 /// Runs `vacuum`; the files are its data.
@@ -19,6 +22,22 @@ pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome,
     }
     if !global.quiet {
         say(&told(&gone, flags.dry_run));
+    }
+    if let Some(keep) = flags.log {
+        if !flags.dry_run {
+            // What only the log tells is written down before it goes.
+            accounts::take_over(&lake).await?;
+            Ledger::open(&lake).await?;
+        }
+        // No version whose files are kept is forgotten.
+        let keep = keep.max(flags.retention);
+        let shortened = shorten_log(&lake.events, keep, now, flags.dry_run).await?;
+        if !global.quiet {
+            let done = if flags.dry_run { "would shorten" } else { "shortened" };
+            let files = counted(shortened.files, "file");
+            let oldest = shortened.oldest;
+            say(&format!("{done} the log by {files}; its oldest version is {oldest}"));
+        }
     }
     Ok(Outcome::Done)
 }

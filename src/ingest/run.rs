@@ -249,7 +249,7 @@ impl Run {
                 ended = filled.ended;
                 input_bytes += filled.input_bytes;
                 self.seal(&mut batch, filled.pieces)?;
-                let marked = |name| Some(self.settings.marks.get_key_value(&name)?);
+                let marked = |name| self.settings.marks.get_key_value(&name);
                 let marked = pieces.take_ended().into_iter().filter_map(marked);
                 self.ended.extend(marked.map(|(name, mark)| (name.clone(), mark.clone())));
                 let mut so_far = self.counts;

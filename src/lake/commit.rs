@@ -129,6 +129,12 @@ impl Table {
         if snapshot.version == 0 || !snapshot.version.is_multiple_of(CHECKPOINT_INTERVAL) {
             return Ok(false);
         }
+        self.checkpoint(snapshot).await?;
+        Ok(true)
+    }
+
+    /// Writes a checkpoint of this version; that it is there already is no error.
+    pub(super) async fn checkpoint(&self, snapshot: &Snapshot) -> Result<()> {
         let what = format!("writing checkpoint {} of {}", snapshot.version, self.display());
         let inner = Arc::clone(&snapshot.inner);
         self.kernel
@@ -136,7 +142,7 @@ impl Table {
                 inner.checkpoint(engine, None).map_err(|error| kernel_error(what, error))
             })
             .await?;
-        Ok(true)
+        Ok(())
     }
 
     /// What tells the commit that made `version` from any other that could have made it: our own mark,

@@ -108,6 +108,20 @@ impl Log {
         number.parse().ok().filter(|_| parts.next().is_none())
     }
 
+    /// The version that a file of the log at `place` is of: an entry, a checkpoint, a checksum.
+    pub(super) fn version_of_file(&self, place: &Path) -> Option<u64> {
+        let mut parts = place.prefix_match(&self.folder())?;
+        let name = parts.next()?;
+        let (number, _) = name.as_ref().split_once('.')?;
+        number.parse().ok().filter(|_| number.len() == 20 && parts.next().is_none())
+    }
+
+    /// Whether there is a checkpoint of `version`.
+    pub(super) async fn has_checkpoint(&self, version: u64) -> Result<bool> {
+        let beginning = format!("{version:020}.checkpoint");
+        Ok(self.names().await?.iter().any(|name| name.starts_with(&beginning)))
+    }
+
     fn folder(&self) -> Path {
         self.table.clone().join("_delta_log")
     }

@@ -2,8 +2,8 @@
 //!
 //! Kept is every file of a version that was the newest at some time within the retention, of every
 //! pinned version and of the newest. Files that never were in a version (what a killed run leaves
-//! behind) go once they are old enough that nobody can be about to commit them. The log stays, so
-//! that what happened can be told for ever; versions whose files are gone can no longer be asked.
+//! behind) go once they are old enough that nobody can be about to commit them. The log stays
+//! (`lake::log_cleanup` shortens it); versions whose files are gone can no longer be asked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -109,12 +109,12 @@ async fn sweep(
     Ok(gone)
 }
 
-fn before(now: Timestamp, time: Duration) -> Timestamp {
+pub(super) fn before(now: Timestamp, time: Duration) -> Timestamp {
     let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(now.micros().saturating_sub(micros))
 }
 
-async fn delete(table: &Table, doomed: Vec<Path>) -> Result<()> {
+pub(super) async fn delete(table: &Table, doomed: Vec<Path>) -> Result<()> {
     let store = &table.location().store;
     let deletions = doomed.into_iter().map(|place| async move {
         match store.delete(&place).await {
@@ -144,7 +144,7 @@ impl Span {
 }
 
 /// When each file of a table was live.
-struct Lives {
+pub(super) struct Lives {
     oldest: u64,
     newest: u64,
     /// When each version after the oldest was committed, by the clock of the one who did.
@@ -158,7 +158,12 @@ impl Lives {
     /// A version was the newest until the next was committed: at the later of the times that its
     /// writer and the store give, as one of them may have a clock that is slow. Where neither says
     /// when, it was just now.
-    fn oldest_newer_than(&self, cutoff: Timestamp, table: &Table, objects: &[ObjectMeta]) -> u64 {
+    pub(super) fn oldest_newer_than(
+        &self,
+        cutoff: Timestamp,
+        table: &Table,
+        objects: &[ObjectMeta],
+    ) -> u64 {
         let stored: HashMap<u64, i64> = objects
             .iter()
             .filter_map(|object| {
@@ -185,7 +190,7 @@ pub(super) fn data_file(table: &Table, place: &Path) -> Option<String> {
     (data && !hidden).then(|| Path::from_iter(parts).to_string())
 }
 
-async fn lives(table: &Table) -> Result<Lives> {
+pub(super) async fn lives(table: &Table) -> Result<Lives> {
     let Some((oldest, newest)) = table.log.versions().await? else {
         return Err(Error::not_found(format!("{} has no versions", table.display())));
     };

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 const ROUNDS: u64 = 8;
 const SEED: u64 = 20_261_126;
 /// Amounts of space that each command has to do with.
-const SPACES: u64 = 8;
+const SPACES: u64 = 6;
 
 /// Runs of the program that bring events in, each with a folder of input of its own.
 const RUNS: usize = 3;

@@ -1,4 +1,4 @@
-//! Ingest killed at random moments: afterwards every identity is in the lake exactly once.
+//! Ingest and compaction killed at random moments: afterwards every identity is in the lake exactly once.
 //!
 //! Lakes of their own, each with a few SIGKILLs of the program and then a run to the end. What is in
 //! a lake is read here from the Delta log and the Parquet files, without the product, and compared
@@ -44,6 +44,8 @@ const LINES: usize = 240;
 /// go into one commit.
 const COMMIT_EVENTS: &str = "100";
 const COMMITS_MIN: u64 = 5;
+/// A compaction of such a lake takes about so long.
+const COMPACTION_MS: u64 = 400;
 
 #[test]
 fn killed_and_repeated_runs_store_every_identity_once() {
@@ -68,9 +70,9 @@ fn without_deduplication_killed_and_repeated_runs_store_events_twice() {
         let ended = torment(seed, lake, pace, Deduplication::Off);
         let double = ended.findings.double_though_sent_once;
         // What an earlier run committed comes again, and nothing else does.
-        let committed = ended.kills.iter().any(|kill| kill.version > 0);
+        let committed = ended.kills.iter().any(|kill| kill.commits > 0);
         assert_eq!(double > 0, committed, "lake {lake} of seed {seed}");
-        ended.kills.iter().any(|kill| kill.killed && kill.version > 0)
+        ended.kills.iter().any(|kill| kill.killed && kill.commits > 0)
     });
     assert!(shown.is_some(), "no kill of {CONTROL_LAKES} lakes came after a commit");
 }
@@ -105,12 +107,17 @@ fn torment_many(lakes: u64, seed: u64) {
     let count = |moment| ended.iter().map(|lake| lake.count(moment)).sum::<usize>();
     let (early, within, late) = (count(Moment::Early), count(Moment::Within), count(Moment::Late));
     let all = early + within + late;
+    let compactions = |part: fn(&Ended) -> usize| ended.iter().map(part).sum::<usize>();
+    let (begun, killed) =
+        (compactions(|lake| lake.compactions.0), compactions(|l| l.compactions.1));
     eprintln!(
-        "{lakes} lakes in {:.1?}: {within} of {all} kills landed between first write and last \
-         commit, {} of them after a first commit; {early} were too early, {late} too late",
+        "{lakes} lakes in {:.1?}: {within} of {all} kills of ingest landed between first write and \
+         last commit, {} of them after a first commit; {early} were too early, {late} too late; \
+         {killed} of {begun} compactions were killed before their end",
         started.elapsed(),
         ended.iter().map(Ended::half_done).sum::<usize>(),
     );
+    assert!(lakes < LAKES_TO_JUDGE || killed * 3 >= begun, "most kills missed the compaction");
     assert!(lakes < LAKES_TO_JUDGE || within * 3 >= all, "most kills missed the ingest");
 }
 
@@ -157,22 +164,24 @@ struct Kill {
     killed: bool,
     /// Whether the lake had a file.
     wrote: bool,
-    /// The newest version of the events, 0 where there is none.
-    version: u64,
+    /// How often events had been committed.
+    commits: u64,
 }
 
 /// A lake after its kills and the run to the end.
 #[derive(Debug)]
 struct Ended {
     kills: Vec<Kill>,
-    /// The newest version of the events.
-    version: u64,
+    /// Compactions that were killed, and how many of them had not come to their end.
+    compactions: (usize, usize),
+    /// How often events were committed.
+    commits: u64,
     findings: Findings,
 }
 
 impl Ended {
     fn moment(&self, kill: &Kill) -> Moment {
-        match kill.killed && kill.version < self.version {
+        match kill.killed && kill.commits < self.commits {
             true if kill.wrote => Moment::Within,
             true => Moment::Early,
             false => Moment::Late,
@@ -185,7 +194,7 @@ impl Ended {
 
     /// Kills that left some commits done and some to do.
     fn half_done(&self) -> usize {
-        let half = |kill: &&Kill| kill.version > 0 && self.moment(kill) == Moment::Within;
+        let half = |kill: &&Kill| kill.commits > 0 && self.moment(kill) == Moment::Within;
         self.kills.iter().filter(half).count()
     }
 }
@@ -197,7 +206,7 @@ fn undisturbed(seed: u64, lake: u64) -> Pace {
     let started = Instant::now();
     run_to_the_end(folder.path(), Deduplication::On);
     let duration = started.elapsed();
-    let commits = newest_version(&events_table(folder.path()));
+    let commits = commits(folder.path());
     assert!(commits >= COMMITS_MIN, "only {commits} commits, at least {COMMITS_MIN} are needed");
     assert_eq!(find(folder.path(), &sent), Findings::default(), "lake {lake} of seed {seed}");
     Pace { duration, commits }
@@ -210,19 +219,24 @@ fn torment(seed: u64, lake: u64, pace: Pace, deduplication: Deduplication) -> En
     let folder = tempfile::tempdir().unwrap();
     let mut random = Random(seed ^ lake);
     let sent = Sent::write(folder.path(), &mut random);
-    let mut kills = Vec::new();
+    let (mut kills, mut compactions) = (Vec::new(), (0, 0));
     for _ in 0..=random.below(4) {
-        let moment = random.moment(pace, newest_version(&events_table(folder.path())));
+        let moment = random.moment(pace, commits(folder.path()));
         let kill = kill(folder.path(), moment, deduplication);
         let ended = !kill.killed;
         kills.push(kill);
+        if has_log(folder.path()) && random.below(2) == 0 {
+            let after = Duration::from_millis(random.below(COMPACTION_MS));
+            compactions.0 += 1;
+            compactions.1 += usize::from(kill_compaction(folder.path(), after));
+        }
         if ended {
             break;
         }
     }
     run_to_the_end(folder.path(), deduplication);
-    let version = newest_version(&events_table(folder.path()));
-    let ended = Ended { kills, version, findings: find(folder.path(), &sent) };
+    let commits = commits(folder.path());
+    let ended = Ended { kills, compactions, commits, findings: find(folder.path(), &sent) };
     if deduplication == Deduplication::On && ended.findings != Findings::default() {
         let place = folder.keep();
         panic!("lake {lake} of seed {seed}, kept in {}: {ended:#?}", place.display());
@@ -259,6 +273,22 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
+/// Whether a compaction was killed before it came to its end.
+fn kill_compaction(folder: &Path, after: Duration) -> bool {
+    let mut command = program(folder, &["compact"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(after);
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(matches!(output.status.code(), None | Some(0)), "{}", said(&output));
+    output.status.code().is_none()
+}
+
+fn has_log(folder: &Path) -> bool {
+    !log(&events_table(folder)).is_empty()
+}
+
 fn kill(folder: &Path, after: Duration, deduplication: Deduplication) -> Kill {
     let mut command = ingest(folder, deduplication);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -271,7 +301,7 @@ fn kill(folder: &Path, after: Duration, deduplication: Deduplication) -> Kill {
     Kill {
         killed: output.status.code().is_none(),
         wrote: has_file(&folder.join("lake")),
-        version: newest_version(&events_table(folder)),
+        commits: commits(folder),
     }
 }
 
@@ -509,8 +539,7 @@ fn find_in_accounts(folder: &Path, sent: &Sent, findings: &mut Findings) {
     let storing = accounts.values().filter(|(accepted, _)| *accepted > 0);
     let mut versions: Vec<i64> = storing.map(|(_, version)| *version).collect();
     versions.sort_unstable();
-    let newest = i64::try_from(newest_version(&events_table(folder))).unwrap();
-    findings.compare("versions with an account", &versions, &(1..=newest).collect());
+    findings.compare("versions with an account", &versions, &written(&events_table(folder)));
 }
 
 // --- Delta and Parquet, read by hand --------------------------------------------------------
@@ -537,8 +566,22 @@ fn log(table: &Path) -> Vec<(u64, PathBuf)> {
     entries
 }
 
-fn newest_version(table: &Path) -> u64 {
-    log(table).last().map_or(0, |(version, _)| *version)
+/// How often an ingest has committed events.
+fn commits(folder: &Path) -> u64 {
+    written(&events_table(folder)).len() as u64
+}
+
+/// The versions that brought events, which those of compaction do not.
+fn written(table: &Path) -> Vec<i64> {
+    let writes = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().any(|action| {
+            let action: serde_json::Value = serde_json::from_str(action).unwrap();
+            action["commitInfo"]["operation"] == "WRITE"
+        })
+    };
+    let versions = log(table).into_iter().filter(|(_, path)| writes(path));
+    versions.map(|(version, _)| i64::try_from(version).unwrap()).collect()
 }
 
 /// The rows of the files that the log has added and not removed.

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use meterhouse::clock::Clock;
 use meterhouse::lake::location::{Location, Namespace};
+use meterhouse::lake::log_cleanup::shorten_log;
 use meterhouse::lake::tables::Lake;
 use meterhouse::lake::vacuum::{RETENTION_DEFAULT, Vacuumed, vacuum};
 use meterhouse::time::Timestamp;
@@ -128,4 +130,53 @@ async fn only_what_no_version_needs_is_deleted() {
     run(folder, &["unpin", "2"]);
     assert_eq!(vacuum_in(folder, 40, false).await.files.len(), 4);
     assert_eq!(all_rows(folder, "6"), newest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shortened_log_keeps_what_can_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for file in 1..=6 {
+        fs::write(folder.join(format!("{file}.ndjson")), events(file)).unwrap();
+        run(folder, &["ingest", &format!("{file}.ndjson")]);
+    }
+    let then = [all_rows(folder, "4"), all_rows(folder, "6")];
+    run(folder, &["pin", "4"]);
+    let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+    let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+    let (day, now) = (Duration::from_secs(86_400), Clock::System.now());
+    let later = Timestamp::from_micros(now.micros() + 2 * 86_400_000_000);
+    let entries = || fs::read_dir(folder.join("lake/default/events/_delta_log")).unwrap().count();
+    // Young versions stay, and a dry run only counts.
+    assert_eq!(shorten_log(&lake.events, day, now, false).await.unwrap().files, 0);
+    let before = entries();
+    let counted = shorten_log(&lake.events, day, later, true).await.unwrap();
+    assert_eq!((counted.files, counted.oldest, entries()), (4, 4, before));
+    assert_eq!(shorten_log(&lake.events, day, later, false).await.unwrap(), counted);
+    assert_eq!(shorten_log(&lake.events, day, later, false).await.unwrap().files, 0);
+    assert_eq!([all_rows(folder, "4"), all_rows(folder, "6")], then);
+    refused(folder, &["sql", "SELECT 1", "--at", "3"], "there are versions 4 to 6");
+    // Another machine builds its keys from what is there, and all that looks into the log goes on.
+    fs::remove_dir_all(folder.join("lake/.state")).unwrap();
+    assert!(run(folder, &["ingest", "1.ndjson"]).contains("20 duplicate"));
+    run(folder, &["unpin", "4"]);
+    for command in ["verify", "log", "stats", "vacuum", "compact"] {
+        run(folder, &[command]);
+    }
+    let last = shorten_log(&lake.events, day, later, false).await.unwrap();
+    assert_eq!(last.oldest, lake.events.snapshot(None).await.unwrap().version);
+    run(folder, &["verify"]);
+}
+
+#[test]
+fn a_log_is_not_shortened_below_the_retention_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for file in 1..=3 {
+        fs::write(folder.join(format!("{file}.ndjson")), events(file)).unwrap();
+        run(folder, &["ingest", &format!("{file}.ndjson")]);
+    }
+    let told = run(folder, &["vacuum", "--log", "1h"]);
+    assert!(told.contains("shortened the log by 0 files; its oldest version is 0"), "{told}");
+    refused(folder, &["vacuum", "--log", "1m"], "--log");
 }

@@ -1,0 +1,5 @@
+//! A store in which calls fail, are delayed or come between others, and processes that live on it.
+
+pub(crate) mod random;
+pub(crate) mod store;
+pub(crate) mod world;

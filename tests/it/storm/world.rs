@@ -1,0 +1,207 @@
+//! Processes that write, compact and clean one lake in a stormy store, and what must hold of it.
+//!
+//! What is expected is kept apart from the product: which contents were ever sent for a key, and
+//! which keys were acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use meterhouse::clock::Clock;
+use meterhouse::engine::{Engine, Limits};
+use meterhouse::error::{Error, Result};
+use meterhouse::ingest::input::{Input, InputFormat};
+use meterhouse::ingest::{IngestSettings, ingest};
+use meterhouse::lake::compact::{CompactSettings, compact};
+use meterhouse::lake::location::{Location, Namespace};
+use meterhouse::lake::tables::Lake;
+use meterhouse::lake::vacuum::vacuum;
+use meterhouse::sql::query;
+use meterhouse::time::Timestamp;
+use meterhouse::usage::Context;
+use meterhouse::verify::verify;
+
+use super::store::{Fate, Objects, Stormy, Weather};
+
+/// What one process does.
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    /// Sends a content for each of these keys.
+    Ingest(BTreeMap<u64, u64>),
+    Compact,
+    Vacuum,
+    /// Keeps the newest version.
+    Pin,
+    Read,
+    Verify,
+}
+
+/// What became of an operation that ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// These keys are in the lake.
+    Acknowledged(BTreeSet<u64>),
+    /// These contents were there at that version.
+    Pinned(u64, BTreeMap<u64, Vec<u64>>),
+    Done,
+}
+
+/// The lake and the folders of the processes' states.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+/// A process, as it is for one operation.
+#[derive(Clone)]
+pub(crate) struct Process {
+    pub(crate) name: String,
+    pub(crate) now: Timestamp,
+    pub(crate) weather: Weather,
+    pub(crate) tries: u32,
+}
+
+/// No call fails.
+pub(crate) fn calm() -> Weather {
+    Arc::new(|_| Box::pin(async { Fate::Fine }))
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        // What syncs to a disk waits for it, thousands of times; memory will do for what is shown here.
+        let memory = Path::new("/dev/shm");
+        let folder =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Self { objects: Arc::default(), folder: folder.unwrap() }
+    }
+
+    pub(crate) fn state(&self, process: &str) -> PathBuf {
+        self.folder.path().join(process)
+    }
+
+    fn location(&self, process: &Process) -> Location {
+        let stormy = Stormy {
+            objects: Arc::clone(&self.objects),
+            weather: Arc::clone(&process.weather),
+            tries: process.tries,
+        };
+        Location::parse("memory://storm").unwrap().with_store(Arc::new(stormy))
+    }
+
+    /// Does all that a process started anew does for one operation.
+    pub(crate) async fn run(&self, process: &Process, operation: &Operation) -> Result<Ended> {
+        let location = self.location(process);
+        let lake = Lake::open_or_create(&location, &Namespace::default()).await?;
+        match operation {
+            Operation::Ingest(contents) => self.ingest(process, lake, contents).await,
+            Operation::Compact => {
+                let settings = CompactSettings::default();
+                compact(&lake.events, &settings, process.now, |_| ()).await.map(|_| Ended::Done)
+            }
+            Operation::Vacuum => {
+                let retention = Duration::from_secs(3_600);
+                vacuum(&lake.events, retention, process.now, false).await.map(|_| Ended::Done)
+            }
+            Operation::Pin => {
+                let version = lake.events.snapshot(None).await?.version;
+                lake.events.pin(version, None, None, process.now).await?;
+                let contents = contents(&context(&location, lake), Some(version)).await?;
+                Ok(Ended::Pinned(version, contents))
+            }
+            Operation::Read => contents(&context(&location, lake), None).await.map(|_| Ended::Done),
+            Operation::Verify => {
+                let (context, state) = (context(&location, lake), self.state(&process.name));
+                let verified = verify(&context, Some(&state)).await?;
+                match verified.wrong.as_slice() {
+                    [] => Ok(Ended::Done),
+                    wrong => Err(Error::corrupt(format!("verify: {wrong:?}"))),
+                }
+            }
+        }
+    }
+
+    async fn ingest(
+        &self,
+        process: &Process,
+        lake: Lake,
+        contents: &BTreeMap<u64, u64>,
+    ) -> Result<Ended> {
+        let path = self.folder.path().join(format!("{}-{}", process.name, uuid::Uuid::new_v4()));
+        std::fs::write(&path, lines(contents)).unwrap();
+        let inputs = vec![Input::file("sent", &path, InputFormat::Json)];
+        let settings = IngestSettings { threads: 1, ..IngestSettings::default() };
+        let clock = Clock::Fixed(process.now);
+        let state = self.state(&process.name);
+        let summary = ingest(lake, state, inputs, settings, clock, Arc::new(|_| ())).await;
+        std::fs::remove_file(&path).unwrap();
+        let counts = summary?.counts;
+        let sent = u64::try_from(contents.len()).unwrap();
+        assert_eq!((counts.read, counts.rejected), (sent, 0));
+        assert_eq!(counts.accepted + counts.duplicate + counts.conflict, sent);
+        Ok(Ended::Acknowledged(contents.keys().copied().collect()))
+    }
+
+    /// The contents in the lake by key, at a version or now, through the engine.
+    pub(crate) async fn contents(
+        &self,
+        process: &Process,
+        version: Option<u64>,
+    ) -> Result<BTreeMap<u64, Vec<u64>>> {
+        let location = self.location(process);
+        let lake = Lake::open(&location, &Namespace::default()).await?;
+        contents(&context(&location, lake), version).await
+    }
+}
+
+fn context(location: &Location, lake: Lake) -> Context {
+    let limits = Limits { threads: 1, ..Limits::default() };
+    let engine = Engine::new(location, limits).unwrap();
+    Context { lake, engine, meters: Arc::default(), clock: Clock::System }
+}
+
+async fn contents(context: &Context, version: Option<u64>) -> Result<BTreeMap<u64, Vec<u64>>> {
+    let columns =
+        context.lake.events.snapshot(version).await?.schema.field_with_name("i_n").is_ok();
+    let mut found: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    if !columns {
+        return Ok(found);
+    }
+    let text = "SELECT CAST(substr(idempotency_key, 2) AS BIGINT) AS k, n FROM events";
+    let rows: Vec<_> = query(context, text, version).await?.rows.try_collect().await?;
+    for rows in rows {
+        let number = |column: usize, row: usize| {
+            u64::try_from(rows.column(column).as_primitive::<Int64Type>().value(row)).unwrap()
+        };
+        for row in 0..rows.num_rows() {
+            found.entry(number(0, row)).or_default().push(number(1, row));
+        }
+    }
+    Ok(found)
+}
+
+/// Events of three days.
+fn lines(contents: &BTreeMap<u64, u64>) -> String {
+    let mut text = String::new();
+    for (key, content) in contents {
+        let (customer, day) = (key % 3, 1 + key % 3);
+        writeln!(
+            text,
+            r#"{{"event_name":"hit","idempotency_key":"k{key}","customer_id":"c{customer}","timestamp":"2026-06-0{day}T10:00:00Z","properties":{{"n":{content}}}}}"#
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// Removes a folder, if it is there.
+pub(crate) fn remove(folder: &Path) {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
