@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::access_log::{self, Seen};
 use super::columns::{Chunk, ChunkBuilder};
 use super::dialect::Dialect;
+use super::mapping::Mapping;
 use super::record::Mapper;
 use super::rows::Rows;
 use super::source::{Piece, Records};
@@ -56,24 +57,43 @@ impl Decoded {
 #[derive(Debug)]
 pub(super) struct Decoder {
     /// Makes events of foreign records; `None` reads JSON of our own shape, or of a known dialect.
-    pub mapper: Option<Mapper>,
+    mapper: Option<Mapper>,
     /// Makes events of the payloads of other systems.
-    pub dialects: BTreeMap<Dialect, Mapper>,
+    dialects: BTreeMap<Dialect, Mapper>,
     /// Makes events of the lines of an access log.
-    pub log: Mapper,
+    log: Mapper,
     /// What a CSV or Parquet file without a mapping goes by.
-    pub plain: Mapper,
+    plain: Mapper,
     /// What is demanded of events.
-    pub rules: EventRules,
+    rules: EventRules,
     /// The instant that timestamps are compared with.
-    pub now: Timestamp,
+    now: Timestamp,
     /// Which properties have columns.
-    pub names: Mutex<ColumnNames>,
+    names: Mutex<ColumnNames>,
     /// Hashes identities and contents.
-    pub hasher: Hasher,
+    pub(super) hasher: Hasher,
 }
 
 impl Decoder {
+    /// A decoder of records in our own shape, in those of other systems, and in that of `mapping`.
+    pub(super) fn new(
+        mapping: Option<Mapping>,
+        (rules, now): (EventRules, Timestamp),
+        (names, hasher): (ColumnNames, Hasher),
+    ) -> Self {
+        let dialects = Dialect::NAMES.into_iter().map(|(_, dialect)| dialect);
+        Self {
+            mapper: mapping.map(Mapper::new),
+            dialects: dialects.filter_map(|d| Some((d, Mapper::new(d.mapping()?)))).collect(),
+            log: Mapper::new(access_log::mapping()),
+            plain: Mapper::new(Mapping::default()),
+            rules,
+            now,
+            names: Mutex::new(names),
+            hasher,
+        }
+    }
+
     /// Decodes and checks every record of `piece`.
     ///
     /// # Errors

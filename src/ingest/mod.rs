@@ -14,6 +14,8 @@ mod decode;
 pub mod dialect;
 mod fill;
 pub mod follow;
+#[cfg(test)]
+mod fuzz;
 mod gather;
 mod index;
 pub mod input;

@@ -2,24 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::datatypes::FieldRef;
 use tokio::runtime::Handle;
 
-use super::access_log;
 use super::accounts::{self, Account};
 use super::batch::{self, Batch, Identities};
 use super::decode::{Decoded, Decoder};
-use super::dialect::Dialect;
 use super::fill::{Room, fill};
 use super::follow::{self, Marked};
 use super::input::Input;
 use super::mapping::Mapping;
 use super::quarantine::{Quarantine, Quarantined};
 use super::rebase::{self, Staged};
-use super::record::Mapper;
 use super::source::{Pieces, Recognised};
 use super::{Counts, index, stored};
 use crate::clock::Clock;
@@ -208,19 +205,11 @@ impl Run {
         }
         let names = ColumnNames::of_schema(&snapshot.schema, settings.property_columns);
         Ok(Self {
-            decoder: Decoder {
-                mapper: settings.mapping.clone().map(Mapper::new),
-                dialects: Dialect::NAMES
-                    .into_iter()
-                    .filter_map(|(_, dialect)| Some((dialect, Mapper::new(dialect.mapping()?))))
-                    .collect(),
-                log: Mapper::new(access_log::mapping()),
-                plain: Mapper::new(Mapping::default()),
-                rules: settings.rules,
-                now: clock.now(),
-                names: Mutex::new(names),
-                hasher,
-            },
+            decoder: Decoder::new(
+                settings.mapping.clone(),
+                (settings.rules, clock.now()),
+                (names, hasher),
+            ),
             source: inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(" "),
             spill_folder: batch::spill_folder(state)?,
             refused: Refused { dry_run: settings.dry_run, ..Refused::default() },

@@ -189,19 +189,10 @@ impl<R: Read> Splitter<R> {
     }
 
     fn fill(&mut self) -> std::io::Result<()> {
-        while !self.ended && self.pending.len() < BLOCK_BYTES {
-            let held = self.pending.len();
-            self.pending.resize(BLOCK_BYTES, 0);
-            let read = match self.source.read(&mut self.pending[held..]) {
-                Ok(read) => read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                    self.pending.truncate(held);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            self.pending.truncate(held + read);
-            self.ended = read == 0;
+        let wanted = BLOCK_BYTES.saturating_sub(self.pending.len()) as u64;
+        if !self.ended && wanted > 0 {
+            let read = self.source.by_ref().take(wanted).read_to_end(&mut self.pending)?;
+            self.ended = (read as u64) < wanted;
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ use meterhouse::lake::tables::Lake;
 use meterhouse::lake::writer::EncodedFile;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
+use super::storm::proxy::Proxy;
+
 const MOTO: &str = "moto[server]==5.2.5";
 
 /// A server with one bucket, `lakes`, for as long as this lives.
@@ -358,4 +360,39 @@ fn read(store: &Store) -> u64 {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     let read = told.split("; ").find_map(|part| part.split_once(" read = "));
     read.unwrap().0.replace(',', "").parse().unwrap()
+}
+
+#[test]
+fn a_store_that_fails_a_tenth_of_all_requests_loses_and_doubles_nothing() {
+    let Some(store) = Store::start() else { return };
+    let proxy = Proxy::before(&store.address, 7, 100);
+    let address = format!("http://{}", proxy.address);
+    let flaky = |state: &str, arguments: &[&str]| {
+        // Its client tries again by itself; what that does not mend is run again, as one would.
+        for _ in 0..10 {
+            let mut command = store.command(state, arguments);
+            let output = command.env("AWS_ENDPOINT_URL", &address).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            match output.status.code() {
+                Some(0) => return,
+                Some(1) => assert!(!told.contains("damaged"), "{arguments:?}: {told}"),
+                code => panic!("{arguments:?} ended with {code:?}: {told}"),
+            }
+        }
+        panic!("{arguments:?} never ended well");
+    };
+    let first = store.events("first.ndjson", 0..600);
+    let second = store.events("second.ndjson", 300..900);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flaky("one", &["ingest", &first, "--commit-events", "100"]));
+        scope.spawn(|| flaky("two", &["ingest", &second, "--commit-events", "100"]));
+    });
+    for command in ["compact", "vacuum", "verify", "stats"] {
+        flaky("one", &[command]);
+    }
+    flaky("three", &["ingest", &first]);
+    assert!(proxy.failed() > 20, "only {} requests failed", proxy.failed());
+    let answer = store.answer(&["sql", TOTALS, "-o", "csv"]);
+    assert_eq!(last_line(&answer), totals(900));
+    store.answer(&["verify"]);
 }
