@@ -149,10 +149,12 @@ fn is_event_file(folder: &Path, place: &Path, format: Option<InputFormat>) -> bo
 }
 
 fn unreadable(name: &str, error: object_store::Error) -> Error {
-    let words = answer_of(&error).unwrap_or_else(|| error.to_string());
-    let message = format!("{name}: cannot be read: {words}");
-    match error {
-        object_store::Error::NotFound { .. } => Error::not_found(message),
-        error => Error::unavailable(message).with_source(error),
+    let told = |words: &str| format!("{name}: cannot be read: {words}");
+    match (answer_of(&error), error) {
+        (Some(words), _) => Error::unavailable(told(&words)),
+        (None, error @ object_store::Error::NotFound { .. }) => {
+            Error::not_found(told(&error.to_string()))
+        }
+        (None, error) => Error::unavailable(told(&error.to_string())).with_source(error),
     }
 }

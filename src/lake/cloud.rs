@@ -105,9 +105,21 @@ pub fn answer_of(error: &object_store::Error) -> Option<String> {
         Some(rest.split_once(&format!("</{tag}>"))?.0.lines().next().unwrap_or_default().trim())
     };
     let Some(code) = between("Code") else {
-        // Nobody answered.
-        let unreached = text.contains("error sending request");
-        return unreached.then(|| format!("{text}; check the network and the store's address"));
+        let advice = match error {
+            // An answer to a question for the head of something has no page.
+            object_store::Error::PermissionDenied { .. } => advice("AccessDenied"),
+            object_store::Error::Unauthenticated { .. } => advice("AuthenticationFailed"),
+            // Where no credentials are given, those of the machine are asked for.
+            _ if text.contains("169.254.169.254") => {
+                Some("no credentials are in the store's variables, and this machine has none")
+            }
+            _ if text.contains("error sending request") => {
+                Some("check the network and the store's address")
+            }
+            _ => None,
+        };
+        return advice
+            .map(|advice| format!("{}; {advice}", text.trim_end_matches([':', ' ', '\n'])));
     };
     let message = between("Message").filter(|message| !message.is_empty());
     let words = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"));

@@ -20,6 +20,7 @@ mod quickstart;
 mod simulation;
 mod storm;
 mod truth;
+mod unfit;
 mod vacuum;
 mod verify;
 mod writers;

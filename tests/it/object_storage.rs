@@ -396,3 +396,42 @@ fn a_store_that_fails_a_tenth_of_all_requests_loses_and_doubles_nothing() {
     assert_eq!(last_line(&answer), totals(900));
     store.answer(&["verify"]);
 }
+
+#[test]
+fn missing_rights_are_told_with_what_they_would_have_to_be() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { continue };
+            let page = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+            let length = page.len();
+            let answer = format!(
+                "HTTP/1.1 403 Forbidden\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{page}"
+            );
+            // What was asked does not matter, but is read, so that the answer is.
+            let _ = std::io::Read::read(&mut client, &mut [0; 65_536]);
+            let _ = std::io::Write::write_all(&mut client, answer.as_bytes());
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("events.ndjson"), lines(0..1)).unwrap();
+    for (command, code) in [
+        (["ingest", "events.ndjson"].as_slice(), 1),
+        (&["log"], 1),
+        (&["doctor"], 4),
+        (&["ingest", "s3://lakes/in/"], 1),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+            .current_dir(folder.path())
+            .args(["--lake", "s3://lakes/one", "--state", "state"])
+            .args(command)
+            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+            .envs([("AWS_ENDPOINT_URL", address.as_str()), ("AWS_ALLOW_HTTP", "true")])
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
+        assert!(said.contains("; whoever runs this needs the right to list"), "{said}");
+    }
+}

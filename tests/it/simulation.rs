@@ -6,8 +6,8 @@
 //! with what it left on its disk.
 //!
 //! A failing seed is printed and replays with `METERHOUSE_SIMULATION_SEED=n`; the number of seeds is
-//! `METERHOUSE_SIMULATIONS`. The long test is run by
-//! `cargo test --test it simulation -- --ignored --nocapture`.
+//! `METERHOUSE_SIMULATIONS`, 300 in CI and 10,000 for the long test:
+//! `METERHOUSE_SIMULATIONS=10000 cargo test --release --test it simulation -- --nocapture`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,8 +24,7 @@ use super::storm::random::{Random, mixed};
 use super::storm::store::{Call, Fate, Trouble, Weather};
 use super::storm::world::{Ended, Operation, Process, World, calm, remove};
 
-const SEEDS: u64 = 300;
-const SEEDS_OF_THE_LONG_TEST: u64 = 10_000;
+const SEEDS: u64 = 60;
 /// Lives that are lived side by side.
 const WORKERS: u64 = 2;
 
@@ -39,22 +38,12 @@ const CALLS: u64 = 80;
 
 #[test]
 fn whatever_happens_each_event_counts_once() {
-    simulate(SEEDS);
-}
-
-#[test]
-#[ignore = "takes hours"]
-fn whatever_happens_each_event_counts_once_in_many_lives() {
-    simulate(SEEDS_OF_THE_LONG_TEST);
-}
-
-fn simulate(seeds: u64) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = number("METERHOUSE_SIMULATION_SEED") {
         Life::new(seed, true).live();
         return;
     }
-    let seeds = number("METERHOUSE_SIMULATIONS").unwrap_or(seeds);
+    let seeds = number("METERHOUSE_SIMULATIONS").unwrap_or(SEEDS);
     let (next, failed) = (AtomicU64::new(0), Mutex::new(BTreeSet::new()));
     let seen = Mutex::new(BTreeMap::<&str, u64>::new());
     std::thread::scope(|scope| {
