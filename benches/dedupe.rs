@@ -1,8 +1,10 @@
 //! What the key index costs: CPU time per event for bulk loads and small batches, bytes per key.
 //!
-//! `cargo bench --bench dedupe` prints the table. It needs Linux (CPU time and memory are read from
-//! `/proc`), about 3 GB in the folder for temporary files and 300 MB of memory. Making and sorting
-//! the keys is the caller's work and is left out; all of probe, stage, apply and merge is in.
+//! `cargo bench --bench dedupe` prints the table for 30 million keys to begin with,
+//! `cargo bench --bench dedupe -- 90` for so many other millions. It needs Linux (CPU time and memory
+//! are read from `/proc`), about 75 bytes for each key in the folder for temporary files and 300 MB of
+//! memory. Making and sorting the keys is the caller's work and is left out; all of probe, stage, apply
+//! and merge is in.
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,17 +20,20 @@ const MILLION: u64 = 1_000_000;
 const TICK_NS: u64 = 10_000_000;
 
 fn main() -> Result<()> {
+    let millions = std::env::args().find_map(|argument| argument.parse::<u64>().ok());
+    let before = millions.unwrap_or(30) * MILLION;
+    let full = before + 10 * MILLION;
     let folder = tempfile::tempdir().map_err(|cause| broken("make a folder", cause))?;
     let open = || Index::open(folder.path(), "bench", "now");
     let mut index = open()?;
     print_row("step", "CPU ns/event", "wall ns/event", "runs")?;
 
     let load = |index: &mut Index, from, to, batch| ingest(index, folder.path(), from, to, batch);
-    load(&mut index, 0, 30 * MILLION, MILLION)?;
-    load(&mut index, 30 * MILLION, 40 * MILLION, MILLION / 2)?;
+    load(&mut index, 0, before, MILLION)?;
+    load(&mut index, before, full, MILLION / 2)?;
     sizes(&index)?;
 
-    let present = |i: u64| mix(i) % (40 * MILLION);
+    let present = |i: u64| mix(i) % full;
     let absent = |i: u64| (1 << 40) + i;
     print_probe(&index, "10 M present keys by 500,000", 10 * MILLION, MILLION / 2, present)?;
     print_probe(&index, "10 M absent keys by 500,000", 10 * MILLION, MILLION / 2, absent)?;
@@ -37,8 +42,8 @@ fn main() -> Result<()> {
         print_probe(&index, &format!("absent keys by {batch}"), events, batch, absent)?;
         print_probe(&index, &format!("present keys by {batch}"), events, batch, present)?;
     }
-    load(&mut index, 40 * MILLION, 42 * MILLION, 10_000)?;
-    load(&mut index, 42 * MILLION, 42 * MILLION + 500_000, 1_000)?;
+    load(&mut index, full, full + 2 * MILLION, 10_000)?;
+    load(&mut index, full + 2 * MILLION, full + 2 * MILLION + 500_000, 1_000)?;
 
     let verify = Clock::start()?;
     index.verify()?;

@@ -49,6 +49,17 @@ pub(super) fn sync_folder(folder: &Path) -> Result<()> {
         .map_err(|cause| failed("sync folder", folder, cause))
 }
 
+/// Makes a folder and what is missing above it, and makes their names durable.
+pub(super) fn make_folder(folder: &Path) -> Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    fs::create_dir_all(folder).map_err(|cause| failed("create folder", folder, cause))?;
+    let above = missing.into_iter().filter_map(Path::parent);
+    // The parent of a relative path of one part is where we are.
+    above
+        .map(|parent| if parent == Path::new("") { Path::new(".") } else { parent })
+        .try_for_each(sync_folder)
+}
+
 /// Puts a file in place of another in one step: readers and crashes see the old or the new.
 pub(super) fn replace(path: &Path, temporary: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {

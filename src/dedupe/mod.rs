@@ -38,7 +38,7 @@ pub use self::entry::{Entry, Found, Key};
 pub use self::identity::{Content, Hasher};
 pub use self::staged::StagedRun;
 
-use self::disk::{failed, sync_folder};
+use self::disk::{failed, make_folder, sync_folder};
 use self::lock::FolderLock;
 use self::manifest::{Listed, Manifest, Stored, TEMPORARY_NAME};
 use self::run::{RUN_SUFFIX, Run, RunId, run_path};
@@ -393,7 +393,7 @@ impl Index {
 
 /// Makes the folder where it is missing, and locks it.
 fn enter(folder: &Path, opened_at: &str) -> Result<FolderLock> {
-    fs::create_dir_all(folder).map_err(|cause| failed("create folder", folder, cause))?;
+    make_folder(folder)?;
     FolderLock::acquire(folder, opened_at)
 }
 

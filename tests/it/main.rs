@@ -9,6 +9,7 @@ mod cli;
 mod compact;
 mod crash;
 mod faults;
+mod follow;
 mod kills;
 mod naive;
 mod object_storage;
