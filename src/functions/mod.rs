@@ -13,6 +13,7 @@ pub mod count_unique;
 pub mod latest;
 pub mod lookup;
 pub mod number;
+pub mod percentile;
 pub mod quotient;
 mod single;
 pub mod sum;
@@ -43,6 +44,13 @@ pub fn latest() -> Arc<AggregateUDF> {
 pub fn earliest() -> Arc<AggregateUDF> {
     static SHARED: LazyLock<Arc<AggregateUDF>> =
         LazyLock::new(|| Arc::new(latest::ValueAt::new(latest::End::Earliest).into()));
+    Arc::clone(&SHARED)
+}
+
+/// The value that a share of all values does not exceed.
+pub fn percentile() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(percentile::Percentile::new().into()));
     Arc::clone(&SHARED)
 }
 
@@ -123,6 +131,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         latest(),
         earliest(),
         count_unique(),
+        percentile(),
         Arc::new(sum::ExactSum::for_sql().into()),
         Arc::new(average::ExactAverage::for_sql().into()),
     ]

@@ -191,7 +191,7 @@ mod tests {
 m.yaml:1:1: missing key `aggregation`
   |
 1 | meter: m
-  | ^^^^^ one of `count`, `count_unique`, `sum`, `min`, `max`, `average`, `latest`, `earliest`
+  | ^^^^^ one of `count`, `count_unique`, `sum`, `min`, `max`, `average`, `latest`, `earliest`, `percentile`
 
 m.yaml:2:1: unknown key `agregation`
   |
@@ -278,10 +278,18 @@ m.yaml:2:1: unknown key `agregation`
                 "2:14: unknown aggregation `magic` [magic] use one of {aggregations}",
             ),
             (
-                "meter: m\naggregation: percentile\nproperty: p\npercentile: 95".to_owned(),
-                "2:14: aggregation `percentile` is not supported by this version \
-                 [percentile]\n\
-                 4:1: key `percentile` is not supported by this version [percentile]",
+                "meter: m\naggregation: percentile\nproperty: p".to_owned(),
+                "2:14: `percentile` needs a `percentile` [percentile] add `percentile: 95`, or \
+                 another number up to 100",
+            ),
+            (
+                "meter: m\naggregation: percentile\nproperty: p\npercentile: 100.5".to_owned(),
+                "4:13: `percentile` needs a number up to 100, not `100.5` [100.5] with at most 6 \
+                 digits after the point",
+            ),
+            (
+                "meter: m\naggregation: sum\nproperty: p\npercentile: 95".to_owned(),
+                "4:1: `sum` takes no `percentile` [percentile] write `aggregation: percentile`",
             ),
             (
                 "meter: m\naggregation: time_weighted\nproperty: p\nof: level".to_owned(),

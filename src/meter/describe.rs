@@ -1,7 +1,7 @@
 //! A meter in words, for people.
 
 use super::version::rounding_name;
-use super::{Comparison, Filter, Literal, Lookup, Meter, Operand, Test, version};
+use super::{Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Test, version};
 use crate::decimal::Decimal;
 use crate::unit::{Factor, Unit};
 
@@ -22,6 +22,9 @@ pub fn describe(meter: &Meter) -> String {
         lines.push("filter", &describe_filter(&meter.filter));
     }
     let computed = match meter.aggregation.operand() {
+        Some(operand) if let Aggregation::Percentile(_, percent) = &meter.aggregation => {
+            format!("percentile {percent} of {}", operand_text(operand))
+        }
         Some(operand) => format!("{} of {}", meter.aggregation.name(), operand_text(operand)),
         None => meter.aggregation.name().to_owned(),
     };

@@ -1,7 +1,7 @@
 //! The words of the format: keys, operators and names of aggregations.
 
 /// Keys of a meter file.
-pub(super) const METER: [&str; 12] = [
+pub(super) const METER: [&str; 13] = [
     "meter",
     "name",
     "description",
@@ -10,6 +10,7 @@ pub(super) const METER: [&str; 12] = [
     "aggregation",
     "property",
     "field",
+    "percentile",
     "dimensions",
     "lookups",
     "unit",
@@ -17,14 +18,14 @@ pub(super) const METER: [&str; 12] = [
 ];
 
 /// Keys of a meter file whose place is kept for aggregations that this version does not have.
-pub(super) const METER_RESERVED: [&str; 5] = ["of", "operation", "per", "percentile", "prorate"];
+pub(super) const METER_RESERVED: [&str; 4] = ["of", "operation", "per", "prorate"];
 
 /// Names of the aggregations.
-pub(super) const AGGREGATIONS: [&str; 8] =
-    ["count", "count_unique", "sum", "min", "max", "average", "latest", "earliest"];
+pub(super) const AGGREGATIONS: [&str; 9] =
+    ["count", "count_unique", "sum", "min", "max", "average", "latest", "earliest", "percentile"];
 
 /// Names of aggregations that this version does not have.
-pub(super) const AGGREGATIONS_RESERVED: [&str; 2] = ["percentile", "time_weighted"];
+pub(super) const AGGREGATIONS_RESERVED: [&str; 1] = ["time_weighted"];
 
 /// Keys that join conditions.
 pub(super) const GROUPS: [&str; 3] = ["all", "any", "not"];

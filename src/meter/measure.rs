@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::keys::{AGGREGATIONS, AGGREGATIONS_RESERVED, ROUNDINGS, UNIT};
 use super::lookup::Lookup;
-use super::{Aggregation, Field, Operand, PROPERTY_PREFIX};
+use super::{Aggregation, Field, Operand, PROPERTY_PREFIX, Percent};
 use crate::decimal::Decimal;
 use crate::document::{
     Content, Entry, Findings, Keys, filled_text, keys, nearest, positive_number, quote, text,
@@ -27,6 +27,7 @@ pub(super) fn aggregation(
     let operand = operand(keys, lookups, findings);
     let entry = entry?;
     let name = aggregation_name(entry, findings)?;
+    let percent = percent(name, keys, entry, findings);
     if name == "count" {
         refuse_operand(keys, findings);
         return Some(Aggregation::Count);
@@ -48,6 +49,7 @@ pub(super) fn aggregation(
         "average" => Some(Aggregation::Average(operand)),
         "latest" => Some(Aggregation::Latest(operand)),
         "earliest" => Some(Aggregation::Earliest(operand)),
+        "percentile" => Some(Aggregation::Percentile(operand, percent?)),
         _ => None,
     }
 }
@@ -65,6 +67,39 @@ fn aggregation_name(entry: &Entry, findings: &mut Findings<'_>) -> Option<&'stat
             None
         }
         Content::Scalar { .. } | Content::Refused => word(entry, &AGGREGATIONS, findings),
+    }
+}
+
+/// The share that a percentile needs, and nothing else may have.
+fn percent(
+    aggregation: &str,
+    keys: &Keys<'_>,
+    place: &Entry,
+    findings: &mut Findings<'_>,
+) -> Option<Percent> {
+    match (aggregation, keys.get("percentile")) {
+        ("percentile", None) => {
+            let help = "add `percentile: 95`, or another number up to 100";
+            findings.report_help(place.value_span(), "`percentile` needs a `percentile`", help);
+            None
+        }
+        ("percentile", Some(entry)) => {
+            let percent = positive_number(entry, findings)?;
+            let millionths = &percent * &Decimal::from(1_000_000);
+            let found = millionths.to_string().parse().ok().and_then(Percent::from_millionths);
+            if found.is_none() {
+                let message = format!("`percentile` needs a number up to 100, not `{percent}`");
+                let help = "with at most 6 digits after the point";
+                findings.report_help(entry.value_span(), message, help);
+            }
+            found
+        }
+        (other, Some(entry)) => {
+            let message = format!("`{other}` takes no `percentile`");
+            findings.report_help(&entry.key_span, message, "write `aggregation: percentile`");
+            None
+        }
+        (_, None) => None,
     }
 }
 

@@ -27,6 +27,7 @@ pub use load::{load_file, load_folder};
 pub use lookup::{Lookup, UNMAPPED, read_rows};
 pub use version::{normalised, version};
 
+use crate::decimal::text_of_scaled_i128;
 use crate::unit::Unit;
 
 /// What a name starts with when it can only mean a property: `property.source` is the property
@@ -80,6 +81,33 @@ pub enum Aggregation {
     Latest(Operand),
     /// Numeric value of the event with the earliest timestamp.
     Earliest(Operand),
+    /// Smallest numeric value that at least this share of the values do not exceed.
+    Percentile(Operand, Percent),
+}
+
+/// A share in millionths of a percent, above 0 and at most 100 %.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent(u32);
+
+impl Percent {
+    /// 100 %.
+    pub const WHOLE: u32 = 100_000_000;
+
+    /// The share of so many millionths of a percent, if it is one.
+    pub fn from_millionths(millionths: u32) -> Option<Self> {
+        (1..=Self::WHOLE).contains(&millionths).then_some(Self(millionths))
+    }
+
+    /// How many millionths of a percent it is.
+    pub fn millionths(self) -> u32 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Percent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&text_of_scaled_i128(self.0.into(), 6))
+    }
 }
 
 impl Aggregation {
@@ -93,7 +121,8 @@ impl Aggregation {
             | Self::Max(operand)
             | Self::Average(operand)
             | Self::Latest(operand)
-            | Self::Earliest(operand) => Some(operand),
+            | Self::Earliest(operand)
+            | Self::Percentile(operand, _) => Some(operand),
         }
     }
 
@@ -108,6 +137,7 @@ impl Aggregation {
             Self::Average(_) => "average",
             Self::Latest(_) => "latest",
             Self::Earliest(_) => "earliest",
+            Self::Percentile(..) => "percentile",
         }
     }
 }

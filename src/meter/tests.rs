@@ -144,6 +144,13 @@ fn every_aggregation_is_read() {
         let text = format!("meter: m\naggregation: {}\nproperty: tokens", want.name());
         assert_eq!(read(&text).aggregation, want);
     }
+    for (text, millionths) in [("95", 95_000_000), ("99.9", 99_900_000), ("0.000001", 1)] {
+        let file =
+            format!("meter: m\naggregation: percentile\nproperty: tokens\npercentile: {text}");
+        let percent = Percent::from_millionths(millionths).unwrap();
+        assert_eq!(percent.to_string(), text);
+        assert_eq!(read(&file).aggregation, Aggregation::Percentile(operand(), percent));
+    }
     let users = read("meter: m\naggregation: count_unique\nfield: customer_id").aggregation;
     assert_eq!(users.operand(), Some(&Operand::Field(Field::CustomerId)));
 }

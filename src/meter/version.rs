@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Comparison, Filter, Literal, Lookup, Meter, Operand, Test, resolve};
+use super::{Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Test, resolve};
 use crate::decimal::Decimal;
 use crate::unit::{Factor, Rounding, Unit};
 
@@ -29,6 +29,9 @@ pub fn normalised(meter: &Meter) -> String {
     let mut parts =
         vec![("meter", text(&meter.name)), ("aggregation", text(meter.aggregation.name()))];
     parts.extend(meter.aggregation.operand().map(|operand| ("of", self::operand(operand))));
+    if let Aggregation::Percentile(_, percent) = &meter.aggregation {
+        parts.push(("percentile", text(&percent.to_string())));
+    }
     if !meter.events.is_empty() {
         parts.push(("events", set(meter.events.iter().map(|name| text(name)).collect())));
     }

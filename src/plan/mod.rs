@@ -265,6 +265,8 @@ fn value_of(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
         Aggregation::Average(operand) => functions::exact_avg().call(vec![number(operand)]),
         Aggregation::Latest(operand) => functions::latest().call(at(operand)),
         Aggregation::Earliest(operand) => functions::earliest().call(at(operand)),
+        Aggregation::Percentile(operand, percent) => functions::percentile()
+            .call(vec![number(operand), lit(i64::from(percent.millionths()))]),
     }
 }
 
@@ -278,7 +280,8 @@ fn counted_operand(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
         | Aggregation::Max(operand)
         | Aggregation::Average(operand)
         | Aggregation::Latest(operand)
-        | Aggregation::Earliest(operand) => operands.number(operand),
+        | Aggregation::Earliest(operand)
+        | Aggregation::Percentile(operand, _) => operands.number(operand),
     }
 }
 

@@ -157,6 +157,14 @@ fn aggregate(meter: &Meter, events: &[&Event]) -> Result<(Amount, usize), Refuse
         Aggregation::Earliest => {
             numbers.iter().min_by_key(|(micros, _)| *micros).unwrap().1.clone()
         }
+        Aggregation::Percentile(thousandths) => {
+            // The smallest value with enough values at or below it, by counting them for each.
+            let enough = |value: &&BigInt| {
+                let below = values().filter(|other| other <= value).count();
+                below * 100_000 >= numbers.len() * usize::try_from(thousandths).unwrap()
+            };
+            values().filter(enough).min().unwrap().clone()
+        }
     };
     Ok((Some(value), numbers.len()))
 }

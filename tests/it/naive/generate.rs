@@ -361,6 +361,10 @@ fn measure() -> BoxedStrategy<(Aggregation, Option<Operand>)> {
         Aggregation::Average,
         Aggregation::Latest,
         Aggregation::Earliest,
+        Aggregation::Percentile(50_000),
+        Aggregation::Percentile(99_900),
+        Aggregation::Percentile(1),
+        Aggregation::Percentile(100_000),
     ]);
     let read = prop_oneof![
         10 => property_name().prop_map(Operand::Property),

@@ -34,6 +34,8 @@ pub(crate) enum Aggregation {
     Average,
     Latest,
     Earliest,
+    /// In thousandths of a percent.
+    Percentile(u32),
 }
 
 /// A table that maps texts.

@@ -87,6 +87,9 @@ pub(crate) fn meter(meter: &Meter) -> String {
         say("filter", &condition(filter));
     }
     say("aggregation", aggregation(meter.aggregation));
+    if let Aggregation::Percentile(thousandths) = meter.aggregation {
+        say("percentile", &format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000));
+    }
     if let Some(operand) = &meter.operand {
         let (key, name) = yaml_operand(operand);
         say(key, &name);
@@ -121,6 +124,7 @@ fn aggregation(aggregation: Aggregation) -> &'static str {
         Aggregation::Average => "average",
         Aggregation::Latest => "latest",
         Aggregation::Earliest => "earliest",
+        Aggregation::Percentile(_) => "percentile",
     }
 }
 
