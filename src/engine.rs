@@ -170,11 +170,22 @@ fn is_missing(error: &datafusion::error::DataFusionError) -> bool {
         Engine::ObjectStore(error) => {
             matches!(error.as_ref(), object_store::Error::NotFound { .. })
         }
+        Engine::ParquetError(error) if let Some(error) = store_error(error) => {
+            matches!(error, object_store::Error::NotFound { .. })
+        }
         Engine::ParquetError(error) => {
             let text = error.to_string();
             text.contains("Object Store error: Object at location") && text.contains(" not found")
         }
         _ => false,
+    }
+}
+
+/// What the store said, where the engine's Parquet reader passes it on.
+fn store_error(error: &parquet::errors::ParquetError) -> Option<&object_store::Error> {
+    match error {
+        parquet::errors::ParquetError::External(source) => source.downcast_ref(),
+        _ => None,
     }
 }
 
@@ -195,7 +206,11 @@ pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
              the versions there were): {message}"
         )),
         Engine::ObjectStore(_) | Engine::IoError(_) => Error::unavailable(message),
-        Engine::ParquetError(_) if message.contains(STORE_FAILED) => Error::unavailable(message),
+        Engine::ParquetError(error)
+            if message.contains(STORE_FAILED) || store_error(error).is_some() =>
+        {
+            Error::unavailable(message)
+        }
         Engine::ParquetError(_) => Error::corrupt(format!("a data file cannot be read: {message}")),
         Engine::Internal(_) => Error::internal(message),
         _ => Error::invalid(message),

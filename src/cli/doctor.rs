@@ -1,5 +1,6 @@
 //! `meterhouse doctor`: whether place, disk and lake are fit for work.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
@@ -25,6 +26,10 @@ pub(super) async fn run(global: &Global, flags: &DoctorFlags) -> Result<Outcome,
         findings.extend(examine_folder(folder));
     }
     let (state, _passing) = state_of(&location, &namespace, global.state.as_deref())?;
+    if state.exists() && !state.is_dir() || state.parent().is_some_and(Path::is_file) {
+        let detail = format!("{} is in the way of a folder", state.display());
+        findings.push(Finding::new("state", Verdict::Bad, detail));
+    }
     // What a local lake's own folder tells holds for the state below it.
     if location.local_path().is_none_or(|lake| !state.starts_with(lake)) {
         findings.extend(examine_folder(&state).into_iter().map(|found| Finding {
@@ -53,12 +58,19 @@ async fn lake(opened: Result<Lake>) -> Finding {
         Err(error) => bad(error),
         Ok(lake) => match lake.events.snapshot(None).await {
             Err(error) => bad(error),
-            Ok(found) => {
-                let events = grouped(found.rows());
-                let detail =
-                    format!("version {}, {events} events; `verify` proves them", found.version);
-                Finding::new("lake", Verdict::Good, detail)
-            }
+            Ok(found) => match lake.events.missing_file(&found).await {
+                Err(error) => bad(error),
+                Ok(Some(gone)) => {
+                    let (version, table) = (found.version, lake.events.display());
+                    bad(Error::corrupt(format!("{table}/{gone} of version {version} is gone")))
+                }
+                Ok(None) => {
+                    let (version, events) = (found.version, grouped(found.rows()));
+                    let detail =
+                        format!("version {version}, {events} events; `verify` proves them");
+                    Finding::new("lake", Verdict::Good, detail)
+                }
+            },
         },
     }
 }

@@ -1,7 +1,7 @@
 //! `meterhouse ingest --follow`: new files of a folder, each once, until somebody stops it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::flags::{Global, IngestFlags};
 use super::ingest::{ingested, settings};
@@ -11,35 +11,73 @@ use super::outcome::{Failure, Outcome, error_text};
 use super::output::say;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::follow::Ledger;
-use crate::ingest::input::{Input, expand};
+use crate::ingest::input::{Input, Place, expand};
+
+/// How long a file rests before it is read.
+const SETTLED: Duration = Duration::from_secs(2);
+/// How long it rests where its last line is not ended: whoever writes it may only have paused.
+const RESTED: Duration = Duration::from_secs(300);
 
 /// Follows the paths of `flags`, looking every so often.
 pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome, Failure> {
+    if flags.paths.iter().any(|path| path == "-") {
+        let message = "--follow looks for files: standard input is followed by itself";
+        return Err(Failure::Arguments(message.to_owned()));
+    }
+    // What is wrong with the flags themselves is no file's fault.
+    settings(global, flags, &[])?;
+    let target = open_target(global, false).await?;
     let mut following = Following {
+        ledger: Ledger::open(&target.lake).await?,
         global,
         flags,
-        target: open_target(global, false).await?,
+        target,
+        seen: BTreeMap::new(),
         unreadable: BTreeMap::new(),
         last_said: String::new(),
         outcome: Outcome::Done,
     };
+    if !global.quiet {
+        say(&format!("following {}; Ctrl-C ends it", flags.paths.join(", ")));
+    }
     let pause = Duration::from_secs(flags.every.into());
+    let mut stopped = Box::pin(stopped());
     loop {
-        following.look().await?;
+        // What is stopped in the middle of an ingest is a run that was stopped, and repeated.
+        tokio::select! {
+            looked = following.look() => looked?,
+            () = &mut stopped => return Ok(following.outcome),
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            stopped = tokio::signal::ctrl_c() => {
-                stopped.map_err(|error| Error::internal(format!("signals: {error}")))?;
-                return Ok(following.outcome);
-            }
+            () = &mut stopped => return Ok(following.outcome),
         }
     }
+}
+
+/// Ends when somebody asks the program to stop.
+async fn stopped() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 struct Following<'f> {
     global: &'f Global,
     flags: &'f IngestFlags,
     target: Target,
+    ledger: Ledger,
+    /// Files by their marks, and since when they have had them.
+    seen: BTreeMap<String, (String, Instant)>,
     /// Inputs that are no events at all, by the mark of the content that was tried.
     unreadable: BTreeMap<String, String>,
     /// What is said again only once something else was.
@@ -51,7 +89,7 @@ impl Following<'_> {
     /// Reads what is new. What may go better the next time is told and tried again then.
     ///
     /// # Errors
-    /// What looking again cannot mend: wrong arguments, a damaged lake.
+    /// What looking again cannot mend: wrong arguments or rights, a damaged lake.
     async fn look(&mut self) -> Result<(), Failure> {
         match self.read_new().await {
             Err(Failure::Failed(error)) if may_pass(&error) => {
@@ -64,59 +102,103 @@ impl Following<'_> {
     }
 
     async fn read_new(&mut self) -> Result<(), Failure> {
-        let settings = cloud_settings();
-        let listed = expand(&self.flags.paths, self.flags.format, &settings).await?;
-        let mut ledger = Ledger::open(&self.target.lake).await?;
-        let new: Vec<Input> = listed
-            .into_iter()
-            .filter(|input| input.is_settled() && !ledger.has(input) && !self.is_unreadable(input))
-            .collect();
+        let listed = self.listed().await?;
+        self.seen.retain(|name, _| listed.iter().any(|input| input.name == *name));
+        let mut new: Vec<Input> = Vec::new();
+        for input in listed {
+            if self.ledger.has(&input) || self.is_unreadable(&input) {
+                self.seen.remove(&input.name);
+            } else if self.is_settled(&input) {
+                new.push(Input { whole: true, ..input });
+            }
+        }
         if new.is_empty() {
             return Ok(());
         }
-        let together = new.len();
-        match self.read(&new, &mut ledger).await {
-            Err(Failure::Failed(error)) if together > 1 && error.kind() != ErrorKind::Conflict => {}
-            other => return self.refused(&new, other),
-        }
-        // One of them is at fault, and must not keep the others out.
-        let mut ledger = Ledger::open(&self.target.lake).await?;
-        for input in new.into_iter().filter(|input| !ledger.has(input)).collect::<Vec<_>>() {
-            let read = self.read(std::slice::from_ref(&input), &mut ledger).await;
-            self.refused(&[input], read)?;
+        // Where one of them is at fault, it is looked for by halves, and keeps no other out.
+        let mut groups = vec![new];
+        while let Some(mut group) = groups.pop() {
+            match self.read(&group).await? {
+                Ok(()) => {}
+                // Another ingest holds the local state, or a writer was faster: nothing is wrong.
+                Err(error) if error.kind() == ErrorKind::Conflict => return Err(error.into()),
+                Err(error) if group.len() == 1 => self.passed_over(&group[0], error)?,
+                Err(_) => {
+                    self.ledger = Ledger::open(&self.target.lake).await?;
+                    group.retain(|input| !self.ledger.has(input));
+                    let second = group.split_off(group.len() / 2);
+                    groups.extend([second, group].into_iter().filter(|half| !half.is_empty()));
+                }
+            }
         }
         Ok(())
     }
 
-    async fn read(&mut self, inputs: &[Input], ledger: &mut Ledger) -> Result<(), Failure> {
+    /// What the paths stand for now. One that cannot be looked into keeps no other from being read.
+    async fn listed(&mut self) -> Result<Vec<Input>, Failure> {
+        let (mut found, mut told) = (Vec::new(), Vec::new());
+        for path in &self.flags.paths {
+            match expand(std::slice::from_ref(path), self.flags.format, &cloud_settings()).await {
+                Ok(inputs) => found.extend(inputs),
+                Err(error) if may_pass(&error) => told.push(error_text(&error)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if told.is_empty() {
+            self.last_said.clear();
+        } else {
+            let every = counted(self.flags.every.into(), "second");
+            self.say_once(&format!("{}; looking again every {every}", told.join("\n")));
+        }
+        Ok(found)
+    }
+
+    /// Whether nobody seems to be writing the input any more: by its own time of change, or because
+    /// it has been the same for long enough.
+    fn is_settled(&mut self, input: &Input) -> bool {
+        let Place::File(_) = input.place else { return true };
+        let Some(mark) = input.mark() else { return false };
+        let now = Instant::now();
+        let (known, since) = self.seen.entry(input.name.clone()).or_insert((mark.clone(), now));
+        if *known != mark {
+            (*known, *since) = (mark, now);
+        }
+        let rested = input.age().unwrap_or_default().max(since.elapsed());
+        rested >= if input.is_ended() { SETTLED } else { RESTED }
+    }
+
+    /// Reads inputs together; the outer error is nothing that an input is to blame for.
+    async fn read(&mut self, inputs: &[Input]) -> Result<Result<()>, Failure> {
         let marked = |input: &Input| Some((input.name.clone(), input.mark()?));
         let marks: BTreeMap<String, String> = inputs.iter().filter_map(marked).collect();
         let mut settings = settings(self.global, self.flags, inputs)?;
         settings.marks = marks.clone();
-        let ended = ingested(self.global, &self.target, inputs.to_vec(), settings).await?;
-        if ended != Outcome::Done {
-            self.outcome = ended;
+        match ingested(self.global, &self.target, inputs.to_vec(), settings).await {
+            Ok(ended) => {
+                if ended != Outcome::Done {
+                    self.outcome = ended;
+                }
+                self.ledger.note(marks).await?;
+                Ok(Ok(()))
+            }
+            Err(Failure::Failed(error)) => Ok(Err(error)),
+            Err(wrong) => Err(wrong),
         }
-        self.last_said.clear();
-        ledger.note(marks).await?;
-        Ok(())
     }
 
     /// Passes over an input that cannot be read as events, until it changes.
-    fn refused(&mut self, inputs: &[Input], read: Result<(), Failure>) -> Result<(), Failure> {
-        match (read, inputs) {
-            (Err(Failure::Failed(error)), [input]) if error.kind() == ErrorKind::Invalid => {
-                say(&format!("{}; passed over until it changes", error_text(&error)));
-                self.unreadable.extend(input.mark().map(|mark| (input.name.clone(), mark)));
-                self.outcome = Outcome::SomeRefused;
-                Ok(())
-            }
-            (Err(Failure::Failed(error)), [_]) if may_pass(&error) => {
-                self.say_once(&error_text(&error));
-                Ok(())
-            }
-            (read, _) => read,
+    fn passed_over(&mut self, input: &Input, error: Error) -> Result<(), Failure> {
+        if error.kind() == ErrorKind::Invalid {
+            say(&format!("{}; passed over until it changes", error_text(&error)));
+            self.unreadable.extend(input.mark().map(|mark| (input.name.clone(), mark)));
+            self.outcome = Outcome::SomeRefused;
+            return Ok(());
         }
+        if may_pass(&error) {
+            self.say_once(&error_text(&error));
+            return Ok(());
+        }
+        Err(error.into())
     }
 
     fn is_unreadable(&self, input: &Input) -> bool {

@@ -144,6 +144,9 @@ pub(super) async fn resolve_at(lake: &Lake, at: Option<&At>) -> Result<Option<u6
     match at {
         None => Ok(None),
         Some(At::Version(version)) => Ok(Some(*version)),
+        Some(At::Time(time)) if *time > Clock::System.now() => Err(Error::invalid(format!(
+            "--at {time} lies ahead: what is the newest version then is not known yet"
+        ))),
         Some(At::Time(time)) => lake.events.version_at(*time).await.map(Some),
     }
 }

@@ -12,6 +12,8 @@ use arrow::array::{
 };
 use arrow::datatypes::Int64Type;
 
+use futures::StreamExt;
+
 use super::Counts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::Commit;
@@ -128,9 +130,27 @@ fn rows(accounts: &[Account]) -> Result<RecordBatch> {
 /// # Errors
 /// A store that cannot be read or written.
 pub async fn take_over(lake: &Lake) -> Result<()> {
-    let lost = unwritten(lake).await?;
-    write(lake, &lost).await
+    let notes = lake.events.notes(ACCOUNTED).await?;
+    let version_of = |(name, _): &(String, _)| name.strip_suffix(".json")?.parse::<u64>().ok();
+    let looked_up_to = notes.iter().filter_map(version_of).max().unwrap_or(0);
+    let newest = lake.events.snapshot(None).await?.version;
+    let lost = unwritten_after(lake, looked_up_to, newest).await?;
+    write(lake, &lost).await?;
+    // Versions of compaction have no account, and would be looked at again for ever.
+    if newest >= looked_up_to + LOOKED_AGAIN_MAX {
+        lake.events.put_note(ACCOUNTED, &format!("{newest:020}.json"), "").await?;
+        for (name, _) in notes {
+            lake.events.delete_note(ACCOUNTED, &name).await?;
+        }
+    }
+    Ok(())
 }
+
+/// The notes that say up to which version all accounts are written down.
+const ACCOUNTED: &str = "accounted";
+/// So many versions are looked at by every run.
+const LOOKED_AGAIN_MAX: u64 = 64;
+const READS_AT_ONCE: usize = 8;
 
 /// The accounts of commits that are not in the table yet, as their runs were killed before.
 ///
@@ -138,10 +158,18 @@ pub async fn take_over(lake: &Lake) -> Result<()> {
 /// A store that cannot be read.
 pub(super) async fn unwritten(lake: &Lake) -> Result<Vec<Account>> {
     let newest = lake.events.snapshot(None).await?.version;
+    unwritten_after(lake, 0, newest).await
+}
+
+async fn unwritten_after(lake: &Lake, after: u64, newest: u64) -> Result<Vec<Account>> {
     let written = Written::read(lake).await?;
+    let missing = (after + 1..=newest).filter(|version| !written.versions.contains(version));
+    let events = &lake.events;
+    let infos = missing.map(|version| async move { (version, events.commit_info(version).await) });
+    let mut infos = futures::stream::iter(infos).buffered(READS_AT_ONCE);
     let mut lost = Vec::new();
-    for version in (1..=newest).filter(|version| !written.versions.contains(version)) {
-        let info = match lake.events.commit_info(version).await {
+    while let Some((version, info)) = infos.next().await {
+        let info = match info {
             // The log no longer reaches back that far.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             info => info?,

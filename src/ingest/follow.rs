@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::input::Input;
@@ -18,6 +19,9 @@ const FOLLOWED: &str = "followed";
 const INFO: &str = "followed";
 /// From this many notes on they are merged into one.
 const NOTES_MAX: usize = 32;
+/// From this many versions on that were searched, that is noted.
+const MERGED_EVERY: u64 = 100;
+const READS_AT_ONCE: usize = 8;
 
 /// An input with a text that changes when its content does.
 pub(super) type Marked = (String, String);
@@ -25,7 +29,7 @@ pub(super) type Marked = (String, String);
 /// Part of a ledger.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Note {
-    /// Commits up to this version were searched for inputs.
+    /// Commits up to this version were searched, and all that they tell stands here.
     version: u64,
     inputs: BTreeSet<Marked>,
 }
@@ -48,22 +52,19 @@ impl Ledger {
         let mut ledger = Self { lake: lake.clone(), version: 0, read: BTreeSet::new(), notes: 0 };
         let names = ledger.load().await?;
         let newest = lake.events.snapshot(None).await?.version;
-        for version in ledger.version + 1..=newest {
-            let info = match lake.events.commit_info(version).await {
+        let events = &lake.events;
+        let infos = (ledger.version + 1..=newest).map(|version| events.commit_info(version));
+        let mut infos = futures::stream::iter(infos).buffered(READS_AT_ONCE);
+        while let Some(info) = infos.next().await {
+            match info {
                 // The log no longer reaches back that far.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                info => info?,
-            };
-            ledger.read.extend(of_info(&info));
-        }
-        if newest > ledger.version {
-            ledger.version = newest;
-            let all = ledger.read.clone();
-            ledger.write(all).await?;
-            for name in names {
-                lake.events.delete_note(FOLLOWED, &name).await?;
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                info => ledger.read.extend(of_info(&info?)),
             }
-            ledger.notes = 1;
+        }
+        if newest >= ledger.version + MERGED_EVERY || names.len() > NOTES_MAX {
+            ledger.version = newest;
+            ledger.replace(names).await?;
         }
         Ok(ledger)
     }
@@ -80,10 +81,12 @@ impl Ledger {
     pub async fn note(&mut self, inputs: impl IntoIterator<Item = (String, String)>) -> Result<()> {
         let inputs: BTreeSet<Marked> = inputs.into_iter().collect();
         self.read.extend(inputs.iter().cloned());
-        self.write(inputs).await?;
+        // Of the versions only a note that holds everything before them can speak.
+        self.write(Note { version: 0, inputs }).await?;
         self.notes += 1;
         if self.notes > NOTES_MAX {
-            self.merge().await?;
+            let names = self.load().await?;
+            self.replace(names).await?;
         }
         Ok(())
     }
@@ -104,11 +107,10 @@ impl Ledger {
         Ok(names)
     }
 
-    /// Whoever merges at the same time writes all that it saw and deletes no more than that.
-    async fn merge(&mut self) -> Result<()> {
-        let names = self.load().await?;
-        let all = self.read.clone();
-        self.write(all).await?;
+    /// Puts one note in the place of these. Whoever does so at the same time writes all that it saw
+    /// and deletes no more than that.
+    async fn replace(&mut self, names: Vec<String>) -> Result<()> {
+        self.write(Note { version: self.version, inputs: self.read.clone() }).await?;
         for name in names {
             self.lake.events.delete_note(FOLLOWED, &name).await?;
         }
@@ -116,8 +118,7 @@ impl Ledger {
         Ok(())
     }
 
-    async fn write(&self, inputs: BTreeSet<Marked>) -> Result<()> {
-        let note = Note { version: self.version, inputs };
+    async fn write(&self, note: Note) -> Result<()> {
         let text = serde_json::to_vec(&note)
             .map_err(|error| Error::internal("noting what was read").with_source(error))?;
         let name = format!("{}.json", uuid::Uuid::new_v4());

@@ -5,7 +5,7 @@
 //! no input takes long. A failing input is kept and its path printed.
 //!
 //! `cargo test` tries a few thousand of each; with `METERHOUSE_FUZZ_SECONDS=600 cargo test --release
-//! --lib fuzz -- --nocapture` each parser gets ten minutes.
+//! --lib fuzz -- --nocapture` each parser gets ten minutes. `METERHOUSE_FUZZ_SEED` gives others.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -131,7 +131,9 @@ fn mutated(text: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
 fn fuzz(name: &str, seeds: &[Vec<u8>], attempt: impl Fn(&[u8]) -> String) {
     let seconds = std::env::var("METERHOUSE_FUZZ_SECONDS").ok();
     let time = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
-    let mut random = Random(u64::try_from(name.len()).unwrap());
+    let seed = std::env::var("METERHOUSE_FUZZ_SEED").map_or(1, |text| text.parse().unwrap());
+    let mut random =
+        Random(name.bytes().fold(seed, |seed, byte| Random(seed ^ u64::from(byte)).next()));
     let mut corpus: Vec<Vec<u8>> = seeds.to_vec();
     let mut outcomes = HashSet::new();
     let (started, mut tries) = (Instant::now(), 0_u64);
@@ -164,7 +166,7 @@ fn fuzz(name: &str, seeds: &[Vec<u8>], attempt: impl Fn(&[u8]) -> String) {
             }
         }
     }
-    eprintln!("{name}: {tries} inputs, {} kinds of outcome", outcomes.len());
+    eprintln!("{name}: seed {seed}, {tries} inputs, {} kinds of outcome", outcomes.len());
     assert!(outcomes.len() > 1, "{name}: nothing but {outcomes:?}");
 }
 

@@ -2,7 +2,7 @@
 //! decompressed.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -65,9 +65,6 @@ pub(super) const GLOB: glob::MatchOptions = glob::MatchOptions {
     require_literal_leading_dot: true,
 };
 
-/// How long a file has not changed that is taken for whole.
-const SETTLED: Duration = Duration::from_secs(2);
-
 /// One input, named as it appears in messages.
 #[derive(Debug, Clone)]
 pub struct Input {
@@ -77,6 +74,8 @@ pub struct Input {
     pub place: Place,
     /// How it is written.
     pub format: InputFormat,
+    /// Whether nobody writes it any more, so that a last line counts though nothing ends it.
+    pub whole: bool,
 }
 
 /// Where an input is read from.
@@ -93,7 +92,7 @@ pub enum Place {
 impl Input {
     /// A file of the local disk.
     pub fn file(name: impl Into<String>, path: impl Into<PathBuf>, format: InputFormat) -> Self {
-        Self { name: name.into(), place: Place::File(path.into()), format }
+        Self { name: name.into(), place: Place::File(path.into()), format, whole: false }
     }
 
     /// A text that changes when the content does: size and time of the last change, or what the
@@ -110,15 +109,36 @@ impl Input {
         }
     }
 
-    /// Whether nobody seems to be writing it any more: an object appears whole, a file was last
-    /// changed a while ago.
-    pub fn is_settled(&self) -> bool {
-        match &self.place {
-            Place::Standard | Place::Object(_) => true,
-            Place::File(path) => {
-                let age = path.metadata().and_then(|metadata| metadata.modified());
-                age.ok().and_then(|changed| changed.elapsed().ok()).is_none_or(|age| age >= SETTLED)
+    /// How long ago a file was changed, by the clock of this machine; `None` where that lies ahead
+    /// or is not known.
+    pub fn age(&self) -> Option<Duration> {
+        let Place::File(path) = &self.place else { return None };
+        path.metadata().and_then(|metadata| metadata.modified()).ok()?.elapsed().ok()
+    }
+
+    /// Whether a file ends as one of its format does. A table of texts that breaks off in the middle
+    /// of a number looks whole, so that only the end of its last line tells.
+    pub fn is_ended(&self) -> bool {
+        let Place::File(path) = &self.place else { return true };
+        let last = || {
+            let mut file = File::open(path)?;
+            let mut first = [0; 4];
+            let read = file.read(&mut first)?;
+            file.seek(SeekFrom::End(-1))?;
+            let mut last = [0];
+            file.read_exact(&mut last)?;
+            Ok::<_, std::io::Error>((first[..read].to_vec(), last[0]))
+        };
+        match (self.format, last()) {
+            // What is packed tells by itself where it breaks off, and so do files with footers.
+            (_, Ok((first, _))) if is_packed(&first) => true,
+            (InputFormat::Parquet | InputFormat::Arrow, _) => true,
+            (InputFormat::Csv | InputFormat::AccessLog, Ok((_, last))) => last == b'\n',
+            (InputFormat::Json | InputFormat::Payload(_), Ok((_, last))) => {
+                matches!(last, b'\n' | b'}' | b']')
             }
+            // Empty, or gone again.
+            (_, Err(_)) => true,
         }
     }
 
@@ -153,6 +173,13 @@ pub async fn expand(
     for argument in arguments {
         let found = if argument == "-" {
             vec![("-".to_owned(), Place::Standard)]
+        } else if argument.starts_with("file://") {
+            let path = url::Url::parse(argument).ok().and_then(|url| url.to_file_path().ok());
+            let path = path.ok_or_else(|| {
+                Error::invalid(format!("{argument}: no URL of a local file or folder"))
+            })?;
+            let paths = paths_of(&path.display().to_string(), format)?.into_iter();
+            paths.map(|path| (path.display().to_string(), Place::File(path))).collect()
         } else if argument.contains("://") {
             objects::of_url(argument, format, settings).await?
         } else {
@@ -170,8 +197,15 @@ pub async fn expand(
                     formats()
                 )));
             };
-            if !inputs.iter().any(|known| known.name == name) {
-                inputs.push(Input { name, place, format });
+            // Names that are no UTF-8 may look alike.
+            let is_known = |known: &Input| match (&known.place, &place) {
+                (Place::File(known), Place::File(path)) => known == path,
+                _ => known.name == name,
+            };
+            if !inputs.iter().any(is_known) {
+                // An object appears when all of it is there.
+                let whole = matches!(place, Place::Object(_));
+                inputs.push(Input { name, place, format, whole });
             }
         }
     }
@@ -195,14 +229,54 @@ fn paths_of(argument: &str, format: Option<InputFormat>) -> Result<Vec<PathBuf>>
     if !argument.contains(['*', '?', '[']) {
         return Err(Error::not_found(format!("{argument}: no such file or folder")));
     }
-    let matches = glob::glob_with(argument, GLOB)
-        .map_err(|error| Error::invalid(format!("{argument}: not a glob: {error}")))?;
-    let mut files: Vec<PathBuf> = matches.flatten().filter(|path| path.is_file()).collect();
+    let mut files = globbed(argument)?;
     files.sort();
     if files.is_empty() {
         return Err(Error::not_found(format!("{argument}: the glob matches no file")));
     }
     Ok(files)
+}
+
+/// The files that a glob matches, folder by folder; names need not be UTF-8.
+fn globbed(pattern: &str) -> Result<Vec<PathBuf>> {
+    let root = if pattern.starts_with('/') { "/" } else { "" };
+    let mut found = vec![PathBuf::from(root)];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        let matcher = glob::Pattern::new(part)
+            .map_err(|error| Error::invalid(format!("{pattern}: not a glob: {error}")))?;
+        let mut next = Vec::new();
+        for folder in found {
+            match part {
+                "**" => below(&folder, &mut next),
+                _ if !part.contains(['*', '?', '[']) => next.push(folder.join(part)),
+                _ => next.extend(entries(&folder).into_iter().filter(|path| {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    matcher.matches_with(&name, GLOB)
+                })),
+            }
+        }
+        found = next;
+    }
+    found.retain(|path| path.is_file());
+    Ok(found)
+}
+
+/// A folder and all that are below it.
+fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+    found.push(folder.to_path_buf());
+    let is_folder = |path: &PathBuf| path.is_dir() && !path.is_symlink();
+    for path in entries(folder).into_iter().filter(is_folder) {
+        below(&path, found);
+    }
+}
+
+/// What is in a folder, as far as it is one.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let here = folder == Path::new("");
+    let Ok(entries) = std::fs::read_dir(if here { Path::new(".") } else { folder }) else {
+        return Vec::new();
+    };
+    entries.flatten().map(|entry| folder.join(entry.file_name())).collect()
 }
 
 /// That a folder has nothing to be read.
@@ -256,7 +330,7 @@ pub(super) fn in_folder(found: InputFormat, wanted: Option<InputFormat>) -> bool
 }
 
 pub(super) fn format_of(path: &Path) -> Option<InputFormat> {
-    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
     if is_rotated_log(plain) {
         return Some(InputFormat::AccessLog);
@@ -298,6 +372,11 @@ fn decompressed(mut source: impl Read + Send + 'static) -> std::io::Result<Box<d
         [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::new(whole)?),
         _ => Box::new(whole),
     })
+}
+
+/// Whether the first bytes of a file are those of a packed one.
+fn is_packed(first: &[u8]) -> bool {
+    matches!(first, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd])
 }
 
 /// An input that broke off while it was read.
@@ -377,6 +456,44 @@ mod tests {
         // One that is named itself is what its name says.
         let one = expand(&[format!("{}/b/access.log.2.gz", root[0])], None).unwrap();
         assert_eq!(one[0].format, InputFormat::AccessLog);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let odd = std::ffi::OsStr::from_bytes(b"n\xff\xfe.ndjson");
+        File::create(folder.path().join(odd)).unwrap();
+        File::create(folder.path().join("a.ndjson")).unwrap();
+        let root = folder.path().display();
+        for (argument, want) in
+            [(root.to_string(), 2), (format!("{root}/*.ndjson"), 2), (format!("{root}/a*"), 1)]
+        {
+            assert_eq!(expand(&[argument], None).unwrap().len(), want);
+        }
+    }
+
+    #[test]
+    fn globs_match_as_in_a_shell() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        for name in ["x.csv", "a/y.csv", "a/b/z.csv", "a/.h.csv", "a/y.txt"] {
+            File::create(root.join(name)).unwrap();
+        }
+        for (glob, want) in [
+            ("*.csv", vec!["x.csv"]),
+            ("*/*.csv", vec!["a/y.csv"]),
+            ("**/*.csv", vec!["a/b/z.csv", "a/y.csv", "x.csv"]),
+            ("a/?.c[a-t]v", vec!["a/y.csv"]),
+            ("a/**", vec![]),
+        ] {
+            let found = expand(&[format!("{}/{glob}", root.display())], None);
+            let found = found.map(|found| found.into_iter().map(|input| input.name).collect());
+            let want: Vec<_> = want.iter().map(|w| root.join(w).display().to_string()).collect();
+            assert_eq!(found.unwrap_or_else(|_| Vec::<String>::new()), want, "{glob}");
+        }
     }
 
     #[cfg(unix)]

@@ -13,9 +13,10 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
 
-use super::input::{GLOB, InputFormat, Place, empty_folder, format_of, in_folder, read_failed};
+use super::input::{GLOB, InputFormat, Place, format_of, in_folder, read_failed};
 use crate::error::{Error, Result};
-use crate::lake::cloud::{Settings, answer_of};
+use crate::lake::cloud::Settings;
+use crate::lake::kernel::store_error;
 use crate::lake::location::Location;
 
 /// One object.
@@ -79,10 +80,13 @@ pub(super) async fn of_url(
         return matching(url, &location, &pattern).await;
     }
     let object = |meta: ObjectMeta| object(&location, meta);
-    match location.store.head(&location.root).await {
-        Ok(meta) => return Ok(vec![object(meta)]),
-        Err(object_store::Error::NotFound { .. }) => {}
-        Err(error) => return Err(unreadable(url, error)),
+    // A whole bucket and what ends as a folder does are no objects.
+    if !(pattern.is_empty() || url.ends_with('/')) {
+        match location.store.head(&location.root).await {
+            Ok(meta) => return Ok(vec![object(meta)]),
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(unreadable(url, error)),
+        }
     }
     let below = listed(url, &location, &location.root).await?;
     let tables = tables(&below);
@@ -95,7 +99,7 @@ pub(super) async fn of_url(
         .map(object)
         .collect();
     if found.is_empty() {
-        return Err(empty_folder(url));
+        return Err(Error::not_found(format!("{url}: no such object, and no event file below it")));
     }
     Ok(found)
 }
@@ -149,12 +153,5 @@ fn is_event_file(folder: &Path, place: &Path, format: Option<InputFormat>) -> bo
 }
 
 fn unreadable(name: &str, error: object_store::Error) -> Error {
-    let told = |words: &str| format!("{name}: cannot be read: {words}");
-    match (answer_of(&error), error) {
-        (Some(words), _) => Error::unavailable(told(&words)),
-        (None, error @ object_store::Error::NotFound { .. }) => {
-            Error::not_found(told(&error.to_string()))
-        }
-        (None, error) => Error::unavailable(told(&error.to_string())).with_source(error),
-    }
+    store_error(format!("{name}: cannot be read"), error)
 }

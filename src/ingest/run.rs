@@ -210,7 +210,7 @@ impl Run {
                 (settings.rules, clock.now()),
                 (names, hasher),
             ),
-            source: inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(" "),
+            source: source_of(inputs),
             spill_folder: batch::spill_folder(state)?,
             refused: Refused { dry_run: settings.dry_run, ..Refused::default() },
             lake,
@@ -441,6 +441,18 @@ impl Run {
         Ok(staged)
     }
 }
+
+/// What is told of where events came from: the inputs' names, the first few of many.
+fn source_of(inputs: &[Input]) -> String {
+    let names: Vec<&str> = inputs.iter().take(SOURCES).map(|input| input.name.as_str()).collect();
+    match inputs.len().saturating_sub(SOURCES) {
+        0 => names.join(" "),
+        more => format!("{} and {more} more", names.join(" ")),
+    }
+}
+
+/// How many inputs are named in an account.
+const SOURCES: usize = 8;
 
 /// Into how many parts the memory of a run is divided, of which decoded events fill one.
 const MEMORY_PARTS: usize = 5;

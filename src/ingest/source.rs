@@ -195,7 +195,11 @@ fn open(input: &Input, mapped: bool) -> Result<Reader> {
             dialect: Some(dialect),
         },
         InputFormat::AccessLog => Reader::Log {
-            splitter: Splitter::lines(input::open(input)?),
+            splitter: Splitter::lines(if input.whole {
+                Box::new(input::open(input)?.chain(&b"\n"[..]))
+            } else {
+                input::open(input)?
+            }),
             occurrences: Occurrences::default(),
         },
         InputFormat::Arrow => Reader::Arrow { batches: arrow_batches(input)?, open: None, next: 1 },

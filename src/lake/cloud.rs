@@ -53,6 +53,7 @@ pub(super) fn cloud_store(url: &Url, settings: &Settings) -> Result<(Arc<dyn Obj
     let wrong = |error: &dyn std::fmt::Display| {
         Error::invalid(format!("{url}: {error}; its settings are variables {beginning}…"))
     };
+    check_endpoints(settings, beginning)?;
     let retry =
         RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..<_>::default() };
     let address = url.as_str();
@@ -84,6 +85,35 @@ pub(super) fn cloud_store(url: &Url, settings: &Settings) -> Result<(Arc<dyn Obj
     Ok((store, path))
 }
 
+/// Refuses addresses that the clients would only stumble over later.
+fn check_endpoints(settings: &Settings, beginning: &str) -> Result<()> {
+    let endpoints = settings.iter().filter(|(name, value)| {
+        name.starts_with(beginning) && name.contains("ENDPOINT") && !value.is_empty()
+    });
+    for (name, value) in endpoints {
+        let scheme = Url::parse(value).ok().map(|url| url.scheme().to_owned());
+        let allow = format!("{beginning}ALLOW_HTTP");
+        let allows = settings.iter().any(|(name, value)| {
+            *name == allow && ["true", "1", "yes", "on"].contains(&&*value.to_ascii_lowercase())
+        });
+        match scheme.as_deref() {
+            Some("https") => {}
+            Some("http") if allows => {}
+            Some("http") => {
+                return Err(Error::invalid(format!(
+                    "{name} is an address without TLS: {allow}=true permits it"
+                )));
+            }
+            _ => {
+                return Err(Error::invalid(format!(
+                    "{name} is `{value}`: an address begins with https:// or http://"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Those of the settings whose name begins so and is known.
 fn known<'s, K: FromStr>(
     settings: &'s Settings,
@@ -98,36 +128,53 @@ fn known<'s, K: FromStr>(
 /// What a store answered, in its own words without the page around them, and what to do about it.
 ///
 /// Amazon, Google and Azure answer with `<Code>` and `<Message>`. `None` for anything else.
-pub fn answer_of(error: &object_store::Error) -> Option<String> {
+pub(super) fn answer_of(error: &object_store::Error) -> Option<String> {
     let text = error.to_string();
-    let between = |tag: &str| {
-        let (_, rest) = text.split_once(&format!("<{tag}>"))?;
-        Some(rest.split_once(&format!("</{tag}>"))?.0.lines().next().unwrap_or_default().trim())
-    };
-    let Some(code) = between("Code") else {
+    let Some(code) = between(&text, "Code") else {
         let advice = match error {
-            // An answer to a question for the head of something has no page.
-            object_store::Error::PermissionDenied { .. } => advice("AccessDenied"),
-            object_store::Error::Unauthenticated { .. } => advice("AuthenticationFailed"),
-            // Where no credentials are given, those of the machine are asked for.
-            _ if text.contains("169.254.169.254") => {
-                Some("no credentials are in the store's variables, and this machine has none")
-            }
+            _ if wants_settings(error) => code_of(error, &text).and_then(advice),
             _ if text.contains("error sending request") => {
                 Some("check the network and the store's address")
             }
             _ => None,
         };
-        return advice
-            .map(|advice| format!("{}; {advice}", text.trim_end_matches([':', ' ', '\n'])));
+        let told = text.trim_end_matches([':', ' ', '\n']);
+        return advice.map(|advice| format!("{told}; {advice}"));
     };
-    let message = between("Message").filter(|message| !message.is_empty());
+    let message = between(&text, "Message").filter(|message| !message.is_empty());
     let words = message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"));
     Some(match advice(code) {
         Some(advice) => format!("{words}; {advice}"),
         None => words,
     })
 }
+
+/// Whether the store refuses what it was told by its settings, so that asking again does not help.
+pub(super) fn wants_settings(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    code_of(error, &text).is_some_and(|code| advice(code).is_some())
+}
+
+/// The code of the answer, or the one that says as much.
+fn code_of<'t>(error: &object_store::Error, text: &'t str) -> Option<&'t str> {
+    match error {
+        _ if text.contains("<Code>") => between(text, "Code"),
+        // An answer to a question for the head of something has no page.
+        object_store::Error::PermissionDenied { .. } => Some("AccessDenied"),
+        object_store::Error::Unauthenticated { .. } => Some("AuthenticationFailed"),
+        // Where no credentials are given, those of the machine are asked for.
+        _ if text.contains("169.254.169.254") => Some(NO_CREDENTIALS),
+        _ => None,
+    }
+}
+
+fn between<'t>(text: &'t str, tag: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(&format!("<{tag}>"))?;
+    Some(rest.split_once(&format!("</{tag}>"))?.0.lines().next().unwrap_or_default().trim())
+}
+
+/// The code of what no store says: it was not asked, for lack of credentials.
+const NO_CREDENTIALS: &str = "NoCredentials";
 
 /// What to do about an answer with this code.
 fn advice(code: &str) -> Option<&'static str> {
@@ -146,6 +193,9 @@ fn advice(code: &str) -> Option<&'static str> {
         | "ExpiredToken"
         | "InvalidToken"
         | "TokenRefreshRequired" => Some("check the credentials in the store's variables"),
+        NO_CREDENTIALS => {
+            Some("no credentials are in the store's variables, and this machine has none")
+        }
         "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
             Some("check the region in the store's variables")
         }
@@ -156,6 +206,24 @@ fn advice(code: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_cannot_be_are_told_with_their_variable() {
+        let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let url = Url::parse("s3://b/x").unwrap();
+        for (value, allow, want) in [
+            ("127.0.0.1:9000", "true", "AWS_ENDPOINT_URL is `127.0.0.1:9000`: an address begins"),
+            ("garbage", "true", "AWS_ENDPOINT_URL is `garbage`"),
+            ("http://127.0.0.1:9000", "false", "AWS_ALLOW_HTTP=true permits it"),
+            ("http://127.0.0.1:9000", "true", ""),
+            ("https://store.example", "false", ""),
+        ] {
+            let settings = [set("AWS_ENDPOINT_URL", value), set("AWS_ALLOW_HTTP", allow)];
+            let told = cloud_store(&url, &settings).err().map(|error| error.to_string());
+            assert_eq!(told.is_some(), !want.is_empty(), "{value}: {told:?}");
+            assert!(told.unwrap_or_default().contains(want), "{value}");
+        }
+    }
 
     #[test]
     fn answers_of_stores_become_words() {

@@ -136,13 +136,7 @@ impl Table {
     /// Writes a checkpoint of this version; that it is there already is no error.
     pub(super) async fn checkpoint(&self, snapshot: &Snapshot) -> Result<()> {
         let what = format!("writing checkpoint {} of {}", snapshot.version, self.display());
-        let inner = Arc::clone(&snapshot.inner);
-        self.kernel
-            .run(move |engine| {
-                inner.checkpoint(engine, None).map_err(|error| kernel_error(what, error))
-            })
-            .await?;
-        Ok(())
+        snapshot.ask(&what, |inner, engine| inner.checkpoint(engine, None).map(|_| ())).await
     }
 
     /// What tells the commit that made `version` from any other that could have made it: our own mark,

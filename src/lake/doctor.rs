@@ -63,10 +63,15 @@ pub async fn examine(location: &Location, clock: Clock) -> Vec<Finding> {
             }
         },
     };
-    let place = folder.join(format!("meterhouse-doctor-{}", Uuid::new_v4()));
+    let name = format!("meterhouse-doctor-{}", Uuid::new_v4());
+    let shown = match location.local_path().filter(|local| !local.is_dir()) {
+        Some(local) => format!("/{folder}/{name}, as there is no {}", local.display()),
+        None => format!("{location}/{name}"),
+    };
+    let place = folder.join(name);
     let mut findings = Vec::new();
     let store = location.store.as_ref();
-    let written = try_store(store, &place, clock, &mut findings).await;
+    let written = try_store(store, &place, (clock, shown), &mut findings).await;
     if let Err(error) = written {
         findings.push(failed("write", &error));
     } else if let Err(error) = store.delete(&place).await {
@@ -80,13 +85,13 @@ pub async fn examine(location: &Location, clock: Clock) -> Vec<Finding> {
 async fn try_store(
     store: &dyn ObjectStore,
     place: &Path,
-    clock: Clock,
+    (clock, shown): (Clock, String),
     findings: &mut Vec<Finding>,
 ) -> object_store::Result<()> {
     let content = b"meterhouse doctor: may be deleted".as_slice();
     let create = || store.put_opts(place, content.into(), PutMode::Create.into());
     create().await?;
-    findings.push(Finding::new("write", Verdict::Good, place.to_string()));
+    findings.push(Finding::new("write", Verdict::Good, shown));
     findings.push(match create().await {
         Err(object_store::Error::AlreadyExists { .. }) => {
             Finding::new("conditional put", Verdict::Good, "a name is given once")

@@ -14,7 +14,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::cloud::answer_of;
+use crate::lake::cloud::{answer_of, wants_settings};
 use crate::lake::location::Location;
 
 /// Calls into the kernel at any one time, per table.
@@ -92,7 +92,7 @@ pub(super) fn kernel_error(what: impl fmt::Display, error: KernelError) -> Error
 }
 
 /// Our error for what the object store said while doing `what`.
-pub(super) fn store_error(what: impl fmt::Display, error: object_store::Error) -> Error {
+pub fn store_error(what: impl fmt::Display, error: object_store::Error) -> Error {
     match answer_of(&error) {
         Some(answer) => Error::new(store_kind(&error), format!("{what}: {answer}")),
         None => Error::new(store_kind(&error), format!("{what}: {error}")).with_source(error),
@@ -136,6 +136,7 @@ fn store_kind(error: &object_store::Error) -> ErrorKind {
         object_store::Error::AlreadyExists { .. } => ErrorKind::Conflict,
         object_store::Error::InvalidPath { .. } => ErrorKind::Invalid,
         object_store::Error::JoinError { .. } => ErrorKind::Internal,
+        _ if wants_settings(error) => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
     }
 }

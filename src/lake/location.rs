@@ -53,7 +53,12 @@ impl Location {
     pub fn parse_with(text: &str, settings: &Settings) -> Result<Self> {
         match text.split_once("://") {
             None if text.is_empty() => Err(Error::invalid("the location of the lake is empty")),
-            None => Self::local(FsPath::new(text)),
+            None => match text.split_once(':') {
+                Some((scheme, _)) if settings_of(scheme).is_some() => Err(Error::invalid(format!(
+                    "`{text}`: write {scheme}://BUCKET/FOLDER, or ./{text} for a folder"
+                ))),
+                _ => Self::local(FsPath::new(text)),
+            },
             Some(("file", _)) => Self::local(&file_url_path(text)?),
             Some(("memory", name)) => Self::memory(name),
             Some((scheme, _)) if settings_of(scheme).is_some() => Self::cloud(text, settings),
@@ -99,8 +104,20 @@ impl Location {
     }
 
     fn cloud(text: &str, settings: &Settings) -> Result<Self> {
+        // What stands before an `@` may be a secret.
+        let authority = text.split("://").nth(1).and_then(|rest| rest.split('/').next());
+        if authority.is_some_and(|authority| authority.contains('@')) {
+            return Err(Error::invalid(
+                "the URL of a store has no name or password in it: they belong in its variables",
+            ));
+        }
         let url = Url::parse(text)
             .map_err(|error| Error::invalid(format!("`{text}` is no URL: {error}")))?;
+        if url.query().is_some() || url.fragment().is_some() || url.port().is_some() {
+            return Err(Error::invalid(format!(
+                "`{text}`: the URL of a store is a bucket and a folder, without `?`, `#` and `:`"
+            )));
+        }
         let (store, root) = cloud_store(&url, settings)?;
         let base = format!("{}://{}/", url.scheme(), url.host_str().unwrap_or_default());
         let display = format!("{base}{root}").trim_end_matches('/').to_owned();
@@ -237,8 +254,13 @@ mod tests {
             assert_eq!(location.display, display, "{text}");
             assert_eq!(location.url.as_str(), url, "{text}");
         }
-        for text in ["", "s3://", "az://b", "ftp://b/x", "memory://", "memory://A b"] {
+        for text in ["", "s3://", "s3:/b/x", "az://b", "ftp://b/x", "memory://", "memory://A b"] {
             assert_eq!(Location::parse(text).unwrap_err().kind(), ErrorKind::Invalid, "{text}");
+        }
+        for text in ["s3://name:secret@b/x", "s3://name:secret@/x", "s3://b/x?y", "s3://b/x#y"] {
+            let refused = Location::parse(text).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Invalid, "{text}");
+            assert!(!refused.to_string().contains("secret"), "{refused}");
         }
         let refused = Location::parse("az://b").unwrap_err().to_string();
         assert!(refused.contains("variables AZURE_"), "{refused}");

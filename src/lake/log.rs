@@ -72,6 +72,9 @@ impl Log {
     }
 
     /// The versions that can be read: from the oldest that the log still reaches to the newest.
+    ///
+    /// # Errors
+    /// A store that cannot be read; a log of which an entry in between is gone.
     pub(super) async fn versions(&self) -> Result<Option<(u64, u64)>> {
         let names = self.names().await?;
         let version_of = |name: &String| name.get(..20)?.parse::<u64>().ok();
@@ -80,8 +83,22 @@ impl Log {
         let checkpoints = names.iter().filter(|name| name.contains(".checkpoint"));
         let checkpoints: BTreeSet<u64> = checkpoints.filter_map(version_of).collect();
         let newest = entries.last().max(checkpoints.last());
-        let oldest = if entries.contains(&0) { Some(&0) } else { checkpoints.first() };
-        Ok(oldest.zip(newest).map(|(oldest, newest)| (*oldest, *newest)))
+        // The entry of the oldest version stays when a log is shortened. A checkpoint without its
+        // entry was written late, by somebody who had slept while that happened.
+        let base = || checkpoints.iter().find(|version| entries.contains(version));
+        let oldest = match entries.first() {
+            Some(0) => Some(&0),
+            _ => base().or(checkpoints.first()),
+        };
+        let Some((&oldest, &newest)) = oldest.zip(newest) else { return Ok(None) };
+        // A checkpoint stands in for the entries up to its own, and for none after it.
+        match (oldest + 1..=newest).find(|version| !entries.contains(version)) {
+            None => Ok(Some((oldest, newest))),
+            Some(gone) => {
+                let name = self.entry_display(gone);
+                Err(Error::corrupt(format!("log entry {name} is gone: put it back from a copy")))
+            }
+        }
     }
 
     /// The first entry that cannot be understood, as an error that names it.

@@ -36,19 +36,39 @@ pub async fn shorten_log(
     now: Timestamp,
     dry_run: bool,
 ) -> Result<Shortened> {
-    let objects = table.objects().await?;
-    let lives = lives(table).await?;
-    let pinned = table.pins().await?.into_keys().next();
-    let of_age = lives.oldest_newer_than(before(now, keep), table, &objects);
-    let oldest = pinned.map_or(of_age, |pinned| of_age.min(pinned));
-    let files = objects.into_iter().filter_map(|object| {
-        let version = table.log.version_of_file(&object.location)?;
-        (version < oldest).then_some((version, object.location))
-    });
-    let mut files: Vec<(u64, Path)> = files.collect();
-    files.sort_by_key(|(version, place)| (is_entry(place), *version));
+    let of_age = {
+        let objects = table.objects().await?;
+        lives(table).await?.oldest_newer_than(before(now, keep), table, &objects)
+    };
+    if dry_run {
+        let oldest = not_pinned(table, of_age).await?;
+        let files = below(table, oldest).await?.len() as u64;
+        return Ok(Shortened { files, oldest });
+    }
+    // From here on who pins an older version learns of us, and whoever did before is seen.
+    let (intent, _) = table.announce_vacuum(of_age, now).await?;
+    let shortened = shorten(table, of_age, (&intent, now)).await;
+    table.end_vacuum(&intent).await?;
+    shortened
+}
+
+async fn shorten(
+    table: &Table,
+    of_age: u64,
+    (intent, now): (&str, Timestamp),
+) -> Result<Shortened> {
+    // Of two that shorten at once each would take the checkpoint that the other one relies on.
+    if table.is_vacuumed_by_others(intent, now).await? {
+        return Err(Error::conflict(format!(
+            "{} is being vacuumed by somebody else: try again later (what was broken off says so \
+             for a day)",
+            table.display()
+        )));
+    }
+    let oldest = not_pinned(table, of_age).await?;
+    let mut files = below(table, oldest).await?;
     let shortened = Shortened { files: files.len() as u64, oldest };
-    if dry_run || files.is_empty() {
+    if files.is_empty() {
         return Ok(shortened);
     }
     // The newest checkpoint is the one that readers are pointed to.
@@ -56,21 +76,40 @@ pub async fn shorten_log(
         let snapshot = table.snapshot(Some(version)).await?;
         table.checkpoint(&snapshot).await?;
     }
-    if table.log.has_checkpoint(oldest).await? {
-        let first = files.iter().position(|(_, place)| is_entry(place)).unwrap_or(files.len());
-        let rest = files.split_off((first + 1).min(files.len()));
-        for (_, place) in files {
-            let what = || format!("shortening the log of {}", table.display());
-            let deleted = table.location().store.delete(&place).await;
-            deleted.map_err(|error| store_error(what(), error))?;
-        }
-        delete(table, rest.into_iter().map(|(_, place)| place).collect()).await?;
-        return Ok(shortened);
+    if !table.log.has_checkpoint(oldest).await? {
+        return Err(Error::unavailable(format!(
+            "{}: the checkpoint of version {oldest} is not there, the log stays as it is",
+            table.display()
+        )));
     }
-    Err(Error::unavailable(format!(
-        "{}: the checkpoint of version {oldest} is not there, the log stays as it is",
-        table.display()
-    )))
+    let first = files.iter().position(is_entry).unwrap_or(files.len());
+    let rest = files.split_off((first + 1).min(files.len()));
+    for place in files {
+        let what = || format!("shortening the log of {}", table.display());
+        match table.location().store.delete(&place).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(store_error(what(), error)),
+        }
+    }
+    delete(table, rest).await?;
+    Ok(shortened)
+}
+
+/// `oldest`, or the oldest pinned version where that is older.
+async fn not_pinned(table: &Table, oldest: u64) -> Result<u64> {
+    let pinned = table.pins().await?.into_keys().next();
+    Ok(pinned.map_or(oldest, |pinned| oldest.min(pinned)))
+}
+
+/// The files of the log that are of versions before `oldest`, in the order in which they may go.
+async fn below(table: &Table, oldest: u64) -> Result<Vec<Path>> {
+    let files = table.objects().await?.into_iter().filter_map(|object| {
+        let version = table.log.version_of_file(&object.location)?;
+        (version < oldest).then_some((is_entry(&object.location), version, object.location))
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    Ok(files.into_iter().map(|(_, _, place)| place).collect())
 }
 
 fn is_entry(place: &Path) -> bool {

@@ -6,16 +6,17 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, Result};
 use crate::lake::kernel::store_error;
+use crate::lake::put::put_once;
 use crate::lake::table::Table;
 
 /// The folder of ours in a table's folder.
 const FOLDER: &str = "_meterhouse";
-/// How often a store may refuse a note that is not there.
-const MAX_PHANTOMS: u32 = 3;
+/// How often notes are listed that others take away meanwhile.
+const MAX_LISTINGS: u32 = 20;
 
 impl Table {
     /// Keeps `text` under `kind` and `name`; says whether nothing was there.
@@ -25,24 +26,8 @@ impl Table {
     pub async fn put_note(&self, kind: &str, name: &str, text: impl Into<Bytes>) -> Result<bool> {
         let (store, place) = (&self.location().store, self.note(kind, name));
         let what = || format!("writing {kind}/{name} of {}", self.display());
-        let text: Bytes = text.into();
-        for _ in 0..MAX_PHANTOMS {
-            let put = store.put_opts(&place, text.clone().into(), PutMode::Create.into()).await;
-            match put {
-                Ok(_) => return Ok(true),
-                Err(object_store::Error::AlreadyExists { .. }) => {}
-                Err(error) => return Err(store_error(what(), error)),
-            }
-            match store.head(&place).await {
-                Ok(_) => return Ok(false),
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(store_error(what(), error)),
-            }
-        }
-        Err(Error::unavailable(format!(
-            "{}: the store refuses it as existing, but it is not there",
-            what()
-        )))
+        let put = put_once(store.as_ref(), &place, &text.into()).await;
+        Ok(put.map_err(|error| store_error(what(), error))?.is_none())
     }
 
     /// The names and texts kept under `kind`.
@@ -50,6 +35,18 @@ impl Table {
     /// # Errors
     /// A store that cannot be read.
     pub async fn notes(&self, kind: &str) -> Result<Vec<(String, Bytes)>> {
+        for _ in 0..MAX_LISTINGS {
+            if let Some(notes) = self.notes_listed(kind).await? {
+                return Ok(notes);
+            }
+        }
+        let what = format!("the {kind} of {} change faster than they are read", self.display());
+        Err(Error::conflict(what))
+    }
+
+    /// The notes, unless one was taken away since they were listed: what took its place, where
+    /// something did, is only in a new list.
+    async fn notes_listed(&self, kind: &str) -> Result<Option<Vec<(String, Bytes)>>> {
         let what = || format!("reading the {kind} of {}", self.display());
         let store = &self.location().store;
         let listed = store.list(Some(&self.notes_folder(kind))).try_collect::<Vec<_>>().await;
@@ -58,13 +55,12 @@ impl Table {
             let Some(name) = object.location.filename() else { continue };
             let text = match store.get(&object.location).await {
                 Ok(found) => found.bytes().await,
-                // Taken away since it was listed.
-                Err(object_store::Error::NotFound { .. }) => continue,
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
                 Err(error) => Err(error),
             };
             notes.push((name.to_owned(), text.map_err(|error| store_error(what(), error))?));
         }
-        Ok(notes)
+        Ok(Some(notes))
     }
 
     /// When the note was put, by the clock of the store, microseconds since 1970.

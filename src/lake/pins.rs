@@ -2,9 +2,8 @@
 //!
 //! A vacuum announces itself in the same way, so that of it and of who pins one sees the other.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -69,18 +68,14 @@ impl Table {
                 self.display()
             )));
         }
-        let there: HashSet<Path> = self.objects().await?.into_iter().map(|o| o.location).collect();
-        for file in &snapshot.files {
-            if !there.contains(&self.object_path(&file.path)?) {
-                if new {
-                    self.unpin(version).await?;
-                }
-                return Err(Error::not_found(format!(
-                    "version {version} of {} was vacuumed: file {} is gone",
-                    self.display(),
-                    file.path
-                )));
+        if let Some(gone) = self.missing_file(&snapshot).await? {
+            if new {
+                self.unpin(version).await?;
             }
+            return Err(Error::not_found(format!(
+                "version {version} of {} was vacuumed: file {gone} is gone",
+                self.display()
+            )));
         }
         Ok(new)
     }
@@ -132,21 +127,31 @@ impl Table {
         Ok((name, Timestamp::from_micros(put_at)))
     }
 
+    /// Whether a vacuum is under way beside the one that has announced itself as `ours`.
+    pub(super) async fn is_vacuumed_by_others(&self, ours: &str, now: Timestamp) -> Result<bool> {
+        let notes = self.notes(VACUUMS).await?;
+        let mut others = notes.iter().filter(|(name, _)| name != ours);
+        Ok(others.any(|(_, text)| is_under_way(text, now)))
+    }
+
     /// Takes back what [`Self::announce_vacuum`] said.
     pub(super) async fn end_vacuum(&self, name: &str) -> Result<()> {
         self.delete_note(VACUUMS, name).await
     }
 
     async fn is_vacuumed_now(&self, version: u64, now: Timestamp) -> Result<bool> {
-        // What cannot be read says nothing, and may mean the worst.
         let threatens = |text: &[u8]| {
-            serde_json::from_slice::<Intent>(text).map_or(true, |intent| {
-                let age = now.micros().saturating_sub(intent.since_micros);
-                intent.oldest > version && age < VACUUM_MAX_MICROS
-            })
+            let intent = serde_json::from_slice::<Intent>(text);
+            is_under_way(text, now) && intent.map_or(true, |intent| intent.oldest > version)
         };
         Ok(self.notes(VACUUMS).await?.iter().any(|(_, text)| threatens(text)))
     }
+}
+
+/// Whether an announcement holds. One that cannot be read says nothing, and may mean the worst.
+fn is_under_way(text: &[u8], now: Timestamp) -> bool {
+    serde_json::from_slice::<Intent>(text)
+        .map_or(true, |intent| now.micros().saturating_sub(intent.since_micros) < VACUUM_MAX_MICROS)
 }
 
 fn file_name(version: u64) -> String {

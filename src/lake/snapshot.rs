@@ -12,6 +12,7 @@ use arrow::datatypes::{Date32Type, Int64Type, Schema, SchemaRef, UInt64Type};
 use delta_kernel::engine::arrow_conversion::TryIntoArrow;
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::scan::{PartitionValuesOptions, StatsOptions};
+use delta_kernel::snapshot::Snapshot as KernelSnapshot;
 use delta_kernel::{Engine, KernelError, SnapshotRef};
 
 use crate::error::{Error, Result};
@@ -63,14 +64,38 @@ impl Snapshot {
         if let Some(known) = self.known_apps().get(app_id) {
             return Ok(*known);
         }
-        let (snapshot, app) = (Arc::clone(&self.inner), app_id.to_owned());
-        let read = self.kernel.run(move |engine| {
-            let found = snapshot.get_app_id_version(&app, engine);
-            found.map_err(|error| kernel_error(format!("reading the version of `{app}`"), error))
-        });
-        let version = read.await?;
+        let app = app_id.to_owned();
+        let version = self
+            .ask(&format!("reading the version of `{app_id}`"), move |snapshot, engine| {
+                snapshot.get_app_id_version(&app, engine)
+            })
+            .await?;
         self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(app_id.to_owned(), version);
         Ok(version)
+    }
+
+    /// Asks the kernel's view of this version something that may read the log.
+    ///
+    /// The view names files of the log as they were when it was made. Where the log was shortened
+    /// since, the version is read anew from what took their place.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        what: &str,
+        question: impl Fn(&SnapshotRef, &dyn Engine) -> Result<T, KernelError> + Send + 'static,
+    ) -> Result<T> {
+        let (inner, version) = (Arc::clone(&self.inner), self.version);
+        let (url, what) = (self.kernel.url.clone(), what.to_owned());
+        self.kernel
+            .run(move |engine| {
+                let answer = question(&inner, engine).or_else(|error| {
+                    let builder = KernelSnapshot::builder_for(url).at_version(version);
+                    // What made the first attempt fail says more than that the second did, too.
+                    let Ok(anew) = builder.build(engine) else { return Err(error) };
+                    question(&anew, engine)
+                });
+                answer.map_err(|error| kernel_error(what, error))
+            })
+            .await
     }
 
     fn known_apps(&self) -> BTreeMap<String, Option<i64>> {

@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -136,6 +137,33 @@ impl ObjectStore for DurableLocal {
         let content = self.inner.get(from).await?.bytes().await?;
         self.put_opts(to, content.into(), mode.into()).await.map(|_| ())
     }
+}
+
+/// Files below `folder` that a writer has left under their temporary names and not touched for
+/// `age`. Listings do not show them.
+pub(super) fn left_behind(folder: &FsPath, age: Duration) -> io::Result<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() && is_temporary(&entry.path()) {
+                let changed = entry.metadata().and_then(|metadata| metadata.modified());
+                let idle = changed.ok().and_then(|changed| changed.elapsed().ok());
+                found.extend(idle.filter(|idle| *idle >= age).map(|_| entry.path()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_temporary(path: &FsPath) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.rsplit_once('#').is_some_and(|(_, digits)| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// How a staged file gets its name.

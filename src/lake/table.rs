@@ -3,7 +3,7 @@
 //! A table is `<root>/<namespace>/<name>/`, with the modern protocol and no reader features, so that
 //! the readers people have open it. Its statistics cover every column. Commits are `lake::commit`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Schema};
@@ -120,6 +120,8 @@ impl Table {
         }
         let Place { location, kernel, mut log, missing: _ } = place;
         let inner = load(&kernel, &log, None).await?;
+        // To the kernel an entry without a word, as a crash of the disk may leave it, says nothing.
+        log.read(inner.version()).await?;
         let id = check_ours(&inner, &log.display)?;
         log.partition = unknown_property(&inner, PARTITION).filter(|name| !name.is_empty());
         let snapshot = Snapshot::read(&kernel, &log, inner).await;
@@ -174,6 +176,20 @@ impl Table {
             Some(version) if version == latest.version => Ok(latest),
             Some(version) => self.travel(version, latest.version).await,
         }
+    }
+
+    /// A file of `snapshot` that is not there, if there is one.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn missing_file(&self, snapshot: &Snapshot) -> Result<Option<String>> {
+        let there: HashSet<Path> = self.objects().await?.into_iter().map(|o| o.location).collect();
+        for file in &snapshot.files {
+            if !there.contains(&self.object_path(&file.path)?) {
+                return Ok(Some(file.path.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// What was said about the commit that made `version` ([`crate::lake::commit::Commit::info`]).

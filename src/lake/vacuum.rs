@@ -15,6 +15,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use crate::error::{Error, Result};
 use crate::lake::history::committed_at;
 use crate::lake::kernel::store_error;
+use crate::lake::store::left_behind;
 use crate::lake::table::Table;
 use crate::time::Timestamp;
 
@@ -68,6 +69,9 @@ pub async fn vacuum(
     let store_now = intent.as_ref().map_or(now, |(_, store_now)| *store_now);
     let uncommitted = before(store_now, retention.max(UNCOMMITTED_MIN));
     let vacuumed = sweep(table, &lives, (oldest, uncommitted), objects, dry_run).await;
+    if !dry_run {
+        clear_temporary(table, retention.max(UNCOMMITTED_MIN));
+    }
     if let Some((intent, _)) = intent {
         table.end_vacuum(&intent).await?;
     }
@@ -107,6 +111,20 @@ async fn sweep(
         delete(table, doomed).await?;
     }
     Ok(gone)
+}
+
+/// Removes what writers that were killed left of files that never got their names. Nothing depends on
+/// it, so a file that cannot be removed stays until the next time.
+fn clear_temporary(table: &Table, age: Duration) {
+    let Some(lake) = table.location().local_path() else { return };
+    let below = table.log.table.prefix_match(&table.location().root);
+    let folder = below
+        .into_iter()
+        .flatten()
+        .fold(lake.to_path_buf(), |folder, part| folder.join(part.as_ref()));
+    for path in left_behind(&folder, age).unwrap_or_default() {
+        drop(std::fs::remove_file(path));
+    }
 }
 
 pub(super) fn before(now: Timestamp, time: Duration) -> Timestamp {

@@ -14,9 +14,6 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -29,6 +26,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::lake::commit::date_text;
 use crate::lake::kernel::store_error;
+use crate::lake::put::{PART_BYTES, put_once, put_parts};
 use crate::lake::staged::{ColumnStatistics, StagedFile};
 use crate::lake::statistics::has_bounds;
 use crate::lake::table::Table;
@@ -41,11 +39,6 @@ pub const TARGET_BYTES: usize = 64 << 20;
 /// Under what the stamp stands in a footer.
 const STAMP: &str = "meterhouse.stamp";
 const CREATED_BY: &str = concat!("meterhouse ", env!("CARGO_PKG_VERSION"));
-/// Bytes of one put. Larger files are put in parts of this size.
-const PART_BYTES: usize = 16 << 20;
-const PARTS_AT_ONCE: usize = 4;
-/// How often a store may refuse a file that is not there.
-const MAX_PHANTOMS: u32 = 3;
 const COMPRESSION_LEVEL: i32 = 1;
 const BLOOM_FILTER_FPP: f64 = 0.01;
 /// Bounds of texts in the log are cut to this many bytes, as Delta's writers do.
@@ -214,57 +207,16 @@ impl Table {
             return put.map_err(|error| store_error(what(), error));
         }
         let size = length(bytes.len());
-        for _ in 0..MAX_PHANTOMS {
-            let put = store.put_opts(&place, bytes.clone().into(), PutMode::Create.into()).await;
-            match put {
-                Ok(_) => return Ok(()),
-                Err(object_store::Error::AlreadyExists { .. }) => {}
-                Err(error) => return Err(store_error(what(), error)),
-            }
-            match store.head(&place).await {
-                Ok(there) if there.size == size => return Ok(()),
-                Ok(there) => {
-                    return Err(Error::corrupt(format!(
-                        "{}/{path} has {} bytes, the content it is named by has {size}",
-                        self.display(),
-                        there.size
-                    )));
-                }
-                // A store may say so of a file that somebody else is putting and that never comes.
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(store_error(what(), error)),
-            }
+        let put = put_once(store.as_ref(), &place, &bytes).await;
+        match put.map_err(|error| store_error(what(), error))? {
+            Some(there) if there.size != size => Err(Error::corrupt(format!(
+                "{}/{path} has {} bytes, the content it is named by has {size}",
+                self.display(),
+                there.size
+            ))),
+            _ => Ok(()),
         }
-        Err(Error::unavailable(format!(
-            "{}/{path}: the store refuses it as existing, but it is not there",
-            self.display()
-        )))
     }
-}
-
-/// Puts a large file part by part, so that no request takes long. That it takes the place of one that
-/// is there changes nothing: the name tells the content.
-async fn put_parts(
-    store: &dyn ObjectStore,
-    place: &Path,
-    bytes: &Bytes,
-) -> object_store::Result<()> {
-    let mut upload = store.put_multipart(place).await?;
-    let starts = (0..bytes.len()).step_by(PART_BYTES);
-    let parts: Vec<_> = starts
-        .map(|start| bytes.slice(start..bytes.len().min(start + PART_BYTES)))
-        .map(|part| upload.put_part(part.into()))
-        .collect();
-    let parts = futures::stream::iter(parts).buffer_unordered(PARTS_AT_ONCE);
-    let completed = match parts.try_collect::<()>().await {
-        Ok(()) => upload.complete().await.map(|_| ()),
-        Err(error) => Err(error),
-    };
-    if completed.is_err() {
-        // Parts of no file cost money in some stores, and nothing else.
-        drop(upload.abort().await);
-    }
-    completed
 }
 
 fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, ParquetError> {

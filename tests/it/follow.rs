@@ -12,6 +12,10 @@ struct Follower(Child);
 
 impl Follower {
     fn of(folder: &Path) -> Self {
+        Self::with(folder, &[])
+    }
+
+    fn with(folder: &Path, flags: &[&str]) -> Self {
         let told = fs::File::options().append(true).create(true).open(folder.join("told")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_meterhouse"));
         command
@@ -19,6 +23,7 @@ impl Follower {
             .env_remove("METERHOUSE_LAKE")
             .env_remove("METERHOUSE_STATE")
             .args(["ingest", "--follow", "drop", "--every", "1"])
+            .args(flags)
             .stdin(Stdio::null())
             .stderr(told);
         Self(command.spawn().unwrap())
@@ -129,4 +134,76 @@ fn a_folder_that_is_not_there_is_waited_for_and_told() {
     fs::create_dir(folder.join("drop")).unwrap();
     put(folder, "a.ndjson", &event("a1"));
     until("the event", || count(folder) == "1");
+}
+
+#[test]
+fn a_table_that_breaks_off_in_a_number_is_not_taken_for_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("drop")).unwrap();
+    let header = "event_name,idempotency_key,customer_id,timestamp,bytes\n";
+    let row = "hit,k1,c,2026-06-01T00:00:00Z,1234\n";
+    put(folder, "a.csv", &(header.to_owned() + row.strip_suffix("34\n").unwrap()));
+    put(folder, "b.ndjson", &event("b1"));
+    let _follower = Follower::of(folder);
+    until("the event of the whole file", || count(folder) == "1");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(count(folder), "1");
+    put(folder, "a.csv", &(header.to_owned() + row));
+    until("the row", || count(folder) == "2");
+    let asked = meterhouse(folder, &["sql", "SELECT sum(bytes) FROM events", "-o", "csv", "-q"]);
+    assert!(String::from_utf8(asked.stdout).unwrap().ends_with("\n1234\n"));
+}
+
+#[test]
+fn one_file_that_cannot_be_read_does_not_make_a_commit_of_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("drop")).unwrap();
+    for number in 0..64 {
+        put(folder, &format!("{number:02}.ndjson"), &event(&format!("k{number}")));
+    }
+    put(folder, "63-bad.parquet", "no Parquet");
+    let _follower = Follower::of(folder);
+    until("all events", || count(folder) == "64");
+    let log = meterhouse(folder, &["log", "-o", "csv"]);
+    let commits = String::from_utf8(log.stdout).unwrap().matches(",write,").count();
+    assert!(commits <= 8, "{commits} commits");
+}
+
+#[test]
+fn wrong_flags_end_it_and_so_does_whoever_stops_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir(folder.join("drop")).unwrap();
+    for (flags, code) in [
+        (["ingest", "--follow", "drop", "--mapping", "none.yaml"].as_slice(), 1),
+        (&["ingest", "--follow", "-"], 2),
+        (&["ingest", "drop", "--every", "1"], 2),
+    ] {
+        assert_eq!(meterhouse(folder, flags).status.code(), Some(code), "{flags:?}");
+    }
+    for (signal, events) in [("INT", "0"), ("TERM", "20000")] {
+        let mut follower = Follower::of(folder);
+        // In the second round it is stopped while it reads.
+        let text: String = (0..20_000).map(|number| event(&format!("k{number}"))).collect();
+        if events == "20000" {
+            put(folder, "many.ndjson", &text);
+        }
+        std::thread::sleep(Duration::from_millis(1_500));
+        let process = follower.0.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &process]).status().unwrap();
+        assert!(sent.success());
+        let started = Instant::now();
+        let ended = loop {
+            if let Some(ended) = follower.0.try_wait().unwrap() {
+                break ended;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{signal} is not heard");
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        assert_eq!(ended.code(), Some(0), "{signal}");
+    }
+    let _follower = Follower::of(folder);
+    until("what was stopped in the middle", || count(folder) == "20000");
 }

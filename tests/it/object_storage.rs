@@ -88,16 +88,20 @@ impl Store {
             assert!(started.elapsed() < Duration::from_secs(60), "the server does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
-        // The bucket is made by the plain request that an S3 client would send.
-        let mut stream = TcpStream::connect(&store.address).unwrap();
+        store.make_bucket("lakes");
+        Some(store)
+    }
+
+    /// Makes a bucket by the plain request that an S3 client would send.
+    fn make_bucket(&self, name: &str) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
         let request = format!(
-            "PUT /lakes HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            store.address
+            "PUT /{name} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            self.address
         );
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let answer = std::io::read_to_string(stream).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        Some(store)
     }
 
     fn settings(&self) -> Vec<(String, String)> {
@@ -239,12 +243,17 @@ fn inputs_are_objects_folders_and_globs_of_an_object_store() {
         store.put("in/day=2/readme.txt", b"no events").await;
         store.put("in/day=2/.hidden.ndjson", b"no events").await;
         store.put("in/p.parquet", &parquet).await;
+        store.make_bucket("inputs");
+        let inputs = Location::parse_with("s3://inputs", &store.settings()).unwrap();
+        inputs.store.put(&"a.ndjson".into(), lines(50..53).into()).await.unwrap();
     });
     for (argument, accepted) in [
         ("s3://lakes/in/day=1/a.ndjson", 10),
         ("s3://lakes/in/day=*/*.ndjson", 10),
         ("s3://lakes/in/", 5),
         ("s3://lakes/in", 0),
+        ("s3://inputs", 3),
+        ("s3://inputs/", 0),
     ] {
         let output = store.run(&["ingest", argument]);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -252,7 +261,7 @@ fn inputs_are_objects_folders_and_globs_of_an_object_store() {
         assert!(told.contains(&format!(" {accepted} accepted")), "{argument}: {told}");
     }
     for (argument, why) in [
-        ("s3://lakes/nowhere/", "the folder holds no .ndjson"),
+        ("s3://lakes/nowhere/", "no such object, and no event file below it"),
         ("s3://lakes/in/*.csv", "the glob matches no object"),
         ("s3://nowhere/in/", "NoSuchBucket"),
         ("ftp://lakes/in/", "no place that is known"),

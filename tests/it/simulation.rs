@@ -75,7 +75,9 @@ fn whatever_happens_each_event_counts_once() {
     let seen = seen.into_inner().unwrap();
     eprintln!("{seeds} lives: {seen:?}");
     // A simulation in which nothing goes wrong shows nothing.
-    for what in ["failed", "killed", "within another", "compacted", "pinned", "vacuumed"] {
+    for what in
+        ["failed", "killed", "within another", "compacted", "pinned", "vacuumed", "shortened"]
+    {
         let times = seen.get(what).copied().unwrap_or_default();
         assert!(times >= seeds / 10, "{what} happened {times} times in {seeds} lives");
     }
@@ -164,7 +166,7 @@ impl Life {
 
     /// What a process of clock, disk and fortune of its own does next.
     fn step(&mut self, number: u64, outermost: bool) -> Step {
-        let (name, operation) = match self.random.below(10) {
+        let (name, operation) = match self.random.below(11) {
             0..=5 => {
                 let keys = 1 + self.random.below(12);
                 let contents = (0..keys).map(|_| {
@@ -177,6 +179,7 @@ impl Life {
             }
             6 | 7 => ("compactor", Operation::Compact),
             8 => ("cleaner", Operation::Vacuum),
+            9 => ("shortener", Operation::ShortenLog),
             _ => ("keeper", Operation::Pin),
         };
         let skew = i64::try_from(self.random.below(20)).unwrap() - 10;
@@ -344,6 +347,7 @@ fn run(
             }
             Ok(Ended::Done) => known.saw(match operation {
                 Operation::Compact => "compacted",
+                Operation::ShortenLog => "shortened",
                 _ => "vacuumed",
             }),
             Err(error) => {

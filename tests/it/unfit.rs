@@ -127,6 +127,7 @@ fn what_cannot_be_worked_with_is_named_and_left_as_it_is() {
             &["compact"],
             &["vacuum"],
             &["stats"],
+            &["log"],
         ] {
             let output = meterhouse(folder, command);
             let said = String::from_utf8(output.stderr).unwrap();

@@ -180,3 +180,86 @@ fn a_log_is_not_shortened_below_the_retention_of_files() {
     assert!(told.contains("shortened the log by 0 files; its oldest version is 0"), "{told}");
     refused(folder, &["vacuum", "--log", "1m"], "--log");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shortens_a_log_gives_way_to_another_vacuum_and_who_pins_to_him() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for file in 1..=4 {
+        fs::write(folder.join(format!("{file}.ndjson")), events(file)).unwrap();
+        run(folder, &["ingest", &format!("{file}.ndjson")]);
+    }
+    let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+    let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+    let before = Lake::open(&location, &Namespace::default()).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    let later = Timestamp::from_micros(Clock::System.now().micros() + 2 * 86_400_000_000);
+    // Another vacuum has said that it deletes what only versions before 3 need.
+    let intent = format!(r#"{{"oldest":3,"since_micros":{}}}"#, later.micros());
+    lake.events.put_note("vacuums", "other.json", intent).await.unwrap();
+    let refused = shorten_log(&lake.events, day, later, false).await.unwrap_err();
+    assert!(refused.to_string().contains("being vacuumed by somebody else"), "{refused}");
+    assert_eq!(lake.events.notes("vacuums").await.unwrap().len(), 1);
+    lake.events.delete_note("vacuums", "other.json").await.unwrap();
+    // One that was broken off right after its announcement, and one that goes on.
+    assert_eq!(shorten_log(&lake.events, day, later, false).await.unwrap().oldest, 4);
+    assert!(lake.events.notes("vacuums").await.unwrap().is_empty());
+    // Whoever had opened the lake before goes on with it.
+    let known = before.events.snapshot(None).await.unwrap();
+    assert_eq!(known.app_version("nobody").await.unwrap(), None);
+    // A checkpoint that a writer who had slept puts late stands in for nothing.
+    let log = folder.join("lake/default/events/_delta_log");
+    let newest = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
+    let checkpoint = newest.into_iter().find(|p| p.to_str().unwrap().contains("4.checkpoint"));
+    let name = "00000000000000000002.checkpoint.parquet";
+    fs::copy(checkpoint.unwrap(), log.join(name)).unwrap();
+    for command in ["verify", "log", "vacuum", "stats"] {
+        run(folder, &[command]);
+    }
+    assert_eq!(shorten_log(&lake.events, day, later, false).await.unwrap().files, 1);
+    assert!(!log.join(name).exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_is_gone_below_a_checkpoint_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for file in 1..=5 {
+        fs::write(folder.join(format!("{file}.ndjson")), events(file)).unwrap();
+        run(folder, &["ingest", &format!("{file}.ndjson")]);
+    }
+    run(folder, &["pin", "2"]);
+    let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+    let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+    let later = Timestamp::from_micros(Clock::System.now().micros() + 2 * 86_400_000_000);
+    shorten_log(&lake.events, Duration::from_secs(86_400), later, false).await.unwrap();
+    // The checkpoint of the newest version hides the gap from whoever reads that alone.
+    let name = "00000000000000000004.json";
+    fs::remove_file(folder.join("lake/default/events/_delta_log").join(name)).unwrap();
+    for command in ["vacuum", "log"] {
+        refused(folder, &[command], name);
+    }
+    let verified = meterhouse(folder, &["verify"]);
+    let told = String::from_utf8(verified.stdout).unwrap();
+    assert_eq!(verified.status.code(), Some(4), "{told}");
+    assert!(told.contains(name), "{told}");
+}
+
+#[test]
+fn what_killed_writers_left_under_temporary_names_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("1.ndjson"), events(1)).unwrap();
+    run(folder, &["ingest", "1.ndjson"]);
+    let day = folder.join("lake/default/events/event_date=2026-06-01");
+    let [old, young] = ["a.parquet#1000000001", "b.parquet#2000000002"].map(|name| day.join(name));
+    for path in [&old, &young] {
+        fs::write(path, "half").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - RETENTION_DEFAULT * 2;
+    fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+    run(folder, &["vacuum", "--dry-run"]);
+    assert!(old.exists());
+    run(folder, &["vacuum"]);
+    assert!(!old.exists() && young.exists());
+}

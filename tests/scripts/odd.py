@@ -279,8 +279,9 @@ class Trial:
         self.tally.compared += len(rows) * len(names)
         missing, surplus = wanted - set(have), set(have) - wanted
         if surplus or (missing and not want.unsure):
-            yield (f"values differ: {len(missing)} of {len(wanted)} records missing, such as {str(sorted(missing, key=str)[:1])[:400]}; "
-                   f"{len(surplus)} surplus, such as {str(sorted(surplus, key=str)[:1])[:400]}")
+            first = [str(sorted(records, key=str)[:1])[:400] for records in (missing, surplus)]
+            yield (f"values differ: {len(missing)} of {len(wanted)} records missing, such as {first[0]}; "
+                   f"{len(surplus)} surplus, such as {first[1]}")
         elif not want.unsure and sum(have.values()) != account[1]:
             yield f"{sum(have.values())} rows in the lake, {account[1]} accepted"
 
@@ -627,7 +628,8 @@ def leaves(name, column, texts, unsure):
     if types.is_nested(kind):
         values = column.to_pylist(maps_as_pydicts=None)
         if jsonable(kind):
-            texts[name] = [None if value is None else ("json", json.dumps(shape(plain_json(value, kind)))) for value in values]
+            plain = (value if value is None else json.dumps(shape(plain_json(value, kind))) for value in values)
+            texts[name] = [None if text is None else ("json", text) for text in plain]
         else:
             unsure.append(name)
         return
@@ -819,11 +821,9 @@ def cloudevents(trial, folder):
             lines = "\n".join(json.dumps(event, ensure_ascii=False) for event in events)
             array = json.dumps(events, ensure_ascii=False, indent=1)
             file.write_text(lines if name == "lines" else array, encoding="utf-8")
-            trial.ingest(file, "--format", form if any_recognised(events) else "cloudevents", "--allow-missing-customer", want=want)
-
-
-def any_recognised(events):
-    return {"specversion", "id", "type"} <= events[0].keys()
+            # What is recognised without a format is told by the first event.
+            form = form if {"specversion", "id", "type"} <= events[0].keys() else "cloudevents"
+            trial.ingest(file, "--format", form, "--allow-missing-customer", want=want)
 
 
 def cloudevent_properties(event):

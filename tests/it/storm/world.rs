@@ -15,10 +15,13 @@ use futures::TryStreamExt;
 use meterhouse::clock::Clock;
 use meterhouse::engine::{Engine, Limits};
 use meterhouse::error::{Error, Result};
+use meterhouse::ingest::accounts;
+use meterhouse::ingest::follow::Ledger;
 use meterhouse::ingest::input::{Input, InputFormat};
 use meterhouse::ingest::{IngestSettings, ingest};
 use meterhouse::lake::compact::{CompactSettings, compact};
 use meterhouse::lake::location::{Location, Namespace};
+use meterhouse::lake::log_cleanup::shorten_log;
 use meterhouse::lake::tables::Lake;
 use meterhouse::lake::vacuum::vacuum;
 use meterhouse::sql::query;
@@ -37,6 +40,8 @@ pub(crate) enum Operation {
     Vacuum,
     /// Keeps the newest version.
     Pin,
+    /// Forgets versions that were superseded an hour ago.
+    ShortenLog,
     Read,
     Verify,
 }
@@ -108,6 +113,12 @@ impl World {
                 let retention = Duration::from_secs(3_600);
                 vacuum(&lake.events, retention, process.now, false).await.map(|_| Ended::Done)
             }
+            Operation::ShortenLog => {
+                accounts::take_over(&lake).await?;
+                Ledger::open(&lake).await?;
+                let keep = Duration::from_secs(3_600);
+                shorten_log(&lake.events, keep, process.now, false).await.map(|_| Ended::Done)
+            }
             Operation::Pin => {
                 let version = lake.events.snapshot(None).await?.version;
                 lake.events.pin(version, None, None, process.now).await?;
@@ -134,13 +145,18 @@ impl World {
     ) -> Result<Ended> {
         let path = self.folder.path().join(format!("{}-{}", process.name, uuid::Uuid::new_v4()));
         std::fs::write(&path, lines(contents)).unwrap();
-        let inputs = vec![Input::file("sent", &path, InputFormat::Json)];
-        let settings = IngestSettings { threads: 1, ..IngestSettings::default() };
+        let inputs = vec![Input::file(path.display().to_string(), &path, InputFormat::Json)];
+        // As a follower does, so that commits tell of files.
+        let mut ledger = Ledger::open(&lake).await?;
+        let marks = BTreeMap::from([(path.display().to_string(), "1".to_owned())]);
+        let settings =
+            IngestSettings { threads: 1, marks: marks.clone(), ..IngestSettings::default() };
         let clock = Clock::Fixed(process.now);
         let state = self.state(&process.name);
         let summary = ingest(lake, state, inputs, settings, clock, Arc::new(|_| ())).await;
         std::fs::remove_file(&path).unwrap();
         let counts = summary?.counts;
+        ledger.note(marks).await?;
         let sent = u64::try_from(contents.len()).unwrap();
         assert_eq!((counts.read, counts.rejected), (sent, 0));
         assert_eq!(counts.accepted + counts.duplicate + counts.conflict, sent);
