@@ -11,6 +11,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, read_footer_length};
 use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
 
+use super::caught::caught;
 use super::input::{self, Input, Place};
 use crate::error::{Error, Result};
 
@@ -54,14 +55,13 @@ pub(super) fn arrow_batches(input: &Input) -> Result<ArrowBatches> {
             input.name
         )));
     }
-    let reader = caught(|| FileReader::try_new(BufReader::new(file), None));
+    let reader = guarded(|| FileReader::try_new(BufReader::new(file), None));
     reader.map(ArrowBatches).map_err(invalid)
 }
 
-/// The library asserts what a damaged file breaks: that must cost the file, not the program.
-fn caught<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
-    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    read.unwrap_or_else(|_| Err(wrong("file", "contradicts itself")))
+/// What the library gives, or that the file is damaged where the library asserts that it is not.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+    caught(read).unwrap_or_else(|| Err(wrong("file", "contradicts itself")))
 }
 
 impl ArrowBatches {
@@ -70,7 +70,7 @@ impl ArrowBatches {
     /// # Errors
     /// A broken file.
     pub(super) fn next_batch(&mut self, name: &str) -> Result<Option<RecordBatch>> {
-        caught(|| self.0.next().transpose()).map_err(|error| {
+        guarded(|| self.0.next().transpose()).map_err(|error| {
             Error::invalid(format!("{name}: broken Arrow: {error}")).with_source(error)
         })
     }

@@ -1,25 +1,18 @@
 //! Inputs as a stream of pieces that can be decoded side by side.
 
-use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, FieldRef, Schema};
 use csv::ByteRecord;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
-};
-use parquet::basic::{Encoding, Type};
-use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::access_log::{Occurrences, Seen};
 use super::arrow_file::{ArrowBatches, arrow_batches};
 use super::decode;
 use super::dialect::Dialect;
 use super::input::{self, Input, InputFormat, Place};
+use super::parquet_file::{ParquetRows, parquet_rows};
 use super::split::{BLOCK_BYTES, Block, Splitter};
 use crate::error::{Error, Result};
 
@@ -107,7 +100,7 @@ enum Reader {
         next: u64,
     },
     Parquet {
-        rows: ParquetRecordBatchReader,
+        rows: ParquetRows,
         next: u64,
     },
 }
@@ -210,71 +203,13 @@ fn open(input: &Input, mapped: bool) -> Result<Reader> {
                     "Parquet cannot be read from standard input: it is read from its end; give a file",
                 ));
             }
-            let invalid = |error: &dyn std::fmt::Display| {
-                Error::invalid(format!("{}: not readable as Parquet: {error}", input.name))
-            };
-            let rows = parquet_rows(input.to_file()?).map_err(|error| invalid(&error))?;
-            Reader::Parquet { rows, next: 1 }
+            Reader::Parquet { rows: parquet_rows(input)?, next: 1 }
         }
     })
 }
 
 /// Most rows that are decoded together.
-const ROWS_AT_ONCE: usize = 16_384;
-/// Most rows where a few bytes of the file may stand for long texts.
-const PARQUET_LONG_ROWS: usize = 1_024;
-/// Bytes that a batch of rows may take decoded.
-const PARQUET_BYTES: u64 = 32 << 20;
-
-/// Rows with texts as views, so that one of a dictionary is held once, however often it occurs.
-fn parquet_rows(file: File) -> parquet::errors::Result<ParquetRecordBatchReader> {
-    let options = ArrowReaderOptions::new();
-    let mut metadata = ArrowReaderMetadata::load(&file, options.clone())?;
-    let fields = metadata.schema().fields().iter().map(|field| match field.data_type() {
-        DataType::Utf8 | DataType::LargeUtf8 => retyped(field, DataType::Utf8View),
-        DataType::Binary | DataType::LargeBinary => retyped(field, DataType::BinaryView),
-        _ => Arc::clone(field),
-    });
-    let views = Schema::new_with_metadata(
-        fields.collect::<Vec<FieldRef>>(),
-        metadata.schema().metadata().clone(),
-    );
-    if views != **metadata.schema() {
-        let options = options.with_schema(Arc::new(views));
-        metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?;
-    }
-    let rows = metadata.metadata().row_groups().iter().map(rows_at_once).min();
-    let rows = rows.unwrap_or(ROWS_AT_ONCE);
-    ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_batch_size(rows).build()
-}
-
-fn retyped(field: &FieldRef, data_type: DataType) -> FieldRef {
-    Arc::new(field.as_ref().clone().with_data_type(data_type))
-}
-
-/// How many rows of a group stay within the bytes of a batch, as far as its metadata tells.
-fn rows_at_once(group: &RowGroupMetaData) -> usize {
-    let count = |number: i64| u64::try_from(number).unwrap_or(0);
-    // A value takes at least the width of a view, however well the file packs it.
-    let values: u64 = group.columns().iter().map(|column| count(column.num_values())).sum();
-    let bytes = count(group.total_byte_size()).max(values.saturating_mul(16));
-    let per_row = (bytes / count(group.num_rows()).max(1)).max(1);
-    let most =
-        if group.columns().iter().any(may_be_long) { PARQUET_LONG_ROWS } else { ROWS_AT_ONCE };
-    usize::try_from(PARQUET_BYTES / per_row).unwrap_or(most).clamp(1, most)
-}
-
-/// Whether texts of this column may take much more memory than their bytes in the file: dictionary
-/// pages or shared beginnings, with more text per value than a short word where that is known.
-fn may_be_long(column: &ColumnChunkMetaData) -> bool {
-    let texts = matches!(column.column_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY);
-    let known = column.unencoded_byte_array_data_bytes();
-    let short = known.is_some_and(|bytes| bytes / column.num_values().max(1) <= 256);
-    let shared = column.encodings().any(|encoding| encoding == Encoding::DELTA_BYTE_ARRAY);
-    let dictionary = column.dictionary_page_offset().is_some();
-    let pages = column.uncompressed_size() > 64 << 10;
-    texts && !short && (shared || (dictionary && pages))
-}
+pub(super) const ROWS_AT_ONCE: usize = 16_384;
 
 impl Reader {
     fn dialect(&self) -> Option<Dialect> {
@@ -336,18 +271,12 @@ impl Reader {
                 *next += rows as u64;
                 Ok(Some((Records::Rows { batch, first }, bytes)))
             }
-            Self::Parquet { rows, next } => match rows.next() {
-                None => Ok(None),
-                Some(Ok(batch)) => {
-                    let first = *next;
-                    *next += batch.num_rows() as u64;
-                    let bytes = batch.get_array_memory_size() as u64;
-                    Ok(Some((Records::Rows { batch, first }, bytes)))
-                }
-                Some(Err(error)) => {
-                    Err(Error::invalid(format!("{name}: row {next}: broken Parquet: {error}")))
-                }
-            },
+            Self::Parquet { rows, next } => Ok(rows.next_rows(name, *next)?.map(|batch| {
+                let first = *next;
+                *next += batch.num_rows() as u64;
+                let bytes = batch.get_array_memory_size() as u64;
+                (Records::Rows { batch, first }, bytes)
+            })),
         }
     }
 }
@@ -490,28 +419,5 @@ mod tests {
             assert_eq!(failed.is_some(), fails, "{name}: {failed:?}");
             assert!(failed.is_none_or(|e| e.starts_with("cut: cannot be read: ")), "{name}");
         }
-    }
-
-    #[test]
-    fn a_long_text_of_a_dictionary_is_read_in_small_batches_and_held_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.parquet");
-        let texts = vec!["x".repeat(200_000); 3_000];
-        let texts: arrow::array::ArrayRef =
-            Arc::new(arrow::array::StringArray::from_iter_values(&texts));
-        let batch = RecordBatch::try_from_iter([("a", texts)]).unwrap();
-        let file = File::create(&path).unwrap();
-        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-        let mut read = 0;
-        for batch in parquet_rows(File::open(&path).unwrap()).unwrap() {
-            let batch = batch.unwrap();
-            assert!(batch.num_rows() <= PARQUET_LONG_ROWS);
-            assert_eq!(batch.column(0).data_type(), &DataType::Utf8View);
-            assert!(batch.get_array_memory_size() < 4 << 20);
-            read += batch.num_rows();
-        }
-        assert_eq!(read, 3_000);
     }
 }
