@@ -1,7 +1,8 @@
 //! Malformed and strange input: refused with a reason or kept as it is, never a panic.
 //!
 //! The texts of the JSON test suite, each as a file and as the value of a property, and the big
-//! list of naughty strings in every place where a sender may write one (`data/odd`).
+//! list of naughty strings in every place where a sender may write one; a few Parquet files that
+//! readers stumble over (`data/odd`). `tests/scripts/odd.py` does so with the whole of a larger corpus.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -20,6 +21,7 @@ use crate::naive::event::{Line, Property, Sent};
 use crate::naive::meter::{Meter, Question};
 use crate::naive::number::{self, Reading};
 use crate::naive::spell;
+use crate::program::meterhouse;
 
 // ---- The JSON test suite ----
 
@@ -334,4 +336,42 @@ fn naughty_strings_are_names_of_files() {
     assert_eq!(found, arguments);
     let summary = place.ingest_inputs(inputs, &IngestSettings::default()).unwrap();
     assert_eq!(summary.counts.accepted, u64::try_from(arguments.len()).unwrap());
+}
+
+// ---- Parquet ----
+
+/// Files of other projects' test suites, as the program reads them: what it says, and the instants.
+#[test]
+fn odd_parquet_files_are_read_right_or_refused_by_name() {
+    let mapped = ["--event-name", "x", "--key", "content", "--allow-missing-customer"];
+    for (name, code, says) in [
+        ("int96_from_spark", 3, "lies outside the years 0001 to 9999"),
+        ("repeated_no_annotation", 1, "the footer tells of 0 rows, its groups of 6"),
+        ("large_string_map.brotli", 1, "it has rows of 1024 MiB each, an event has at most 1"),
+        ("page-that-contradicts-itself", 1, "row 1: broken Parquet: a page contradicts itself"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = data("parquet").join(format!("{name}.parquet"));
+        let path = path.display().to_string();
+        let output = meterhouse(folder.path(), &[&["ingest", &path], mapped.as_slice()].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{name}: {said}");
+        assert!(said.contains(says) && said.contains(&path), "{name}: {said}");
+        assert!(!said.contains("panicked"), "{name}: {said}");
+        if code == 3 {
+            let question = "SELECT property('a') FROM events WHERE property('a') IS NOT NULL";
+            let asked = meterhouse(folder.path(), &["sql", "-q", "-o", "csv", question]);
+            let rows = String::from_utf8(asked.stdout).unwrap();
+            let mut rows: Vec<&str> = rows.lines().skip(1).collect();
+            rows.sort_unstable();
+            // As nanoseconds, the last one would have wrapped to the year 1816.
+            let want = [
+                "2024-01-01T01:00:00",
+                "2024-01-01T20:34:56.123456",
+                "2024-12-30T23:00:00",
+                "9999-12-31T03:00:00",
+            ];
+            assert_eq!(rows, want);
+        }
+    }
 }
