@@ -89,6 +89,8 @@ impl Dialect {
             Self::CloudEvents => {
                 mapping.timestamp = "time".to_owned();
                 mapping.properties = "data".to_owned();
+                // Text or XML is data of its own, and nothing that could be measured.
+                mapping.properties_object = true;
                 // About the envelope, not about what was used.
                 mapping.left_out =
                     ["specversion", "datacontenttype", "dataschema"].map(str::to_owned).into();

@@ -75,6 +75,19 @@ impl Mapper {
             timestamp: self.timestamp(&record)?,
             properties: Vec::new(),
         };
+        if self.mapping.properties_object {
+            // The members of an object are there in its place.
+            let found = find(&record, &self.mapping.properties).map(|value| match value {
+                Value::Text(_) => "a text",
+                Value::Number(_) => "a number",
+                Value::Boolean(_) => "a boolean",
+                Value::Json(_) => "an array",
+            });
+            if let Some(found) = found {
+                let field = self.mapping.properties.clone();
+                return Err(Rejection::WrongType { field, want: "an object", found });
+            }
+        }
         let properties = record.into_iter().filter(|(name, _)| !self.used.contains(name.as_ref()));
         // The members of an object `properties` are properties already.
         let prefix = self.prefix.as_str();

@@ -22,6 +22,8 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
+use super::storm::random::Random;
+
 const ROUNDS: u64 = 8;
 const SEED: u64 = 20_261_126;
 /// Amounts of space that each command has to do with.
@@ -130,7 +132,7 @@ impl Pace {
 /// the test and stays on disk.
 fn is_cut(round: u64, seed: u64, pace: Pace) -> bool {
     let mut place = Place::new();
-    let mut random = Random(seed ^ round);
+    let mut random = Random::new(seed ^ round);
     let runs = usize::try_from(random.below(RUNS as u64)).unwrap();
     for run in 0..runs {
         place.acknowledge(&ingest(&format!("in/{run}")));
@@ -459,17 +461,5 @@ fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")),
         Err(_) => default,
-    }
-}
-
-/// Numbers of the splitmix64 sequence: enough chance for a test, the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
     }
 }

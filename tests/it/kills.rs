@@ -25,6 +25,8 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::storm::random::Random;
+
 const LAKES: u64 = 50;
 const LAKES_OF_THE_LONG_TEST: u64 = 400;
 /// Fewer lakes have too few kills to judge where most of them land.
@@ -202,7 +204,7 @@ impl Ended {
 /// Measures a run without kills, and checks that it commits often enough to be worth killing.
 fn undisturbed(seed: u64, lake: u64) -> Pace {
     let folder = tempfile::tempdir().unwrap();
-    let sent = Sent::write(folder.path(), &mut Random(seed ^ lake));
+    let sent = Sent::write(folder.path(), &mut Random::new(seed ^ lake));
     let started = Instant::now();
     run_to_the_end(folder.path(), Deduplication::On);
     let duration = started.elapsed();
@@ -217,11 +219,11 @@ fn undisturbed(seed: u64, lake: u64) -> Pace {
 /// With deduplication a lake with findings fails the test and stays on disk.
 fn torment(seed: u64, lake: u64, pace: Pace, deduplication: Deduplication) -> Ended {
     let folder = tempfile::tempdir().unwrap();
-    let mut random = Random(seed ^ lake);
+    let mut random = Random::new(seed ^ lake);
     let sent = Sent::write(folder.path(), &mut random);
     let (mut kills, mut compactions) = (Vec::new(), (0, 0));
     for _ in 0..=random.below(4) {
-        let moment = random.moment(pace, commits(folder.path()));
+        let moment = moment(&mut random, pace, commits(folder.path()));
         let kill = kill(folder.path(), moment, deduplication);
         let ended = !kill.killed;
         kills.push(kill);
@@ -305,33 +307,17 @@ fn kill(folder: &Path, after: Duration, deduplication: Deduplication) -> Kill {
     }
 }
 
-/// Numbers of the splitmix64 sequence: enough chance for a test, the same everywhere.
-struct Random(u64);
+fn pick<'a, T>(random: &mut Random, from: &'a [T]) -> &'a T {
+    &from[usize::try_from(random.below(from.len() as u64)).unwrap()]
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[usize::try_from(self.below(from.len() as u64)).unwrap()]
-    }
-
-    /// A moment in the time that a run needs for what is not committed yet.
-    fn moment(&mut self, pace: Pace, version: u64) -> Duration {
-        // One part is for starting.
-        let parts = pace.commits.saturating_sub(version) + 1;
-        let left = pace.duration * u32::try_from(parts).unwrap()
-            / u32::try_from(pace.commits + 1).unwrap();
-        left * u32::try_from(self.below(1_000)).unwrap() / 1_000
-    }
+/// A moment in the time that a run needs for what is not committed yet.
+fn moment(random: &mut Random, pace: Pace, commits: u64) -> Duration {
+    // One part is for starting.
+    let parts = pace.commits.saturating_sub(commits) + 1;
+    let left =
+        pace.duration * u32::try_from(parts).unwrap() / u32::try_from(pace.commits + 1).unwrap();
+    left * u32::try_from(random.below(1_000)).unwrap() / 1_000
 }
 
 // --- What is sent ---------------------------------------------------------------------------
@@ -384,20 +370,20 @@ impl Sent {
             let number = i64::try_from(file * LINES + line).unwrap();
             let event = match random.below(100) {
                 0..6 if !keys.is_empty() => {
-                    let (key, day) = random.pick(keys);
+                    let (key, day) = pick(random, keys);
                     let (first, times) = self.identities.get_mut(key).unwrap();
                     *times += 1;
                     event(key, *day, *first)
                 }
                 6 if !keys.is_empty() => {
-                    let (key, day) = random.pick(keys);
+                    let (key, day) = pick(random, keys);
                     self.identities.get_mut(key).unwrap().1 += 1;
                     self.conflicts.insert((key.clone(), number));
                     event(key, *day, number)
                 }
                 7 => {
                     self.rejected.insert((name.to_owned(), line as u64));
-                    (*random.pick(&BROKEN)).to_owned()
+                    (*pick(random, &BROKEN)).to_owned()
                 }
                 _ => {
                     let (key, day) = (format!("k{:x}", random.next()), file / 4 + line % 2 + 1);

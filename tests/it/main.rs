@@ -5,6 +5,7 @@
 
 mod agreement;
 mod architecture;
+mod cases;
 mod cli;
 mod compact;
 mod crash;

@@ -68,6 +68,8 @@ pub struct Mapping {
     pub timestamp_required: bool,
     /// The field whose members are properties of their own names.
     pub properties: String,
+    /// Whether that field, where it is there, must hold an object.
+    pub properties_object: bool,
     /// Fields that are no properties.
     pub left_out: Vec<String>,
 }
@@ -86,6 +88,7 @@ impl Default for Mapping {
             zone: None,
             timestamp_required: true,
             properties: "properties".to_owned(),
+            properties_object: false,
             left_out: Vec::new(),
         }
     }
