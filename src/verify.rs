@@ -32,6 +32,8 @@ pub struct Verified {
     pub events: u64,
     /// Events whose identity was looked up in the key index; `None` where there is no index.
     pub keys: Option<u64>,
+    /// Why the key index was not looked into, where there is one.
+    pub keys_refused: Option<String>,
     /// What became of all events that were ever submitted.
     pub counts: Counts,
     /// What is not as it was written.
@@ -93,6 +95,7 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
     if let Some(state) = state {
         let keys = check_keys(lake, state, context.clock).await?;
         verified.keys = keys.version.map(|_| keys.events);
+        verified.keys_refused = keys.refused;
         verified.wrong.extend(keys.wrong);
     }
     Ok(verified)

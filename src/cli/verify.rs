@@ -37,9 +37,10 @@ fn damaged(text: &str) -> Result<Outcome, Failure> {
 
 fn told(verified: &Verified) -> String {
     let Counts { read, accepted, duplicate, conflict, rejected } = verified.counts;
-    let keys = match verified.keys {
-        Some(keys) => format!("{} of them looked up in the key index", grouped(keys)),
-        None => "no key index here".to_owned(),
+    let keys = match (verified.keys, &verified.keys_refused) {
+        (Some(keys), _) => format!("{} of them looked up in the key index", grouped(keys)),
+        (None, Some(why)) => format!("the key index was not looked into: {why}"),
+        (None, None) => "no key index here".to_owned(),
     };
     let ended = match verified.wrong.len() as u64 {
         0 => "all as written".to_owned(),

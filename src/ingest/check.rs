@@ -2,6 +2,7 @@
 //! and the key index. Changes nothing.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
@@ -108,6 +109,8 @@ pub struct CheckedKeys {
     pub version: Option<u64>,
     /// Events that were looked up.
     pub events: u64,
+    /// Why the index was not looked into, where it is not for whoever asks.
+    pub refused: Option<String>,
     /// What is wrong.
     pub wrong: Vec<Mismatch>,
 }
@@ -127,6 +130,11 @@ pub async fn check_keys(lake: &Lake, state: &Path, clock: Clock) -> Result<Check
     let index = match Index::open(&folder, lake.events.table_id(), &clock.now().to_string()) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             checked.wrong.push(damaged(&error));
+            return Ok(checked);
+        }
+        // Whoever may read a lake and not write it can still prove the rest of it.
+        Err(error) if wants_rights(&error) => {
+            checked.refused = Some(error.to_string());
             return Ok(checked);
         }
         opened => opened?,
@@ -168,6 +176,13 @@ pub async fn check_keys(lake: &Lake, state: &Path, clock: Clock) -> Result<Check
         }
     }
     Ok(checked)
+}
+
+fn wants_rights(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &io::Error| {
+        matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    })
 }
 
 /// How many events came after `version`, which the index stands at; `None` where the index is of
