@@ -1,6 +1,6 @@
 //! `meterhouse ingest --follow`: new files of a folder, each once, until somebody stops it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::flags::{Global, IngestFlags};
@@ -71,6 +71,12 @@ async fn stopped() {
     let _ = tokio::signal::ctrl_c().await;
 }
 
+/// An input, and the mark of the content that was found settled.
+struct Marked {
+    input: Input,
+    mark: String,
+}
+
 struct Following<'f> {
     global: &'f Global,
     flags: &'f IngestFlags,
@@ -104,12 +110,13 @@ impl Following<'_> {
     async fn read_new(&mut self) -> Result<(), Failure> {
         let listed = self.listed().await?;
         self.seen.retain(|name, _| listed.iter().any(|input| input.name == *name));
-        let mut new: Vec<Input> = Vec::new();
+        let mut new: Vec<Marked> = Vec::new();
         for input in listed {
-            if self.ledger.has(&input) || self.is_unreadable(&input) {
+            let Some(mark) = input.mark() else { continue };
+            if self.ledger.has(&input) || self.unreadable.get(&input.name) == Some(&mark) {
                 self.seen.remove(&input.name);
-            } else if self.is_settled(&input) {
-                new.push(Input { whole: true, ..input });
+            } else if self.is_settled(&input, &mark) {
+                new.push(Marked { input: Input { whole: true, ..input }, mark });
             }
         }
         if new.is_empty() {
@@ -125,7 +132,7 @@ impl Following<'_> {
                 Err(error) if group.len() == 1 => self.passed_over(&group[0], error)?,
                 Err(_) => {
                     self.ledger = Ledger::open(&self.target.lake).await?;
-                    group.retain(|input| !self.ledger.has(input));
+                    group.retain(|marked| !self.ledger.has(&marked.input));
                     let second = group.split_off(group.len() / 2);
                     groups.extend([second, group].into_iter().filter(|half| !half.is_empty()));
                 }
@@ -136,10 +143,13 @@ impl Following<'_> {
 
     /// What the paths stand for now. One that cannot be looked into keeps no other from being read.
     async fn listed(&mut self) -> Result<Vec<Input>, Failure> {
-        let (mut found, mut told) = (Vec::new(), Vec::new());
+        let (mut found, mut known, mut told) = (Vec::new(), HashSet::new(), Vec::new());
         for path in &self.flags.paths {
             match expand(std::slice::from_ref(path), self.flags.format, &cloud_settings()).await {
-                Ok(inputs) => found.extend(inputs),
+                // A file that several paths lead to is one.
+                Ok(inputs) => found.extend(
+                    inputs.into_iter().filter(|input| known.insert(input.identity().to_owned())),
+                ),
                 Err(error) if may_pass(&error) => told.push(error_text(&error)),
                 Err(error) => return Err(error.into()),
             }
@@ -155,25 +165,32 @@ impl Following<'_> {
 
     /// Whether nobody seems to be writing the input any more: by its own time of change, or because
     /// it has been the same for long enough.
-    fn is_settled(&mut self, input: &Input) -> bool {
+    fn is_settled(&mut self, input: &Input, mark: &str) -> bool {
         let Place::File(_) = input.place else { return true };
-        let Some(mark) = input.mark() else { return false };
-        let now = Instant::now();
-        let (known, since) = self.seen.entry(input.name.clone()).or_insert((mark.clone(), now));
-        if *known != mark {
-            (*known, *since) = (mark, now);
+        let fresh = || (mark.to_owned(), Instant::now());
+        let (known, since) = self.seen.entry(input.name.clone()).or_insert_with(fresh);
+        if known != mark {
+            (*known, *since) = fresh();
         }
         let rested = input.age().unwrap_or_default().max(since.elapsed());
         rested >= if input.is_ended() { SETTLED } else { RESTED }
     }
 
-    /// Reads inputs together; the outer error is nothing that an input is to blame for.
-    async fn read(&mut self, inputs: &[Input]) -> Result<Result<()>, Failure> {
-        let marked = |input: &Input| Some((input.name.clone(), input.mark()?));
-        let marks: BTreeMap<String, String> = inputs.iter().filter_map(marked).collect();
-        let mut settings = settings(self.global, self.flags, inputs)?;
+    /// Reads inputs together, but those that have changed since they were found settled; the outer
+    /// error is nothing that an input is to blame for.
+    async fn read(&mut self, group: &[Marked]) -> Result<Result<()>, Failure> {
+        let same = |marked: &&Marked| marked.input.mark().as_ref() == Some(&marked.mark);
+        let (mut inputs, mut marks) = (Vec::new(), BTreeMap::new());
+        for Marked { input, mark } in group.iter().filter(same) {
+            inputs.push(input.clone());
+            marks.insert(input.name.clone(), mark.clone());
+        }
+        if inputs.is_empty() {
+            return Ok(Ok(()));
+        }
+        let mut settings = settings(self.global, self.flags, &inputs)?;
         settings.marks = marks.clone();
-        match ingested(self.global, &self.target, inputs.to_vec(), settings).await {
+        match ingested(self.global, &self.target, inputs, settings).await {
             Ok(ended) => {
                 if ended != Outcome::Done {
                     self.outcome = ended;
@@ -187,10 +204,10 @@ impl Following<'_> {
     }
 
     /// Passes over an input that cannot be read as events, until it changes.
-    fn passed_over(&mut self, input: &Input, error: Error) -> Result<(), Failure> {
+    fn passed_over(&mut self, marked: &Marked, error: Error) -> Result<(), Failure> {
         if error.kind() == ErrorKind::Invalid {
             say(&format!("{}; passed over until it changes", error_text(&error)));
-            self.unreadable.extend(input.mark().map(|mark| (input.name.clone(), mark)));
+            self.unreadable.insert(marked.input.name.clone(), marked.mark.clone());
             self.outcome = Outcome::SomeRefused;
             return Ok(());
         }
@@ -199,11 +216,6 @@ impl Following<'_> {
             return Ok(());
         }
         Err(error.into())
-    }
-
-    fn is_unreadable(&self, input: &Input) -> bool {
-        let tried = self.unreadable.get(&input.name);
-        tried.is_some_and(|mark| input.mark().as_ref() == Some(mark))
     }
 
     fn say_once(&mut self, text: &str) {

@@ -249,4 +249,34 @@ mod tests {
             assert_eq!(written.versions, BTreeSet::from([1, 2, 3]));
         }
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn versions_that_were_looked_at_are_not_looked_at_for_ever() {
+        let location = Location::parse("memory://accounted").unwrap();
+        let lake = Lake::open_or_create(&location, &Namespace::default()).await.unwrap();
+        let commit = async |batch: Option<&str>| {
+            let info = batch.map(|batch| account(batch, 2, 0).to_info()).unwrap_or_default();
+            lake.events.append(Commit { info, ..Commit::default() }).await.unwrap();
+        };
+        let newest = LOOKED_AGAIN_MAX + 6;
+        for version in 1..=newest {
+            // All but two are of compactions, which have no account.
+            commit(
+                [(3, "early"), (newest, "late")].iter().find(|(v, _)| *v == version).map(|f| f.1),
+            )
+            .await;
+        }
+        let taken_over = async || {
+            take_over(&lake).await.unwrap();
+            let notes = lake.events.notes(ACCOUNTED).await.unwrap();
+            let names: Vec<String> = notes.into_iter().map(|(name, _)| name).collect();
+            (Written::read(&lake).await.unwrap().batches, names)
+        };
+        let note = format!("{newest:020}.json");
+        let both = ["early", "late"].map(str::to_owned);
+        assert_eq!(taken_over().await, (HashSet::from(both.clone()), vec![note.clone()]));
+        commit(Some("after")).await;
+        let all = HashSet::from(both).into_iter().chain(["after".to_owned()]).collect();
+        assert_eq!(taken_over().await, (all, vec![note]));
+    }
 }

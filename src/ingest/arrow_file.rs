@@ -13,6 +13,7 @@ use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
 
 use super::caught::caught;
 use super::input::{self, Input, Place};
+use super::parquet_file::rows_max;
 use crate::error::{Error, Result};
 
 /// What an Arrow file begins and ends with.
@@ -25,7 +26,13 @@ const BATCH_MAX_BYTES: u64 = 128 << 20;
 const METADATA_MAX_BYTES: u64 = 16 << 20;
 
 /// The batches of a file.
-pub(super) struct ArrowBatches(FileReader<BufReader<File>>);
+pub(super) struct ArrowBatches {
+    reader: FileReader<BufReader<File>>,
+    rows_max: u64,
+}
+
+/// Rows for each byte of a file, at most: a value takes a bit.
+const ROWS_PER_BYTE: u64 = 8;
 
 /// Opens an input as an Arrow file.
 ///
@@ -55,8 +62,11 @@ pub(super) fn arrow_batches(input: &Input) -> Result<ArrowBatches> {
             input.name
         )));
     }
+    let length = file.metadata().map_err(|error| input::read_failed(&input.name, error))?;
+    let file_bytes = length.len();
     let reader = guarded(|| FileReader::try_new(BufReader::new(file), None));
-    reader.map(ArrowBatches).map_err(invalid)
+    let reader = reader.map_err(invalid)?;
+    Ok(ArrowBatches { reader, rows_max: rows_max(file_bytes, ROWS_PER_BYTE) })
 }
 
 /// What the library gives, or that the file is damaged where the library asserts that it is not.
@@ -70,9 +80,16 @@ impl ArrowBatches {
     /// # Errors
     /// A broken file.
     pub(super) fn next_batch(&mut self, name: &str) -> Result<Option<RecordBatch>> {
-        guarded(|| self.0.next().transpose()).map_err(|error| {
+        let batch = guarded(|| self.reader.next().transpose()).map_err(|error| {
             Error::invalid(format!("{name}: broken Arrow: {error}")).with_source(error)
-        })
+        })?;
+        match batch {
+            Some(batch) if batch.num_rows() as u64 > self.rows_max => Err(Error::invalid(format!(
+                "{name}: broken Arrow: a batch tells of {} rows, more than the file has room for",
+                batch.num_rows()
+            ))),
+            batch => Ok(batch),
+        }
     }
 }
 

@@ -71,7 +71,12 @@ impl Ledger {
 
     /// Whether the input was read, as it is now.
     pub fn has(&self, input: &Input) -> bool {
-        input.mark().is_some_and(|mark| self.read.contains(&(input.name.clone(), mark)))
+        input.mark().is_some_and(|mark| self.has_marked(&input.name, &mark))
+    }
+
+    /// Whether what has this name was read when it had this mark.
+    pub fn has_marked(&self, name: &str, mark: &str) -> bool {
+        self.read.contains(&(name.to_owned(), mark.to_owned()))
     }
 
     /// Notes that `inputs` were read to their ends, with the marks that they had before.

@@ -1,6 +1,7 @@
 //! What is read: files, folders, globs, objects of a cloud's store and standard input, opened and
 //! decompressed.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -95,6 +96,15 @@ impl Input {
         Self { name: name.into(), place: Place::File(path.into()), format, whole: false }
     }
 
+    /// What two inputs have in common that are read from one place; names alone may look alike where
+    /// they are no UTF-8.
+    pub fn identity(&self) -> &Path {
+        match &self.place {
+            Place::File(path) => path,
+            Place::Standard | Place::Object(_) => Path::new(&self.name),
+        }
+    }
+
     /// A text that changes when the content does: size and time of the last change, or what the
     /// store of an object gives for it. `None` for what has no such thing.
     pub fn mark(&self) -> Option<String> {
@@ -169,12 +179,14 @@ pub async fn expand(
     format: Option<InputFormat>,
     settings: &Settings,
 ) -> Result<Vec<Input>> {
-    let mut inputs: Vec<Input> = Vec::new();
+    let (mut inputs, mut known) = (Vec::new(), HashSet::new());
     for argument in arguments {
         let found = if argument == "-" {
             vec![("-".to_owned(), Place::Standard)]
         } else if argument.starts_with("file://") {
-            let path = url::Url::parse(argument).ok().and_then(|url| url.to_file_path().ok());
+            let url = url::Url::parse(argument).ok();
+            let url = url.filter(|url| url.query().is_none() && url.fragment().is_none());
+            let path = url.and_then(|url| url.to_file_path().ok());
             let path = path.ok_or_else(|| {
                 Error::invalid(format!("{argument}: no URL of a local file or folder"))
             })?;
@@ -197,15 +209,11 @@ pub async fn expand(
                     formats()
                 )));
             };
-            // Names that are no UTF-8 may look alike.
-            let is_known = |known: &Input| match (&known.place, &place) {
-                (Place::File(known), Place::File(path)) => known == path,
-                _ => known.name == name,
-            };
-            if !inputs.iter().any(is_known) {
-                // An object appears when all of it is there.
-                let whole = matches!(place, Place::Object(_));
-                inputs.push(Input { name, place, format, whole });
+            // An object appears when all of it is there.
+            let whole = matches!(place, Place::Object(_));
+            let input = Input { name, place, format, whole };
+            if known.insert(input.identity().to_path_buf()) {
+                inputs.push(input);
             }
         }
     }
@@ -261,10 +269,18 @@ fn globbed(pattern: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A folder and all that are below it.
+/// Whether a folder is a table, such as the lake's own, that holds its files for itself.
+fn is_table(folder: &Path) -> bool {
+    folder.join("_delta_log").is_dir() || folder.ends_with("_delta_log")
+}
+
+/// A folder and all that are below it, but those that are hidden and tables.
 fn below(folder: &Path, found: &mut Vec<PathBuf>) {
     found.push(folder.to_path_buf());
-    let is_folder = |path: &PathBuf| path.is_dir() && !path.is_symlink();
+    let is_folder = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        path.is_dir() && !path.is_symlink() && name.first() != Some(&b'.') && !is_table(path)
+    };
     for path in entries(folder).into_iter().filter(is_folder) {
         below(&path, found);
     }
@@ -298,8 +314,7 @@ fn walk(folder: &Path, format: Option<InputFormat>, files: &mut Vec<PathBuf>) ->
             continue;
         }
         if path.is_dir() {
-            // A table, such as the lake's own, holds its files for itself.
-            if !path.join("_delta_log").is_dir() && !path.ends_with("_delta_log") {
+            if !is_table(&path) {
                 walk(&path, format, files)?;
             }
         } else if !path.is_file() {
@@ -479,7 +494,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         std::fs::create_dir_all(root.join("a/b")).unwrap();
-        for name in ["x.csv", "a/y.csv", "a/b/z.csv", "a/.h.csv", "a/y.txt"] {
+        std::fs::create_dir_all(root.join("a/.staging")).unwrap();
+        for name in ["x.csv", "a/y.csv", "a/b/z.csv", "a/.h.csv", "a/y.txt", "a/.staging/w.csv"] {
             File::create(root.join(name)).unwrap();
         }
         for (glob, want) in [

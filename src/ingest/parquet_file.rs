@@ -30,6 +30,17 @@ const BATCH_BYTES: u64 = 32 << 20;
 /// Bytes of a row, on average over a group of rows, that are more than any event has.
 const ROW_MAX_BYTES: u64 = 16 << 20;
 
+/// Rows for each byte of a file, at most: events have keys of their own, which even differences of
+/// differences do not pack any better.
+const ROWS_PER_BYTE: u64 = 1_000;
+/// Rows that a file of any size may have.
+const ROWS_FREE: u64 = 100_000;
+
+/// Most rows that a file of so many bytes may tell of. What takes no bytes could be told of for ever.
+pub(super) fn rows_max(file_bytes: u64, rows_per_byte: u64) -> u64 {
+    file_bytes.saturating_mul(rows_per_byte).saturating_add(ROWS_FREE)
+}
+
 /// The rows of a file.
 pub(super) struct ParquetRows(ParquetRecordBatchReader);
 
@@ -68,7 +79,7 @@ impl ParquetRows {
 fn opened(file: File) -> Result<ParquetRecordBatchReader, ParquetError> {
     let options = ArrowReaderOptions::new();
     let mut metadata = ArrowReaderMetadata::load(&file, options.clone())?;
-    check(metadata.metadata())?;
+    check(metadata.metadata(), file.metadata()?.len())?;
     let leaves = metadata.metadata().file_metadata().schema_descr();
     let mut leaves = leaves.columns().iter().map(|leaf| leaf.physical_type());
     let fields: Vec<FieldRef> =
@@ -84,11 +95,15 @@ fn opened(file: File) -> Result<ParquetRecordBatchReader, ParquetError> {
 }
 
 /// Refuses metadata that the library would believe to the loss of rows, or of all memory.
-fn check(metadata: &ParquetMetaData) -> Result<(), ParquetError> {
+fn check(metadata: &ParquetMetaData, file_bytes: u64) -> Result<(), ParquetError> {
     let groups: i64 = metadata.row_groups().iter().map(RowGroupMetaData::num_rows).sum();
     let all = metadata.file_metadata().num_rows();
     if groups != all {
         let text = format!("the footer tells of {all} rows, its groups of {groups}");
+        return Err(ParquetError::General(text));
+    }
+    if count(all) > rows_max(file_bytes, ROWS_PER_BYTE) {
+        let text = format!("it tells of {all} rows in {file_bytes} bytes");
         return Err(ParquetError::General(text));
     }
     match metadata.row_groups().iter().map(row_bytes).max() {

@@ -85,10 +85,19 @@ pub(super) fn cloud_store(url: &Url, settings: &Settings) -> Result<(Arc<dyn Obj
     Ok((store, path))
 }
 
+/// The variables with the address of a store; others of the clouds have addresses, too.
+const ADDRESSES: [&str; 5] = [
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AZURE_ENDPOINT",
+    "AZURE_STORAGE_ENDPOINT",
+];
+
 /// Refuses addresses that the clients would only stumble over later.
 fn check_endpoints(settings: &Settings, beginning: &str) -> Result<()> {
     let endpoints = settings.iter().filter(|(name, value)| {
-        name.starts_with(beginning) && name.contains("ENDPOINT") && !value.is_empty()
+        name.starts_with(beginning) && ADDRESSES.contains(&name.as_str()) && !value.is_empty()
     });
     for (name, value) in endpoints {
         let scheme = Url::parse(value).ok().map(|url| url.scheme().to_owned());
@@ -132,7 +141,7 @@ pub(super) fn answer_of(error: &object_store::Error) -> Option<String> {
     let text = error.to_string();
     let Some(code) = between(&text, "Code") else {
         let advice = match error {
-            _ if wants_settings(error) => code_of(error, &text).and_then(advice),
+            _ if code_of(error, &text).is_some() => code_of(error, &text).and_then(advice),
             _ if text.contains("error sending request") => {
                 Some("check the network and the store's address")
             }
@@ -147,12 +156,6 @@ pub(super) fn answer_of(error: &object_store::Error) -> Option<String> {
         Some(advice) => format!("{words}; {advice}"),
         None => words,
     })
-}
-
-/// Whether the store refuses what it was told by its settings, so that asking again does not help.
-pub(super) fn wants_settings(error: &object_store::Error) -> bool {
-    let text = error.to_string();
-    code_of(error, &text).is_some_and(|code| advice(code).is_some())
 }
 
 /// The code of the answer, or the one that says as much.
@@ -223,6 +226,12 @@ mod tests {
             assert_eq!(told.is_some(), !want.is_empty(), "{value}: {told:?}");
             assert!(told.unwrap_or_default().contains(want), "{value}");
         }
+        // Addresses of other services are none of ours.
+        let others = [
+            set("AWS_STS_REGIONAL_ENDPOINTS", "regional"),
+            set("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254"),
+        ];
+        assert!(cloud_store(&url, &others).is_ok());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::cloud::{answer_of, wants_settings};
+use crate::lake::cloud::answer_of;
 use crate::lake::location::Location;
 
 /// Calls into the kernel at any one time, per table.
@@ -136,7 +136,6 @@ fn store_kind(error: &object_store::Error) -> ErrorKind {
         object_store::Error::AlreadyExists { .. } => ErrorKind::Conflict,
         object_store::Error::InvalidPath { .. } => ErrorKind::Invalid,
         object_store::Error::JoinError { .. } => ErrorKind::Internal,
-        _ if wants_settings(error) => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
     }
 }

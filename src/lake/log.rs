@@ -14,7 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lake::kernel::store_error;
 
 /// The field of `commitInfo` that holds the writer's own mark.
@@ -58,6 +58,9 @@ pub(super) struct AddedFile {
     pub(super) statistics: String,
 }
 
+/// How often a log with a gap is listed again.
+const LISTINGS: u32 = 2;
+
 impl Log {
     /// The entry of `version`, if it is there.
     pub(super) async fn read(&self, version: u64) -> Result<Option<Entry>> {
@@ -76,6 +79,19 @@ impl Log {
     /// # Errors
     /// A store that cannot be read; a log of which an entry in between is gone.
     pub(super) async fn versions(&self) -> Result<Option<(u64, u64)>> {
+        let mut listed = self.versions_listed().await;
+        // A list that was made while somebody shortened the log may show both ends of it.
+        for _ in 0..LISTINGS {
+            match &listed {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                _ => return listed,
+            }
+            listed = self.versions_listed().await;
+        }
+        listed
+    }
+
+    async fn versions_listed(&self) -> Result<Option<(u64, u64)>> {
         let names = self.names().await?;
         let version_of = |name: &String| name.get(..20)?.parse::<u64>().ok();
         let entries = names.iter().filter(|name| name.ends_with(".json") && name.len() == 25);

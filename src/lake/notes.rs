@@ -49,9 +49,10 @@ impl Table {
     async fn notes_listed(&self, kind: &str) -> Result<Option<Vec<(String, Bytes)>>> {
         let what = || format!("reading the {kind} of {}", self.display());
         let store = &self.location().store;
-        let listed = store.list(Some(&self.notes_folder(kind))).try_collect::<Vec<_>>().await;
+        let list = || store.list(Some(&self.notes_folder(kind))).try_collect::<Vec<_>>();
         let mut notes = Vec::new();
-        for object in listed.map_err(|error| store_error(what(), error))? {
+        let listed = list().await.map_err(|error| store_error(what(), error))?;
+        for object in &listed {
             let Some(name) = object.location.filename() else { continue };
             let text = match store.get(&object.location).await {
                 Ok(found) => found.bytes().await,
@@ -60,7 +61,10 @@ impl Table {
             };
             notes.push((name.to_owned(), text.map_err(|error| store_error(what(), error))?));
         }
-        Ok(Some(notes))
+        // What is taken away while a folder is listed may be missing from the list without a word.
+        let again = list().await.map_err(|error| store_error(what(), error))?;
+        let same = listed.iter().map(|o| &o.location).eq(again.iter().map(|o| &o.location));
+        Ok(same.then_some(notes))
     }
 
     /// When the note was put, by the clock of the store, microseconds since 1970.

@@ -156,6 +156,18 @@ fn a_table_that_breaks_off_in_a_number_is_not_taken_for_whole() {
 }
 
 #[test]
+fn a_file_that_several_paths_lead_to_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("drop/sub")).unwrap();
+    put(folder, "sub/a.ndjson", &(event("a1") + "no event\n"));
+    let follower = Follower::with(folder, &["drop/sub", "drop/*/a.ndjson"]);
+    until("the event", || count(folder) == "1");
+    drop(follower);
+    assert_eq!(read(folder), "2");
+}
+
+#[test]
 fn one_file_that_cannot_be_read_does_not_make_a_commit_of_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

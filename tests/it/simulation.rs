@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -89,6 +90,7 @@ struct Known {
     /// The contents that were ever sent for a key.
     sent: BTreeMap<u64, BTreeSet<u64>>,
     acknowledged: BTreeSet<u64>,
+    read: Vec<PathBuf>,
     pinned: BTreeMap<u64, BTreeMap<u64, Vec<u64>>>,
     seen: BTreeMap<&'static str, u64>,
 }
@@ -227,6 +229,8 @@ impl Life {
         let acknowledged = self.known.lock().unwrap().acknowledged.clone();
         let lost: Vec<_> = acknowledged.iter().filter(|key| !contents.contains_key(key)).collect();
         assert!(lost.is_empty(), "lost: {lost:?}");
+        let read = self.known.lock().unwrap().read.clone();
+        assert!(self.world.has_read(&one, &read).await.unwrap(), "files would be read again");
         let pinned = self.known.lock().unwrap().pinned.clone();
         for (version, then) in pinned {
             let now = self.world.contents(&one, Some(version)).await.unwrap();
@@ -340,7 +344,10 @@ fn run(
         }
         let mut known = known.lock().unwrap();
         match ended {
-            Ok(Ended::Acknowledged(keys)) => known.acknowledged.extend(keys),
+            Ok(Ended::Acknowledged(keys, path)) => {
+                known.acknowledged.extend(keys);
+                known.read.push(path);
+            }
             Ok(Ended::Pinned(version, contents)) => {
                 known.saw("pinned");
                 known.pinned.insert(version, contents);

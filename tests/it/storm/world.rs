@@ -49,12 +49,15 @@ pub(crate) enum Operation {
 /// What became of an operation that ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// These keys are in the lake.
-    Acknowledged(BTreeSet<u64>),
+    /// These keys are in the lake, and this file is known to have been read.
+    Acknowledged(BTreeSet<u64>, PathBuf),
     /// These contents were there at that version.
     Pinned(u64, BTreeMap<u64, Vec<u64>>),
     Done,
 }
+
+/// The mark of every file.
+const MARK: &str = "1";
 
 /// The lake and the folders of the processes' states.
 #[derive(Debug)]
@@ -148,7 +151,7 @@ impl World {
         let inputs = vec![Input::file(path.display().to_string(), &path, InputFormat::Json)];
         // As a follower does, so that commits tell of files.
         let mut ledger = Ledger::open(&lake).await?;
-        let marks = BTreeMap::from([(path.display().to_string(), "1".to_owned())]);
+        let marks = BTreeMap::from([(path.display().to_string(), MARK.to_owned())]);
         let settings =
             IngestSettings { threads: 1, marks: marks.clone(), ..IngestSettings::default() };
         let clock = Clock::Fixed(process.now);
@@ -160,7 +163,15 @@ impl World {
         let sent = u64::try_from(contents.len()).unwrap();
         assert_eq!((counts.read, counts.rejected), (sent, 0));
         assert_eq!(counts.accepted + counts.duplicate + counts.conflict, sent);
-        Ok(Ended::Acknowledged(contents.keys().copied().collect()))
+        Ok(Ended::Acknowledged(contents.keys().copied().collect(), path))
+    }
+
+    /// Whether the ledger of followed files knows all of these paths.
+    pub(crate) async fn has_read(&self, process: &Process, paths: &[PathBuf]) -> Result<bool> {
+        let location = self.location(process);
+        let lake = Lake::open(&location, &Namespace::default()).await?;
+        let ledger = Ledger::open(&lake).await?;
+        Ok(paths.iter().all(|path| ledger.has_marked(&path.display().to_string(), MARK)))
     }
 
     /// The contents in the lake by key, at a version or now, through the engine.
