@@ -16,7 +16,7 @@ pub mod dialect;
 mod fill;
 pub mod follow;
 #[cfg(test)]
-mod fuzz;
+mod fuzz_tests;
 mod gather;
 mod index;
 pub mod input;

@@ -62,7 +62,8 @@ fn only_the_shell_reads_arguments_and_variables_and_prints() {
     let forbidden = ["println!", "print!(", "eprint", "env::args", "env::var", "process::exit"];
     let mut wrong = Vec::new();
     for (module, path) in sources() {
-        if module == "cli" {
+        let is_tests = path.to_str().unwrap().ends_with("tests.rs");
+        if module == "cli" || is_tests {
             continue;
         }
         for (number, line) in code_lines(&fs::read_to_string(&path).unwrap()) {
