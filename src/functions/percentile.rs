@@ -25,9 +25,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::expressions::Literal;
 
 use super::single::SingleGroup;
-
-/// 100 %, in millionths of a percent.
-const WHOLE: u64 = 100_000_000;
+use crate::meter::Percent;
 
 /// `percentile(value, millionths)` as a DataFusion aggregate.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -108,20 +106,23 @@ impl AggregateUDFImpl for Percentile {
 }
 
 /// The share that the second argument says.
-fn share(args: &AccumulatorArgs<'_>) -> Result<u64> {
+fn share(args: &AccumulatorArgs<'_>) -> Result<Percent> {
     let literal = args.exprs.get(1).and_then(|expr| expr.downcast_ref::<Literal>());
-    match literal.map(Literal::value) {
-        Some(ScalarValue::Int64(Some(share))) if (1..=100_000_000).contains(share) => {
-            Ok(share.unsigned_abs())
-        }
-        other => exec_err!(
-            "percentile: the share is {other:?}, not 1 to {WHOLE} millionths of a percent"
+    let found = match literal.map(Literal::value) {
+        Some(ScalarValue::Int64(Some(share))) => u32::try_from(*share).ok(),
+        _ => None,
+    };
+    match found.and_then(Percent::from_millionths) {
+        Some(share) => Ok(share),
+        None => exec_err!(
+            "percentile: the share is {literal:?}, not 1 to {} millionths of a percent",
+            Percent::WHOLE
         ),
     }
 }
 
 struct Groups<T: ArrowPrimitiveType> {
-    share: u64,
+    share: Percent,
     out: DataType,
     /// How often each value came, by group.
     times: Vec<HashMap<T::Native, u64>>,
@@ -133,7 +134,7 @@ impl<T: ArrowPrimitiveType> Groups<T>
 where
     T::Native: Hash + Ord,
 {
-    fn new(share: u64, out: DataType) -> Self {
+    fn new(share: Percent, out: DataType) -> Self {
         Self { share, out, times: Vec::new(), places: 0 }
     }
 
@@ -153,7 +154,8 @@ where
     /// The value at the share, of values and how often each came.
     fn at_share(&self, times: HashMap<T::Native, u64>) -> Option<T::Native> {
         let all: u64 = times.values().sum();
-        let wanted = (u128::from(all) * u128::from(self.share)).div_ceil(u128::from(WHOLE));
+        let share = u128::from(all) * u128::from(self.share.millionths());
+        let wanted = share.div_ceil(u128::from(Percent::WHOLE));
         let mut sorted: Vec<(T::Native, u64)> = times.into_iter().collect();
         sorted.sort_unstable_by_key(|(value, _)| *value);
         let mut reached = 0;
