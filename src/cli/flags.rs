@@ -89,6 +89,9 @@ pub(super) enum Command {
     /// List, show and check meters
     #[command(subcommand)]
     Meters(MetersCommand),
+    /// Keep lookup tables in the lake: put, list and show them
+    #[command(subcommand)]
+    Lookups(LookupsCommand),
     /// Look at events that did not get in
     #[command(subcommand)]
     Events(EventsCommand),
@@ -375,6 +378,36 @@ pub(super) enum MetersCommand {
         /// Meter files and folders of them [default: the folder of meters]
         #[arg(value_name = "FILE|FOLDER")]
         paths: Vec<PathBuf>,
+    },
+}
+
+/// What to do with lookup tables that the lake keeps.
+#[derive(Debug, Subcommand)]
+pub(super) enum LookupsCommand {
+    /// Make a file the newest version of a table, which meters read as `table: NAME`
+    Put {
+        /// The table's name
+        name: String,
+        /// CSV with a header, or Parquet
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Why it changes, for the log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// List the tables
+    List {
+        #[command(flatten)]
+        at: AtFlag,
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+    /// Print a table as CSV
+    Show {
+        /// The table's name
+        name: String,
+        #[command(flatten)]
+        at: AtFlag,
     },
 }
 

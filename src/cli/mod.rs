@@ -15,6 +15,7 @@ mod follow;
 mod index;
 mod ingest;
 mod log;
+mod lookups;
 mod meters;
 mod numbers;
 mod opening;
@@ -80,6 +81,7 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Usage(flags) => Box::pin(usage::run(global, flags)).await,
         Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
         Command::Meters(command) => meters::run(global, command),
+        Command::Lookups(command) => Box::pin(lookups::run(global, command)).await,
         Command::Events(command) => Box::pin(events::run(global, command)).await,
         Command::Log(flags) => Box::pin(log::run(global, flags)).await,
         Command::Stats(flags) => Box::pin(stats::run(global, flags)).await,

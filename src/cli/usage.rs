@@ -119,6 +119,7 @@ fn note_text(note: &Note) -> String {
         format!("{bounds} {}", note.zone),
         format!("table version {}", note.table_version),
     ];
+    parts.extend(note.lookups.iter().map(|(name, number)| format!("{name} version {number}")));
     parts.extend(note.unit.as_ref().map(|unit| format!("unit {unit}")));
     let mut events = counted(note.events.unsigned_abs(), "event");
     if note.skipped > 0 {
@@ -175,12 +176,13 @@ mod tests {
             skipped: 1_112,
             rounding_difference: Some("-1750".parse().unwrap()),
             unseen: vec![("domian".into(), Some("domain".into()))],
+            lookups: vec![("regions".into(), 2)],
             partial_windows: vec!["2026-10-01T00:00:00+02:00".into()],
         };
         assert_eq!(
             note_text(&note),
             "bandwidth 3f2a  2026-10-01T00:00:00+02:00 to 2026-11-01T00:00:00+01:00 Europe/Berlin  \
-             table version 3  unit GB  9,888 events, 1,112 skipped\n\
+             table version 3  regions version 2  unit GB  9,888 events, 1,112 skipped\n\
              bandwidth: no event of the range has a property `domian`; did you mean `domain`?\n\
              bandwidth: the window that begins 2026-10-01T00:00:00+02:00 is partial, a bound cuts it\n\
              bandwidth: the rounded rows are together 1,750 GB less than the rounded total"
@@ -194,6 +196,7 @@ mod tests {
             skipped: 0,
             rounding_difference: None,
             unseen: Vec::new(),
+            lookups: Vec::new(),
             partial_windows: Vec::new(),
             ..note
         };

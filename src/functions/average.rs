@@ -216,7 +216,7 @@ impl GroupsAccumulator for AverageGroups {
 
 /// `sum` of `scale` fractional digits ÷ `count`, 12 fractional digits, half-even; `None` where the
 /// sum overflowed, or does so when it is given as many digits.
-fn divide(sum: i256, scale: i8, count: i64) -> Option<i256> {
+pub(super) fn divide(sum: i256, scale: i8, count: i64) -> Option<i256> {
     let power = |digits: i8| i256::from(10).checked_pow(u32::try_from(digits).ok()?);
     if sum == OVERFLOW {
         return None;

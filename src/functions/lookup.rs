@@ -1,7 +1,7 @@
 //! `lookup(text, keys, values, otherwise)`: maps a text by a table that the plan carries.
 //!
 //! A text that is not among the keys, null included, becomes `otherwise`, so that the unmapped
-//! are a visible group.
+//! are a visible group; `otherwise` may be null.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +103,7 @@ impl ScalarUDFImpl for Lookup {
             texts,
             ColumnarValue::Scalar(ScalarValue::List(keys)),
             ColumnarValue::Scalar(ScalarValue::List(values)),
-            ColumnarValue::Scalar(ScalarValue::Utf8(Some(otherwise))),
+            ColumnarValue::Scalar(ScalarValue::Utf8(otherwise)),
         ] = args.args.as_slice()
         else {
             return exec_err!("lookup takes a text, lists of keys and values, and a text");
@@ -115,7 +115,7 @@ impl ScalarUDFImpl for Lookup {
             .iter()
             .map(|text| {
                 let found = text.and_then(|text| rows.get(text));
-                Some(found.map_or(otherwise.as_str(), String::as_str))
+                found.map(String::as_str).or(otherwise.as_deref())
             })
             .collect();
         Ok(ColumnarValue::Array(Arc::new(mapped) as ArrayRef))

@@ -7,14 +7,19 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
+use arithmetic::{Arithmetic, ArithmeticFunction};
+
+pub mod arithmetic;
 pub mod average;
 pub mod checked;
 pub mod count_unique;
 pub mod latest;
 pub mod lookup;
+pub mod lookup_at;
 pub mod number;
 pub mod percentile;
 pub mod quotient;
+pub mod series;
 mod single;
 pub mod sum;
 pub mod window_start;
@@ -89,6 +94,13 @@ pub fn lookup() -> Arc<ScalarUDF> {
     Arc::clone(&SHARED)
 }
 
+/// A text mapped by the row of a table in the plan that holds at an instant.
+pub fn lookup_at() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(lookup_at::LookupAt::new().into()));
+    Arc::clone(&SHARED)
+}
+
 /// A chain of `+` and `-` on integers that fails on overflow.
 pub fn checked_sum() -> Arc<ScalarUDF> {
     static SHARED: LazyLock<Arc<ScalarUDF>> =
@@ -110,17 +122,68 @@ pub fn quotient() -> Arc<ScalarUDF> {
     Arc::clone(&SHARED)
 }
 
+/// Exact arithmetic on numbers of any width.
+pub fn arithmetic(of: Arithmetic) -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Vec<(Arithmetic, Arc<ScalarUDF>)>> = LazyLock::new(|| {
+        let function = |of| (of, Arc::new(ArithmeticFunction::new(of).into()));
+        Arithmetic::ALL.map(function).into()
+    });
+    let known = SHARED.iter().find(|(known, _)| *known == of);
+    known.map_or_else(|| Arc::new(ArithmeticFunction::new(of).into()), |(_, f)| Arc::clone(f))
+}
+
+/// The instant that a text or timestamp is.
+pub fn to_instant() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(series::instant::ToInstant::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// A value of a stretch of time, cut into windows.
+pub fn shares() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(series::share::Shares::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// A value divided by the length of its window.
+pub fn per_length() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(series::length::PerLength::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The area under a level, for each window.
+pub fn area() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(series::area::Area::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// What holds at the end of each window, where events set or change something.
+pub fn follow() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(series::change::Follow::new().into()));
+    Arc::clone(&SHARED)
+}
+
 /// Every scalar function of ours.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![
+    let arithmetic = Arithmetic::ALL.map(arithmetic);
+    let others = vec![
         window_start(),
         to_number(),
         canonical_text(),
         lookup(),
+        lookup_at(),
         checked_sum(),
         checked_product(),
         quotient(),
-    ]
+        to_instant(),
+        shares(),
+        per_length(),
+    ];
+    others.into_iter().chain(arithmetic).collect()
 }
 
 /// Every aggregate function of ours; `sum` and `avg` take the place of the stock ones in SQL.
@@ -132,6 +195,8 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         earliest(),
         count_unique(),
         percentile(),
+        area(),
+        follow(),
         Arc::new(sum::ExactSum::for_sql().into()),
         Arc::new(average::ExactAverage::for_sql().into()),
     ]

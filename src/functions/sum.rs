@@ -288,8 +288,16 @@ impl WideSumGroups {
     }
 }
 
-/// Adds with two's complement wrap and says in which direction it wrapped.
+/// More wraps than values that are no overflow can make up for.
+const OVERFLOWED: i64 = 1 << 48;
+
+/// Adds with two's complement wrap and says in which direction it wrapped. The mark of an overflow
+/// makes the sum one, whatever is added.
 fn add_counting_wraps(sum: &mut i256, wraps: &mut i64, value: i256) {
+    if value == OVERFLOW {
+        *wraps = wraps.saturating_add(OVERFLOWED);
+        return;
+    }
     let wrapped = sum.wrapping_add(value);
     if value.is_positive() && wrapped < *sum {
         *wraps += 1;

@@ -17,6 +17,7 @@ pub mod layout;
 pub mod location;
 mod log;
 pub mod log_cleanup;
+pub mod lookups;
 pub mod merge;
 pub mod notes;
 pub mod pins;

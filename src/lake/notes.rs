@@ -30,6 +30,33 @@ impl Table {
         Ok(put.map_err(|error| store_error(what(), error))?.is_none())
     }
 
+    /// The text kept under `kind` and `name`, if there is one.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn note_text(&self, kind: &str, name: &str) -> Result<Option<Bytes>> {
+        let what = || format!("reading {kind}/{name} of {}", self.display());
+        let text = match self.location().store.get(&self.note(kind, name)).await {
+            Ok(found) => found.bytes().await,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        Ok(Some(text.map_err(|error| store_error(what(), error))?))
+    }
+
+    /// The names of what is kept under `kind`.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn note_names(&self, kind: &str) -> Result<Vec<String>> {
+        let what = || format!("reading the {kind} of {}", self.display());
+        let listed = self.location().store.list(Some(&self.notes_folder(kind)));
+        let listed: Vec<_> =
+            listed.try_collect().await.map_err(|error| store_error(what(), error))?;
+        let names = listed.iter().filter_map(|object| object.location.filename());
+        Ok(names.map(ToOwned::to_owned).collect())
+    }
+
     /// The names and texts kept under `kind`.
     ///
     /// # Errors

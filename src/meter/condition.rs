@@ -157,7 +157,10 @@ fn comparison(
 ) -> Option<Comparison> {
     let moment = match operand {
         Some(Operand::Field(field)) if field.is_time() => Some(*field),
-        Some(Operand::Field(_) | Operand::Property(_) | Operand::Lookup(_)) | None => None,
+        Some(
+            Operand::Field(_) | Operand::Property(_) | Operand::Lookup(_) | Operand::Expression(_),
+        )
+        | None => None,
     };
     if let Some(field) = moment
         && ["contains", "not_contains", "starts_with", "ends_with", "like"].contains(&&*entry.key)

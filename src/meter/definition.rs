@@ -1,21 +1,22 @@
 //! Reads a meter file: text in, a meter or all that is wrong with it out. No I/O.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::condition::filter;
-use super::keys::{METER, METER_RESERVED};
-use super::lookup::{Lookups, lookups};
-use super::measure::{aggregation, unit};
-use super::{FILE_MAX_BYTES, Filter, Meter};
+use super::keys::METER;
+use super::lookup::{Lookups, is_identifier, lookups};
+use super::measure::{aggregation, unit, weight};
+use super::series::period;
+use super::{
+    Aggregation, FILE_MAX_BYTES, Field, Filter, Lookup, Meter, Operand, Period, Placing,
+    resolve_among,
+};
 use crate::document::{
-    Content, Diagnostics, Entry, Findings, Keys, Node, filled_text, keys_except, quote,
-    read_document, text, texts,
+    Content, Diagnostics, Entry, Findings, Keys, Node, filled_text, keys, quote, read_document,
+    text, texts,
 };
 use crate::time::parse_zone;
-
-/// Longest identifier of a meter.
-const NAME_MAX_BYTES: usize = 63;
 
 /// Longest name of an event, in bytes.
 const EVENT_NAME_MAX_BYTES: usize = 128;
@@ -56,9 +57,8 @@ pub(super) fn too_large(bytes: u64) -> String {
 }
 
 fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
-    refuse_reserved(root, findings);
     let top = root.span.start..root.span.start + 1;
-    let keys = keys_except(root, &top, "a meter", &METER, &METER_RESERVED, findings)?;
+    let keys = keys(root, &top, "a meter", &METER, findings)?;
     let lookups =
         keys.get("lookups").map_or_else(Lookups::default, |entry| lookups(entry, findings));
     let name = keys.require("meter", "its identifier, such as `meter: requests`", findings);
@@ -70,6 +70,10 @@ fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
         .get("filter")
         .map_or(Some(Filter::everything()), |entry| filter(entry, &lookups.by_name, findings));
     let aggregation = aggregation(&keys, &lookups.by_name, findings);
+    let weight = keys.get("weight").map(|entry| weight(entry, &lookups.by_name, findings));
+    let period = keys.get("period").map(|entry| period(entry, &lookups.by_name, findings));
+    check_placing(aggregation.as_ref(), period.as_ref(), &keys, findings);
+    let customer = customer(&keys, &lookups.by_name, findings);
     let dimensions = dimensions(&keys, findings);
     let unit = keys.get("unit").and_then(|entry| unit(entry, findings));
     let timezone = keys.get("timezone").and_then(|entry| timezone(entry, findings));
@@ -82,6 +86,9 @@ fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
         events,
         filter: filter?,
         aggregation: aggregation?,
+        weight: whole(weight)?,
+        period: whole(period)?,
+        customer,
         dimensions,
         lookups: lookups.by_name.clone(),
         unit,
@@ -90,26 +97,42 @@ fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
     Some(Located { meter, name_span: name_entry.value_span().clone(), lookups })
 }
 
-/// Reports keys of aggregations that this version does not have.
-fn refuse_reserved(root: &Node, findings: &mut Findings<'_>) {
-    let Content::Mapping(entries) = &root.content else { return };
-    for entry in entries.iter().filter(|entry| METER_RESERVED.contains(&&*entry.key)) {
-        let message = format!("key `{}` is not supported by this version", entry.key);
-        findings.report(&entry.key_span, message);
+/// What is given must be right.
+fn whole<T>(given: Option<Option<T>>) -> Option<Option<T>> {
+    match given {
+        Some(None) => None,
+        given => Some(given.flatten()),
+    }
+}
+
+/// A share of an event has a meaning for sums alone.
+fn check_placing(
+    aggregation: Option<&Aggregation>,
+    period: Option<&Option<Period>>,
+    keys: &Keys<'_>,
+    findings: &mut Findings<'_>,
+) {
+    let (Some(aggregation), Some(Some(period)), Some(entry)) =
+        (aggregation, period, keys.get("period"))
+    else {
+        return;
+    };
+    let shares = period.place == Placing::Prorate;
+    if shares && !matches!(aggregation, Aggregation::Sum(_)) {
+        let message = format!("`{}` cannot be prorated", aggregation.name());
+        let help = "only a `sum` can; say `place: start` or `place: end`";
+        findings.report_help(&entry.key_span, message, help);
+    } else if shares && keys.get("weight").is_some() {
+        let message = "a prorated sum takes no `weight`";
+        findings.report_help(&entry.key_span, message, "multiply in an `expression`");
     }
 }
 
 fn identifier(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
     let found = text(entry, findings)?;
-    let follows = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    let is_identifier = found.len() <= NAME_MAX_BYTES
-        && found.starts_with(|c: char| c.is_ascii_lowercase())
-        && found.bytes().all(follows);
-    if !is_identifier {
+    if !is_identifier(&found) {
         let message = format!("{} is no identifier", quote(&found));
-        let help = format!(
-            "a lower-case letter, then letters, digits, `_` and `-`, at most {NAME_MAX_BYTES}"
-        );
+        let help = "a lower-case letter, then letters, digits, `_` and `-`, at most 63";
         findings.report_help(entry.value_span(), message, help);
         return None;
     }
@@ -145,6 +168,37 @@ fn dimensions(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Vec<String> {
     distinct(&names, "dimension", findings)
 }
 
+/// What tells the customer, the first that is there.
+fn customer(
+    keys: &Keys<'_>,
+    lookups: &BTreeMap<String, Lookup>,
+    findings: &mut Findings<'_>,
+) -> Vec<Operand> {
+    let Some(entry) = keys.get("customer") else { return Vec::new() };
+    let names = texts(entry, findings);
+    if names.is_empty() {
+        let help = "leave it out where `customer_id` says it";
+        findings.report_help(entry.value_span(), "`customer` names nothing", help);
+    }
+    for (name, place) in &names {
+        match resolve_among(name, lookups) {
+            Operand::Field(field) if field.is_time() => {
+                findings.report(place, format!("`{field}` is a moment, no customer"));
+            }
+            Operand::Lookup(lookup)
+                if lookups[&lookup].source() == Operand::Field(Field::CustomerId)
+                    && names.len() == 1 =>
+            {
+                let message = format!("`{lookup}` alone leaves out customers without a row");
+                let help = format!("write `customer: [{lookup}, customer_id]`");
+                findings.report_help(place, message, help);
+            }
+            _ => {}
+        }
+    }
+    distinct(&names, "customer", findings).iter().map(|name| resolve_among(name, lookups)).collect()
+}
+
 /// The names, of which none may stand twice.
 fn distinct(
     names: &[(&str, &Range<usize>)],
@@ -174,10 +228,10 @@ fn timezone(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Field;
-    use super::super::keys::{AGGREGATIONS, OPERATORS};
+    use super::super::keys::{AGGREGATIONS, OPERATORS, OUTER, SIMPLE};
     use super::super::tests::{count, read};
     use super::*;
+    use crate::time::Window;
 
     /// What is said about a text that is wrong.
     fn refusal(text: &str) -> String {
@@ -191,7 +245,7 @@ mod tests {
 m.yaml:1:1: missing key `aggregation`
   |
 1 | meter: m
-  | ^^^^^ one of `count`, `count_unique`, `sum`, `min`, `max`, `average`, `latest`, `earliest`, `percentile`
+  | ^^^^^ one of `count`, `count_unique`, `sum`, `min`, `max`, `average`, `latest`, `earliest`, `percentile`, `time_weighted`, `reported`
 
 m.yaml:2:1: unknown key `agregation`
   |
@@ -292,15 +346,60 @@ m.yaml:2:1: unknown key `agregation`
                 "4:1: `sum` takes no `percentile` [percentile] write `aggregation: percentile`",
             ),
             (
-                "meter: m\naggregation: time_weighted\nproperty: p\nof: level".to_owned(),
-                "2:14: aggregation `time_weighted` is not supported by this version \
-                 [time_weighted]\n\
-                 4:1: key `of` is not supported by this version [of]",
+                "meter: m\naggregation: {sum: {max: bytes, per: hour}}".to_owned(),
+                "2:14: `aggregation` needs a text, not a mapping [{sum: {max: bytes, per: hour}}]",
             ),
             (
-                "meter: m\naggregation: {sum: {max: bytes, per: hour}}".to_owned(),
-                "2:14: an aggregation of aggregations is not supported by this \
-                 version [{sum: {max: bytes, per: hour}}]",
+                format!("{SUM}expression: bytes * 'two'"),
+                "3:13: `'two'` is no number: an expression computes with numbers [bytes * 'two']",
+            ),
+            (
+                format!("{SUM}property: p\nexpression: p * 2"),
+                "4:1: `property` and `expression` cannot stand together [expression] leave one of \
+                 them out",
+            ),
+            (
+                format!("{SUM}property: p\noperation: o\nreset: month"),
+                "4:1: `sum` takes no `operation` [operation] leave it out\n\
+                 5:1: `sum` takes no `reset` [reset] it belongs to `reported`",
+            ),
+            (
+                format!("{SUM}property: p\nof: level"),
+                "4:1: `sum` takes no `of` [of] an aggregation of results has a mapping there, with \
+                 `aggregation` and `per`",
+            ),
+            (
+                format!("{SUM}of: {{ aggregation: time_weighted, property: p, per: hour }}"),
+                "3:20: unknown aggregation `time_weighted` [time_weighted] use one of {simple}",
+            ),
+            (
+                format!("{SUM}of: {{ aggregation: max, property: p, per: [hour, day] }}"),
+                "3:54: a result has one window, and this is the second [day]",
+            ),
+            (
+                "meter: m\naggregation: latest\nof: { aggregation: count, per: day }".to_owned(),
+                "2:14: `latest` of results is not defined [latest] use one of {outer}",
+            ),
+            (
+                "meter: m\naggregation: max\nproperty: p\nweight: n".to_owned(),
+                "4:1: `max` takes no `weight` [weight] `count`, `sum` and `average` take one",
+            ),
+            (
+                "meter: m\naggregation: time_weighted\nproperty: p".to_owned(),
+                "1:1: missing key `of` [meter] `level` where each event tells the level, `change` \
+                 where it tells a difference",
+            ),
+            (
+                "meter: m\naggregation: reported\nproperty: p\noperation: { property: o, set: x, \
+                 change: [y, x] }\nreset: fortnight"
+                    .to_owned(),
+                "4:12: `x` is both `set` and `change` [{ property: o, set: x, change: [y, x] }]\n\
+                 5:8: {fortnight} [fortnight]",
+            ),
+            (
+                "meter: m\naggregation: max\nproperty: p\nperiod: { start: s, end: e }".to_owned(),
+                "4:1: `max` cannot be prorated [period] only a `sum` can; say `place: start` or \
+                 `place: end`",
             ),
             (
                 SUM.to_owned(),
@@ -511,6 +610,9 @@ m.yaml:2:1: unknown key `agregation`
     fn expand(want: &str) -> String {
         let list = |words: &[&str]| format!("`{}`", words.join("`, `"));
         want.replace("{aggregations}", &list(&AGGREGATIONS))
+            .replace("{simple}", &list(&SIMPLE))
+            .replace("{outer}", &list(&OUTER))
+            .replace("{fortnight}", &"fortnight".parse::<Window>().unwrap_err().to_string())
             .replace("{operators}", &list(&OPERATORS))
             .replace("{fields}", &list(&Field::ALL.map(Field::as_str)))
     }

@@ -1,7 +1,10 @@
 //! A meter in words, for people.
 
 use super::version::rounding_name;
-use super::{Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Test, version};
+use super::{
+    Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Operation, Outer, Period,
+    Placing, TablePlace, Test, Told, version,
+};
 use crate::decimal::Decimal;
 use crate::unit::{Factor, Unit};
 
@@ -21,14 +24,13 @@ pub fn describe(meter: &Meter) -> String {
     if !meter.filter.is_everything() {
         lines.push("filter", &describe_filter(&meter.filter));
     }
-    let computed = match meter.aggregation.operand() {
-        Some(operand) if let Aggregation::Percentile(_, percent) = &meter.aggregation => {
-            format!("percentile {percent} of {}", operand_text(operand))
-        }
-        Some(operand) => format!("{} of {}", meter.aggregation.name(), operand_text(operand)),
-        None => meter.aggregation.name().to_owned(),
-    };
-    lines.push("aggregation", &computed);
+    lines.push("aggregation", &computed_text(&meter.aggregation));
+    lines.push_some("weight", meter.weight.as_ref().map(operand_text).as_deref());
+    if !meter.customer.is_empty() {
+        let operands: Vec<String> = meter.customer.iter().map(operand_text).collect();
+        lines.push("customer", &operands.join(", else "));
+    }
+    lines.push_some("period", meter.period.as_ref().map(period_text).as_deref());
     if !meter.dimensions.is_empty() {
         lines.push("dimensions", &names(&meter.dimensions));
     }
@@ -151,7 +153,87 @@ fn operand_text(operand: &Operand) -> String {
     match operand {
         Operand::Property(name) | Operand::Lookup(name) => name_text(name),
         Operand::Field(field) => format!("field {field}"),
+        Operand::Expression(expression) => expression.to_string(),
     }
+}
+
+/// What is computed, in one line.
+fn computed_text(aggregation: &Aggregation) -> String {
+    let name = aggregation.name();
+    let each = |operands: &[Operand]| match operands {
+        [] => String::new(),
+        operands => {
+            let texts: Vec<String> = operands.iter().map(operand_text).collect();
+            format!(", for each {}", texts.join(" and "))
+        }
+    };
+    match aggregation {
+        Aggregation::Count => name.to_owned(),
+        Aggregation::CountUnique(of)
+        | Aggregation::Sum(of)
+        | Aggregation::Min(of)
+        | Aggregation::Max(of)
+        | Aggregation::Average(of)
+        | Aggregation::Latest(of)
+        | Aggregation::Earliest(of) => format!("{name} of {}", operand_text(of)),
+        Aggregation::Percentile(of, percent) => {
+            format!("{name} {percent} of {}", operand_text(of))
+        }
+        Aggregation::TimeWeighted(levels) => match levels.told {
+            Told::Change => format!("{name} mean of the sum of {}", operand_text(&levels.of)),
+            Told::Level => {
+                let of = operand_text(&levels.of);
+                format!("{name} mean of the level {of}{}", each(&levels.per))
+            }
+        },
+        Aggregation::Active(activity) => format!(
+            "{name} of {}, {}{}{}",
+            operand_text(&activity.of),
+            operation_text(&activity.operation, ["added", "removed"]),
+            each(&activity.per),
+            if activity.by_days { ", by the share of days on which it was active" } else { "" },
+        ),
+        Aggregation::Reported(report) => format!(
+            "{name} {}, {}{}{}",
+            operand_text(&report.of),
+            operation_text(&report.operation, ["set", "changed"]),
+            each(&report.per),
+            report.reset.map_or(String::new(), |window| format!(", anew every {window}")),
+        ),
+        Aggregation::Nested(nested) => {
+            let every = nested.window.map_or(String::new(), |window| format!(" every {window}"));
+            let percent = match nested.outer {
+                Outer::Percentile(percent) => format!(" {percent}"),
+                Outer::Count | Outer::Sum | Outer::Min | Outer::Max | Outer::Average => {
+                    String::new()
+                }
+            };
+            let inner = computed_text(&nested.inner);
+            format!("{name}{percent} of the {inner}{every}{}", each(&nested.per))
+        }
+    }
+}
+
+fn operation_text(operation: &Operation, verbs: [&str; 2]) -> String {
+    let texts: Vec<String> = operation
+        .words
+        .iter()
+        .zip(verbs)
+        .map(|(words, verb)| {
+            let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+            format!("{verb} where {} is {}", operand_text(&operation.of), words.join(" or "))
+        })
+        .collect();
+    texts.join(" and ")
+}
+
+fn period_text(period: &Period) -> String {
+    let how = match period.place {
+        Placing::Prorate => "prorated",
+        Placing::Start => "whole at its start",
+        Placing::End => "whole at its end",
+    };
+    format!("from {} to {}, {how}", operand_text(&period.start), operand_text(&period.end))
 }
 
 fn names(names: &[String]) -> String {
@@ -165,14 +247,24 @@ fn name_text(name: &str) -> String {
 }
 
 fn lookup_text(name: &str, lookup: &Lookup) -> String {
+    let history: usize = lookup.history.values().map(Vec::len).sum();
+    let place = match &lookup.table {
+        TablePlace::File(file) => {
+            format!("{}, {} rows", name_text(file), lookup.rows.len() + history)
+        }
+        TablePlace::Lake(name) => format!("table {name} of the lake"),
+    };
+    let bound = |word: &str, column: &Option<String>| {
+        column.as_ref().map_or(String::new(), |column| format!(" {word} {}", name_text(column)))
+    };
     format!(
-        "{} from {}: {} to {} in {}, {} rows, otherwise {}",
+        "{} from {}: {} to {}{}{} in {place}, otherwise {}",
         name_text(name),
         operand_text(&lookup.source()),
         name_text(&lookup.key),
         name_text(&lookup.value),
-        name_text(&lookup.file),
-        lookup.rows.len(),
+        bound("from", &lookup.from),
+        bound("until", &lookup.to),
         name_text(lookup.fallback())
     )
 }

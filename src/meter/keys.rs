@@ -1,7 +1,7 @@
 //! The words of the format: keys, operators and names of aggregations.
 
 /// Keys of a meter file.
-pub(super) const METER: [&str; 13] = [
+pub(super) const METER: [&str; 22] = [
     "meter",
     "name",
     "description",
@@ -10,22 +10,59 @@ pub(super) const METER: [&str; 13] = [
     "aggregation",
     "property",
     "field",
+    "expression",
     "percentile",
+    "weight",
+    "of",
+    "per",
+    "operation",
+    "prorate",
+    "reset",
+    "period",
+    "customer",
     "dimensions",
     "lookups",
     "unit",
     "timezone",
 ];
 
-/// Keys of a meter file whose place is kept for aggregations that this version does not have.
-pub(super) const METER_RESERVED: [&str; 4] = ["of", "operation", "per", "prorate"];
-
 /// Names of the aggregations.
-pub(super) const AGGREGATIONS: [&str; 9] =
+pub(super) const AGGREGATIONS: [&str; 11] = [
+    "count",
+    "count_unique",
+    "sum",
+    "min",
+    "max",
+    "average",
+    "latest",
+    "earliest",
+    "percentile",
+    "time_weighted",
+    "reported",
+];
+
+/// Names of the aggregations that one event's window is enough for.
+pub(super) const SIMPLE: [&str; 9] =
     ["count", "count_unique", "sum", "min", "max", "average", "latest", "earliest", "percentile"];
 
-/// Names of aggregations that this version does not have.
-pub(super) const AGGREGATIONS_RESERVED: [&str; 1] = ["time_weighted"];
+/// Names of the aggregations of results.
+pub(super) const OUTER: [&str; 6] = ["count", "sum", "min", "max", "average", "percentile"];
+
+/// Keys of what the results are that another aggregation reads.
+pub(super) const NESTED: [&str; 6] =
+    ["aggregation", "property", "field", "expression", "percentile", "per"];
+
+/// Keys of what tells a value that comes from one that goes.
+pub(super) const OPERATION_ACTIVE: [&str; 4] = ["property", "field", "add", "remove"];
+
+/// Keys of what tells a value that is set from a change.
+pub(super) const OPERATION_REPORTED: [&str; 4] = ["property", "field", "set", "change"];
+
+/// Keys of a period.
+pub(super) const PERIOD: [&str; 3] = ["start", "end", "place"];
+
+/// Where the value of an event with a period counts.
+pub(super) const PLACINGS: [&str; 3] = ["prorate", "start", "end"];
 
 /// Keys that join conditions.
 pub(super) const GROUPS: [&str; 3] = ["all", "any", "not"];
@@ -54,7 +91,8 @@ pub(super) const OPERATORS: [&str; 16] = [
 ];
 
 /// Keys of one lookup.
-pub(super) const LOOKUP: [&str; 5] = ["of", "file", "key", "value", "otherwise"];
+pub(super) const LOOKUP: [&str; 8] =
+    ["of", "file", "table", "key", "value", "from", "to", "otherwise"];
 
 /// Keys of a unit.
 pub(super) const UNIT: [&str; 6] =

@@ -5,13 +5,18 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::csv::WriterBuilder;
+use jiff::tz::TimeZone;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::ChunkReader;
 
 use super::definition::{Located, parse_located, too_large};
-use super::lookup::read_rows;
-use super::{FILE_MAX_BYTES, Meter};
+use super::{FILE_MAX_BYTES, Meter, TablePlace};
 use crate::document::{Diagnostics, Source};
 use crate::error::{Error, Result};
+use crate::time::parse_zone;
 
 /// Largest lookup table, in bytes.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
@@ -122,7 +127,9 @@ fn load(path: &Path) -> Result<Loaded, Failure> {
         Err(Unfit::TooLarge(bytes)) => {
             return Err(Failure::Wrong(at_start(&file, too_large(bytes))));
         }
-        Err(Unfit::NotUtf8(message)) => return Err(Failure::Wrong(at_start(&file, message))),
+        Err(Unfit::NotUtf8(message) | Unfit::NotATable(message)) => {
+            return Err(Failure::Wrong(at_start(&file, message)));
+        }
     };
     let mut located = parse_located(&text, &file).map_err(Failure::Wrong)?;
     let wrong = load_tables(path, &file, &text, &mut located);
@@ -136,17 +143,21 @@ fn load(path: &Path) -> Result<Loaded, Failure> {
 fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Diagnostics {
     let mut wrong = Diagnostics::default();
     let folder = path.parent().unwrap_or(Path::new(""));
+    let zone = located.meter.timezone.as_deref().and_then(|zone| parse_zone(zone).ok());
+    let zone = zone.unwrap_or(TimeZone::UTC);
     for (name, lookup) in &mut located.meter.lookups {
-        let table_path = folder.join(&lookup.file);
+        let TablePlace::File(table_file) = &lookup.table else { continue };
+        let table_path = folder.join(table_file);
         let table_file = table_path.display().to_string();
         let table = File::open(&table_path)
             .map_err(Unfit::Io)
-            .and_then(|opened| read_text(opened, TABLE_MAX_BYTES));
+            .and_then(|opened| table_text(opened, &table_path));
         match table {
-            Ok(table) => match read_rows(&table, &table_file, &lookup.key, &lookup.value) {
-                Ok(rows) => lookup.rows = Arc::new(rows),
-                Err(found) => wrong.append(found),
-            },
+            Ok(table) => {
+                if let Err(found) = lookup.read(&table, &table_file, &zone) {
+                    wrong.append(found);
+                }
+            }
             Err(unfit) => {
                 let span = located.lookups.file_spans.get(name).cloned().unwrap_or(0..0);
                 let message = format!("table {table_file} of lookup `{name}` {}", unfit.reason());
@@ -157,11 +168,45 @@ fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Di
     wrong
 }
 
+/// The CSV text of a table's file.
+fn table_text(file: File, path: &Path) -> Result<String, Unfit> {
+    if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
+        return read_text(file, TABLE_MAX_BYTES);
+    }
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    if bytes > TABLE_MAX_BYTES {
+        return Err(Unfit::TooLarge(bytes));
+    }
+    csv_of_parquet(file).map_err(Unfit::NotATable)
+}
+
+/// A Parquet file's rows as CSV, in the file's own order.
+///
+/// # Errors
+/// A file that is no Parquet, or has columns that no text can show.
+pub fn csv_of_parquet<R: ChunkReader + 'static>(file: R) -> Result<String, String> {
+    let defect = |error: &dyn std::fmt::Display| error.to_string();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .map_err(|error| defect(&error))?;
+    let mut csv = Vec::new();
+    let schema = reader.schema();
+    let mut writer = WriterBuilder::new().with_header(true).build(&mut csv);
+    writer.write(&RecordBatch::new_empty(schema)).map_err(|error| defect(&error))?;
+    for batch in reader {
+        let batch = batch.map_err(|error| defect(&error))?;
+        writer.write(&batch).map_err(|error| defect(&error))?;
+    }
+    drop(writer);
+    String::from_utf8(csv).map_err(|error| defect(&error))
+}
+
 /// Why a file has no text for us.
 enum Unfit {
     Io(std::io::Error),
     TooLarge(u64),
     NotUtf8(String),
+    NotATable(String),
 }
 
 impl Unfit {
@@ -170,7 +215,9 @@ impl Unfit {
             Self::Io(error) if error.kind() == IoErrorKind::NotFound => "does not exist".to_owned(),
             Self::Io(error) => format!("cannot be read: {error}"),
             Self::TooLarge(bytes) => format!("has {bytes} bytes, more than {TABLE_MAX_BYTES}"),
-            Self::NotUtf8(message) => format!("is not readable: {message}"),
+            Self::NotATable(message) | Self::NotUtf8(message) => {
+                format!("is not readable: {message}")
+            }
         }
     }
 }

@@ -8,6 +8,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
+use super::history::{Columns, Valid, read_history};
 use super::keys::LOOKUP;
 use super::{Field, Operand, PROPERTY_PREFIX, resolve_stored};
 use crate::document::{
@@ -22,22 +25,63 @@ pub const UNMAPPED: &str = "unmapped";
 pub struct Lookup {
     /// Name of the property or built-in field that is mapped; see [`Lookup::source`].
     pub of: String,
-    /// The CSV file, relative to the meter's.
-    pub file: String,
+    /// Where the table is.
+    pub table: TablePlace,
     /// The file's column that holds what is mapped.
     pub key: String,
     /// The file's column that holds what it is mapped to.
     pub value: String,
+    /// The table's column that says from when a row holds, if one does.
+    pub from: Option<String>,
+    /// The table's column that says until when a row holds, exclusive, if one does.
+    pub to: Option<String>,
     /// What a value without a row maps to; see [`Lookup::fallback`].
     pub otherwise: Option<String>,
-    /// The table, by key; empty until it is loaded.
+    /// Which version of a table of the lake was read.
+    pub number: Option<i64>,
+    /// The table, by key; empty until it is loaded, and where its rows hold for a time only.
     pub rows: Arc<BTreeMap<String, String>>,
+    /// The table, by key, where its rows hold for a time only.
+    pub history: Arc<BTreeMap<String, Vec<Valid>>>,
+}
+
+/// Where the table of a lookup is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TablePlace {
+    /// A file, relative to the meter's: CSV, or Parquet by its ending.
+    File(String),
+    /// A table of this name that the lake keeps, in its versions.
+    Lake(String),
 }
 
 impl Lookup {
     /// What is mapped: a property or a built-in field, never a lookup.
     pub fn source(&self) -> Operand {
         resolve_stored(&self.of)
+    }
+
+    /// Whether its rows hold for a time only.
+    pub fn has_history(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    /// Reads the rows of its table, dates being those of `zone`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the table, with `file` and line.
+    pub fn read(&mut self, csv: &str, file: &str, zone: &TimeZone) -> Result<(), Diagnostics> {
+        if !self.has_history() {
+            self.rows = Arc::new(read_rows(csv, file, &self.key, &self.value)?);
+            return Ok(());
+        }
+        let columns = Columns {
+            key: &self.key,
+            value: &self.value,
+            from: self.from.as_deref(),
+            to: self.to.as_deref(),
+        };
+        self.history = Arc::new(read_history(csv, file, columns, zone)?);
+        Ok(())
     }
 
     /// What a value without a row maps to.
@@ -65,8 +109,8 @@ pub(super) fn lookups(entry: &Entry, findings: &mut Findings<'_>) -> Lookups {
             continue;
         };
         read.by_name.insert(entry.key.clone(), lookup(&keys, findings));
-        if let Some(file) = keys.get("file") {
-            read.file_spans.insert(entry.key.clone(), file.value_span().clone());
+        if let Some(place) = keys.get("file").or_else(|| keys.get("table")) {
+            read.file_spans.insert(entry.key.clone(), place.value_span().clone());
         }
     }
     read
@@ -91,20 +135,62 @@ fn lookup(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Lookup {
         filled_text(entry, findings)
     };
     let of = required("of", "the property or field that is mapped");
-    let file = required("file", "a CSV file, relative to the meter file");
     let key = required("key", "the column of the file that holds what is mapped");
     let value = required("value", "the column of the file that holds what it is mapped to");
-    if let (Some(file), Some(entry)) = (&file, keys.get("file")) {
-        check_file(file, entry, findings);
-    }
+    let table = table(keys, findings);
+    let mut column = |key: &str| keys.get(key).and_then(|entry| filled_text(entry, findings));
+    let (from, to) = (column("from"), column("to"));
     Lookup {
         of: of.unwrap_or_default(),
-        file: file.unwrap_or_default(),
+        table: table.unwrap_or(TablePlace::File(String::new())),
+        from,
+        to,
         key: key.unwrap_or_default(),
         value: value.unwrap_or_default(),
         otherwise: keys.get("otherwise").and_then(|entry| text(entry, findings)),
+        number: None,
         rows: Arc::default(),
+        history: Arc::default(),
     }
+}
+
+fn table(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Option<TablePlace> {
+    match (keys.get("file"), keys.get("table")) {
+        (Some(_), Some(table)) => {
+            let message = "`file` and `table` cannot stand together";
+            findings.report_help(&table.key_span, message, "leave one of them out");
+            None
+        }
+        (None, Some(entry)) => {
+            let name = filled_text(entry, findings)?;
+            if !is_identifier(&name) {
+                let message = format!("{} is no name of a table", quote(&name));
+                let help = "a lower-case letter, then letters, digits, `_` and `-`, at most 63";
+                findings.report_help(entry.value_span(), message, help);
+                return None;
+            }
+            Some(TablePlace::Lake(name))
+        }
+        (_, None) => {
+            let help =
+                "a CSV or Parquet file, relative to the meter file, or a `table` of the lake";
+            let entry = keys.require("file", help, findings)?;
+            let file = filled_text(entry, findings)?;
+            check_file(&file, entry, findings);
+            Some(TablePlace::File(file))
+        }
+    }
+}
+
+/// Longest identifier, in bytes.
+const IDENTIFIER_MAX_BYTES: usize = 63;
+
+/// Whether a text names a meter or a table: a lower-case letter, then up to 62 of `a-z 0-9 _ -`.
+pub fn is_identifier(text: &str) -> bool {
+    let follows = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    text.len() <= IDENTIFIER_MAX_BYTES
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(follows)
 }
 
 /// A definition must mean the same on every machine it is checked out on.
@@ -158,7 +244,11 @@ pub fn read_rows(
 }
 
 /// The place of the only column of this name.
-fn column(header: &csv::StringRecord, name: &str, findings: &mut Findings<'_>) -> Option<usize> {
+pub(super) fn column(
+    header: &csv::StringRecord,
+    name: &str,
+    findings: &mut Findings<'_>,
+) -> Option<usize> {
     let mut places = header.iter().enumerate().filter(|(_, title)| *title == name);
     let place = places.next().map(|(place, _)| place);
     if place.is_none() {
@@ -175,10 +265,10 @@ fn column(header: &csv::StringRecord, name: &str, findings: &mut Findings<'_>) -
 }
 
 /// A CSV text whose records are told apart by their places.
-struct Table<'t> {
-    text: &'t str,
+pub(super) struct Table<'t> {
+    pub(super) text: &'t str,
     /// Where the reader started.
-    offset: usize,
+    pub(super) offset: usize,
 }
 
 impl Table<'_> {
@@ -208,7 +298,7 @@ impl Table<'_> {
         }
     }
 
-    fn report(&self, error: &csv::Error, findings: &mut Findings<'_>) {
+    pub(super) fn report(&self, error: &csv::Error, findings: &mut Findings<'_>) {
         let message = match error.kind() {
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                 format!("row has {len} fields, but the header has {expected_len}")
@@ -219,7 +309,7 @@ impl Table<'_> {
     }
 
     /// The place of a record; the reader's may still be at the end of the line before.
-    fn span(&self, position: Option<&csv::Position>) -> Range<usize> {
+    pub(super) fn span(&self, position: Option<&csv::Position>) -> Range<usize> {
         let byte = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
         let rest = self.text.get(byte + self.offset..).unwrap_or("");
         let start = self.text.len() - rest.trim_start_matches(['\r', '\n']).len();

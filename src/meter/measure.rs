@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{AGGREGATIONS, AGGREGATIONS_RESERVED, ROUNDINGS, UNIT};
+use super::keys::{AGGREGATIONS, ROUNDINGS, SIMPLE, UNIT};
 use super::lookup::Lookup;
-use super::{Aggregation, Field, Operand, PROPERTY_PREFIX, Percent};
+use super::{Aggregation, Field, Operand, PROPERTY_PREFIX, Percent, expression, series};
 use crate::decimal::Decimal;
 use crate::document::{
     Content, Entry, Findings, Keys, filled_text, keys, nearest, positive_number, quote, text,
     whole_number, word,
 };
 use crate::unit::{Factor, Rounding, Unit};
+
+/// Keys that say what a value is read from.
+const OPERANDS_OF_VALUES: [&str; 3] = ["property", "field", "expression"];
 
 /// Fewest and most digits a billable quantity is rounded to.
 const PRECISION_RANGE: (i32, i32) = (-38, 38);
@@ -22,26 +25,70 @@ pub(super) fn aggregation(
     findings: &mut Findings<'_>,
 ) -> Option<Aggregation> {
     let help = format!("one of `{}`", AGGREGATIONS.join("`, `"));
-    let entry = keys.require("aggregation", &help, findings);
-    let operand_given = keys.get("property").is_some() || keys.get("field").is_some();
-    let operand = operand(keys, lookups, findings);
-    let entry = entry?;
-    let name = aggregation_name(entry, findings)?;
+    let Some(entry) = keys.require("aggregation", &help, findings) else {
+        operand(keys, lookups, findings);
+        return None;
+    };
+    let name = word(entry, &AGGREGATIONS, findings)?;
+    let results = keys.get("of").filter(|of| matches!(of.value.content, Content::Mapping(_)));
+    let told = keys.get("operation").filter(|_| name == "count_unique");
+    let taken: &[&str] = match name {
+        _ if results.is_some() => &["of"],
+        "time_weighted" => &["of", "per"],
+        "reported" => &["operation", "per", "reset"],
+        "count_unique" if told.is_some() => &["operation", "per", "prorate"],
+        "count_unique" => &["operation", "period"],
+        "count" | "sum" | "average" => &["weight", "period"],
+        _ => &["period"],
+    };
+    refuse_others(name, taken, keys, findings);
+    match (name, results, told) {
+        (_, Some(of), _) => {
+            let percent = percent(name, keys, entry, findings);
+            refuse_operand(name, keys, findings);
+            series::nested(name, entry, percent, of, lookups, findings)
+        }
+        ("time_weighted", ..) => series::time_weighted(keys, lookups, findings),
+        ("reported", ..) => series::reported(keys, lookups, findings),
+        ("count_unique", _, Some(told)) => series::active(keys, told, lookups, findings),
+        _ => simple(entry, keys, lookups, findings),
+    }
+}
+
+/// Reports keys that this aggregation does not have.
+fn refuse_others(aggregation: &str, taken: &[&str], keys: &Keys<'_>, findings: &mut Findings<'_>) {
+    const OF_SOME: [&str; 7] = ["of", "per", "operation", "prorate", "reset", "weight", "period"];
+    let others = OF_SOME.into_iter().filter(|key| !taken.contains(key));
+    for entry in others.filter_map(|key| keys.get(key)) {
+        let message = format!("`{aggregation}` takes no `{}`", entry.key);
+        let help = match entry.key.as_str() {
+            "of" => "an aggregation of results has a mapping there, with `aggregation` and `per`",
+            "prorate" => "it belongs to a `count_unique` with an `operation`",
+            "weight" => "`count`, `sum` and `average` take one",
+            "reset" => "it belongs to `reported`",
+            _ => "leave it out",
+        };
+        findings.report_help(&entry.key_span, message, help);
+    }
+}
+
+/// An aggregation that one event's window is enough for.
+pub(super) fn simple(
+    entry: &Entry,
+    keys: &Keys<'_>,
+    lookups: &BTreeMap<String, Lookup>,
+    findings: &mut Findings<'_>,
+) -> Option<Aggregation> {
+    let name = word(entry, &SIMPLE, findings)?;
     let percent = percent(name, keys, entry, findings);
     if name == "count" {
-        refuse_operand(keys, findings);
+        refuse_operand(name, keys, findings);
         return Some(Aggregation::Count);
     }
-    if !operand_given {
-        let help = "add `property: <name of a property>`";
-        let message = format!("`{name}` needs a `property` or a `field`");
-        findings.report_help(entry.value_span(), message, help);
-    }
-    let operand = operand?;
     if name == "count_unique" {
-        return Some(Aggregation::CountUnique(operand));
+        return text_operand(name, keys, lookups, findings).map(Aggregation::CountUnique);
     }
-    let operand = numeric(name, operand, keys, findings)?;
+    let operand = numeric_operand(name, keys, lookups, findings)?;
     match name {
         "sum" => Some(Aggregation::Sum(operand)),
         "min" => Some(Aggregation::Min(operand)),
@@ -54,20 +101,41 @@ pub(super) fn aggregation(
     }
 }
 
-fn aggregation_name(entry: &Entry, findings: &mut Findings<'_>) -> Option<&'static str> {
-    match &entry.value.content {
-        Content::List(_) | Content::Mapping(_) => {
-            let message = "an aggregation of aggregations is not supported by this version";
-            findings.report(entry.value_span(), message);
-            None
-        }
-        Content::Scalar { text, .. } if AGGREGATIONS_RESERVED.contains(&&**text) => {
-            let message = format!("aggregation `{text}` is not supported by this version");
-            findings.report(entry.value_span(), message);
-            None
-        }
-        Content::Scalar { .. } | Content::Refused => word(entry, &AGGREGATIONS, findings),
+/// What `subject` reads as a text.
+pub(super) fn text_operand(
+    subject: &str,
+    keys: &Keys<'_>,
+    lookups: &BTreeMap<String, Lookup>,
+    findings: &mut Findings<'_>,
+) -> Option<Operand> {
+    let given = OPERANDS_OF_VALUES.iter().any(|key| keys.get(key).is_some());
+    if !given {
+        let help = "add `property: <name of a property>`";
+        let message = format!("`{subject}` needs a `property` or a `field`");
+        let place = keys.get("aggregation").map_or(&keys.span, Entry::value_span);
+        findings.report_help(place, message, help);
     }
+    operand(keys, lookups, findings)
+}
+
+/// What `aggregation` reads as a number.
+pub(super) fn numeric_operand(
+    aggregation: &str,
+    keys: &Keys<'_>,
+    lookups: &BTreeMap<String, Lookup>,
+    findings: &mut Findings<'_>,
+) -> Option<Operand> {
+    let operand = text_operand(aggregation, keys, lookups, findings)?;
+    numeric(aggregation, operand, keys, findings)
+}
+
+/// How many events one stands for.
+pub(super) fn weight(
+    entry: &Entry,
+    lookups: &BTreeMap<String, Lookup>,
+    findings: &mut Findings<'_>,
+) -> Option<Operand> {
+    property(entry, lookups, findings)
 }
 
 /// The share that a percentile needs, and nothing else may have.
@@ -103,10 +171,13 @@ fn percent(
     }
 }
 
-fn refuse_operand(keys: &Keys<'_>, findings: &mut Findings<'_>) {
-    for entry in ["property", "field"].into_iter().filter_map(|key| keys.get(key)) {
-        let message = format!("`count` takes no `{}`", entry.key);
-        let help = "it counts events; `count_unique` counts values";
+fn refuse_operand(aggregation: &str, keys: &Keys<'_>, findings: &mut Findings<'_>) {
+    for entry in OPERANDS_OF_VALUES.into_iter().filter_map(|key| keys.get(key)) {
+        let message = format!("`{aggregation}` takes no `{}`", entry.key);
+        let help = match keys.get("of") {
+            Some(_) => "what the results are of stands in `of`",
+            None => "it counts events; `count_unique` counts values",
+        };
         findings.report_help(&entry.key_span, message, help);
     }
 }
@@ -132,15 +203,26 @@ pub(super) fn operand(
     lookups: &BTreeMap<String, Lookup>,
     findings: &mut Findings<'_>,
 ) -> Option<Operand> {
-    match (keys.get("property"), keys.get("field")) {
-        (Some(_), Some(field)) => {
-            let message = "`property` and `field` cannot stand together";
-            findings.report_help(&field.key_span, message, "leave one of them out");
+    let given: Vec<&Entry> = OPERANDS_OF_VALUES.iter().filter_map(|key| keys.get(key)).collect();
+    match given.as_slice() {
+        [] => None,
+        [entry] if entry.key == "property" => property(entry, lookups, findings),
+        [entry] if entry.key == "field" => field(entry, lookups, findings).map(Operand::Field),
+        [entry] => {
+            let text = text(entry, findings)?;
+            match expression::read(&text, lookups) {
+                Ok(expression) => Some(Operand::Expression(expression)),
+                Err(message) => {
+                    findings.report(entry.value_span(), message);
+                    None
+                }
+            }
+        }
+        [first, second, ..] => {
+            let message = format!("`{}` and `{}` cannot stand together", first.key, second.key);
+            findings.report_help(&second.key_span, message, "leave one of them out");
             None
         }
-        (Some(entry), None) => property(entry, lookups, findings),
-        (None, Some(entry)) => field(entry, lookups, findings).map(Operand::Field),
-        (None, None) => None,
     }
 }
 
@@ -153,7 +235,7 @@ fn property(
 ) -> Option<Operand> {
     let name = text(entry, findings)?;
     if name.is_empty() {
-        findings.report(entry.value_span(), "`property` is empty");
+        findings.report(entry.value_span(), format!("`{}` is empty", entry.key));
         return None;
     }
     if let Some(property) = name.strip_prefix(PROPERTY_PREFIX).filter(|name| !name.is_empty()) {

@@ -5,29 +5,37 @@
 //! reads the lookup tables beside it. [`version`] identifies a definition by its content. Nothing
 //! here sees an event: evaluation is planned elsewhere.
 
+mod aggregation;
 mod condition;
 mod definition;
 mod describe;
+mod expression;
 mod field;
 mod filter;
+mod history;
 mod keys;
 mod literal;
 mod load;
 mod lookup;
 mod measure;
+mod series;
 mod version;
 
 use std::collections::BTreeMap;
 
+pub use aggregation::{
+    Activity, Aggregation, Levels, Nested, Operation, Outer, Percent, Period, Placing, Report, Told,
+};
 pub use definition::parse;
 pub use describe::{describe, describe_filter};
+pub use expression::{Expression, Function, Operator};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};
-pub use load::{load_file, load_folder};
-pub use lookup::{Lookup, UNMAPPED, read_rows};
+pub use history::{Columns, Valid, read_history, valid_at};
+pub use load::{csv_of_parquet, load_file, load_folder};
+pub use lookup::{Lookup, TablePlace, UNMAPPED, is_identifier, read_rows};
 pub use version::{normalised, version};
 
-use crate::decimal::text_of_scaled_i128;
 use crate::unit::Unit;
 
 /// What a name starts with when it can only mean a property: `property.source` is the property
@@ -52,6 +60,13 @@ pub struct Meter {
     pub filter: Filter,
     /// What is computed over them.
     pub aggregation: Aggregation,
+    /// How many events one stands for; each for itself if none.
+    pub weight: Option<Operand>,
+    /// The stretch of time that an event is about; its timestamp alone if none.
+    pub period: Option<Period>,
+    /// What tells the customer of an event, the first that is there; `customer_id` if none. A
+    /// lookup without a row is not there, unless it is the last.
+    pub customer: Vec<Operand>,
     /// What a breakdown shows unless the query says otherwise, each to be read by [`resolve`].
     pub dimensions: Vec<String>,
     /// Tables that map a property or field to another text, by the name they are used under.
@@ -60,86 +75,6 @@ pub struct Meter {
     pub unit: Option<Unit>,
     /// IANA name of the zone whose days and months are meant, known to the zone database.
     pub timezone: Option<String>,
-}
-
-/// What is computed over the events of a meter.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Aggregation {
-    /// Number of events.
-    Count,
-    /// Number of distinct non-null values, by their text.
-    CountUnique(Operand),
-    /// Exact sum of the numeric values.
-    Sum(Operand),
-    /// Smallest numeric value.
-    Min(Operand),
-    /// Largest numeric value.
-    Max(Operand),
-    /// Exact mean of the numeric values, rounded once.
-    Average(Operand),
-    /// Numeric value of the event with the latest timestamp.
-    Latest(Operand),
-    /// Numeric value of the event with the earliest timestamp.
-    Earliest(Operand),
-    /// Smallest numeric value that at least this share of the values do not exceed.
-    Percentile(Operand, Percent),
-}
-
-/// A share in millionths of a percent, above 0 and at most 100 %.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Percent(u32);
-
-impl Percent {
-    /// 100 %.
-    pub const WHOLE: u32 = 100_000_000;
-
-    /// The share of so many millionths of a percent, if it is one.
-    pub fn from_millionths(millionths: u32) -> Option<Self> {
-        (1..=Self::WHOLE).contains(&millionths).then_some(Self(millionths))
-    }
-
-    /// How many millionths of a percent it is.
-    pub fn millionths(self) -> u32 {
-        self.0
-    }
-}
-
-impl std::fmt::Display for Percent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&text_of_scaled_i128(self.0.into(), 6))
-    }
-}
-
-impl Aggregation {
-    /// What the aggregation reads of an event; nothing for a count.
-    pub fn operand(&self) -> Option<&Operand> {
-        match self {
-            Self::Count => None,
-            Self::CountUnique(operand)
-            | Self::Sum(operand)
-            | Self::Min(operand)
-            | Self::Max(operand)
-            | Self::Average(operand)
-            | Self::Latest(operand)
-            | Self::Earliest(operand)
-            | Self::Percentile(operand, _) => Some(operand),
-        }
-    }
-
-    /// The name a meter file uses.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::CountUnique(_) => "count_unique",
-            Self::Sum(_) => "sum",
-            Self::Min(_) => "min",
-            Self::Max(_) => "max",
-            Self::Average(_) => "average",
-            Self::Latest(_) => "latest",
-            Self::Earliest(_) => "earliest",
-            Self::Percentile(..) => "percentile",
-        }
-    }
 }
 
 /// Something that has a value for each event.
@@ -151,13 +86,63 @@ pub enum Operand {
     Field(Field),
     /// The result of the meter's lookup of this name.
     Lookup(String),
+    /// A number computed from others.
+    Expression(Expression),
+}
+
+impl Operand {
+    /// The operands that are read for it: itself, or those of its expression.
+    pub fn parts(&self) -> Vec<&Self> {
+        match self {
+            Self::Property(_) | Self::Field(_) | Self::Lookup(_) => vec![self],
+            Self::Expression(expression) => expression.operands(),
+        }
+    }
+}
+
+impl Meter {
+    /// Everything that is read of an event to compute the value, without what the filter reads.
+    pub fn operands(&self) -> Vec<&Operand> {
+        let period = self.period.iter().flat_map(|period| [&period.start, &period.end]);
+        let whole = self.aggregation.operands().into_iter().chain(&self.weight).chain(period);
+        let whole = whole.chain(&self.customer);
+        whole.flat_map(Operand::parts).collect()
+    }
+
+    /// Whether the plan is one of its own, which no other meter can share.
+    pub fn stands_alone(&self) -> bool {
+        let computed = |operand: &Operand| matches!(operand, Operand::Expression(_));
+        let plain = match &self.aggregation {
+            Aggregation::Count
+            | Aggregation::CountUnique(_)
+            | Aggregation::Sum(_)
+            | Aggregation::Min(_)
+            | Aggregation::Max(_)
+            | Aggregation::Average(_)
+            | Aggregation::Latest(_)
+            | Aggregation::Earliest(_)
+            | Aggregation::Percentile(..) => true,
+            Aggregation::TimeWeighted(_)
+            | Aggregation::Active(_)
+            | Aggregation::Reported(_)
+            | Aggregation::Nested(_) => false,
+        };
+        // What is computed may fail, so it is only computed for events that match.
+        let computes = self.aggregation.operands().into_iter().any(computed);
+        !plain || computes || self.weight.is_some() || self.period.is_some()
+    }
 }
 
 /// What `name` means as a dimension or group of `meter`: a built-in field, else one of its
 /// lookups, else a property; `property.<name>` is a property whatever its name is.
 pub fn resolve(name: &str, meter: &Meter) -> Operand {
+    resolve_among(name, &meter.lookups)
+}
+
+/// What `name` means where these are the lookups; see [`resolve`].
+fn resolve_among(name: &str, lookups: &BTreeMap<String, Lookup>) -> Operand {
     match resolve_stored(name) {
-        Operand::Property(property) if property == name && meter.lookups.contains_key(name) => {
+        Operand::Property(property) if property == name && lookups.contains_key(name) => {
             Operand::Lookup(property)
         }
         operand => operand,

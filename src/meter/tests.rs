@@ -64,10 +64,14 @@ pub(super) fn test(operand: Operand, comparison: Comparison) -> Filter {
 pub(super) fn bandwidth() -> Meter {
     let region = Lookup {
         of: "data_center".to_owned(),
-        file: "../lookups/regions.csv".to_owned(),
+        table: TablePlace::File("../lookups/regions.csv".to_owned()),
+        from: None,
+        to: None,
+        history: Arc::default(),
         key: "data_center".to_owned(),
         value: "region".to_owned(),
         otherwise: Some("unmapped".to_owned()),
+        number: None,
         rows: Arc::default(),
     };
     Meter {
@@ -83,6 +87,9 @@ pub(super) fn bandwidth() -> Meter {
             ]),
         ]),
         aggregation: Aggregation::Sum(property("bytes")),
+        weight: None,
+        period: None,
+        customer: Vec::new(),
         dimensions: vec!["domain".to_owned(), "region".to_owned()],
         lookups: BTreeMap::from([("region".to_owned(), region)]),
         unit: Some(Unit {
@@ -152,7 +159,7 @@ fn every_aggregation_is_read() {
         assert_eq!(read(&file).aggregation, Aggregation::Percentile(operand(), percent));
     }
     let users = read("meter: m\naggregation: count_unique\nfield: customer_id").aggregation;
-    assert_eq!(users.operand(), Some(&Operand::Field(Field::CustomerId)));
+    assert_eq!(users.operands(), [&Operand::Field(Field::CustomerId)]);
 }
 
 #[test]
@@ -368,6 +375,12 @@ fn the_schema_has_the_words_of_the_parser() {
         ("/properties", &keys::METER[..]),
         ("/properties/aggregation/enum", &keys::AGGREGATIONS),
         ("/$defs/field/enum", &Field::ALL.map(Field::as_str)),
+        ("/$defs/nested/properties", &keys::NESTED),
+        ("/$defs/nested/properties/aggregation/enum", &keys::SIMPLE),
+        ("/$defs/operationActive/properties", &keys::OPERATION_ACTIVE),
+        ("/$defs/operationReported/properties", &keys::OPERATION_REPORTED),
+        ("/$defs/period/properties", &keys::PERIOD),
+        ("/$defs/period/properties/place/enum", &keys::PLACINGS),
         ("/$defs/unit/properties", &keys::UNIT),
         ("/$defs/unit/properties/round/enum", &keys::ROUNDINGS),
         ("/$defs/lookup/properties", &keys::LOOKUP),

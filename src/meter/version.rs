@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Test, resolve};
+use super::{
+    Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Operation, Outer, Period,
+    TablePlace, Test, Told, Valid, resolve,
+};
 use crate::decimal::Decimal;
 use crate::unit::{Factor, Rounding, Unit};
 
@@ -28,16 +31,19 @@ pub fn version(meter: &Meter) -> String {
 pub fn normalised(meter: &Meter) -> String {
     let mut parts =
         vec![("meter", text(&meter.name)), ("aggregation", text(meter.aggregation.name()))];
-    parts.extend(meter.aggregation.operand().map(|operand| ("of", self::operand(operand))));
-    if let Aggregation::Percentile(_, percent) = &meter.aggregation {
-        parts.push(("percentile", text(&percent.to_string())));
-    }
+    parts.extend(computed(&meter.aggregation));
+    parts.extend(meter.weight.as_ref().map(|weight| ("weight", operand(weight))));
+    parts.extend(meter.period.as_ref().map(|period| ("period", self::period(period))));
     if !meter.events.is_empty() {
         parts.push(("events", set(meter.events.iter().map(|name| text(name)).collect())));
     }
     let filter = filter(&meter.filter);
     if filter != EVERYTHING {
         parts.push(("filter", filter));
+    }
+    if !meter.customer.is_empty() {
+        let operands: Vec<String> = meter.customer.iter().map(operand).collect();
+        parts.push(("customer", list(&operands)));
     }
     if !meter.dimensions.is_empty() {
         let operands = meter.dimensions.iter().map(|name| operand(&resolve(name, meter)));
@@ -50,6 +56,72 @@ pub fn normalised(meter: &Meter) -> String {
     parts.extend(meter.unit.as_ref().map(|unit| ("unit", self::unit(unit))));
     parts.extend(meter.timezone.as_ref().map(|zone| ("timezone", text(zone))));
     object(parts)
+}
+
+/// What an aggregation is beside its name.
+fn computed(aggregation: &Aggregation) -> Vec<(&'static str, String)> {
+    let operands = |operands: &[Operand]| list(&operands.iter().map(operand).collect::<Vec<_>>());
+    match aggregation {
+        Aggregation::Count => Vec::new(),
+        Aggregation::CountUnique(of)
+        | Aggregation::Sum(of)
+        | Aggregation::Min(of)
+        | Aggregation::Max(of)
+        | Aggregation::Average(of)
+        | Aggregation::Latest(of)
+        | Aggregation::Earliest(of) => vec![("of", operand(of))],
+        Aggregation::Percentile(of, percent) => {
+            vec![("of", operand(of)), ("percentile", text(&percent.to_string()))]
+        }
+        Aggregation::TimeWeighted(levels) => match levels.told {
+            Told::Change => vec![("of", operand(&levels.of)), ("told", text("change"))],
+            Told::Level => vec![
+                ("of", operand(&levels.of)),
+                ("told", text("level")),
+                ("per", operands(&levels.per)),
+            ],
+        },
+        Aggregation::Active(activity) => {
+            let mut parts = vec![
+                ("of", operand(&activity.of)),
+                ("operation", operation(&activity.operation)),
+                ("per", operands(&activity.per)),
+            ];
+            parts.extend(activity.by_days.then(|| ("prorate", text("days"))));
+            parts
+        }
+        Aggregation::Reported(report) => {
+            let mut parts = vec![
+                ("of", operand(&report.of)),
+                ("operation", operation(&report.operation)),
+                ("per", operands(&report.per)),
+            ];
+            parts.extend(report.reset.map(|window| ("reset", text(&window.to_string()))));
+            parts
+        }
+        Aggregation::Nested(nested) => {
+            let mut inner = vec![("aggregation", text(nested.inner.name()))];
+            inner.extend(computed(&nested.inner));
+            inner.extend(nested.window.map(|window| ("window", text(&window.to_string()))));
+            inner.push(("per", operands(&nested.per)));
+            let mut parts = vec![("results", object(inner))];
+            if let Outer::Percentile(percent) = nested.outer {
+                parts.push(("percentile", text(&percent.to_string())));
+            }
+            parts
+        }
+    }
+}
+
+fn operation(operation: &Operation) -> String {
+    let words = |words: &[String]| set(words.iter().map(|word| text(word)).collect());
+    let [first, second] = &operation.words;
+    list(&[operand(&operation.of), words(first), words(second)])
+}
+
+fn period(period: &Period) -> String {
+    let [start, end] = [&period.start, &period.end].map(operand);
+    object(vec![("start", start), ("end", end), ("place", text(period.place.name()))])
 }
 
 /// The normal form of the filter that every event matches.
@@ -148,15 +220,43 @@ fn operand_pair(operand: &Operand) -> (&'static str, String) {
         Operand::Property(name) => ("property", text(name)),
         Operand::Field(field) => ("field", text(field.as_str())),
         Operand::Lookup(name) => ("lookup", text(name)),
+        Operand::Expression(expression) => ("expression", text(&expression.to_string())),
     }
 }
 
+/// A table of the lake goes by its name and columns: its rows are a version of the lake's.
 fn lookup(lookup: &Lookup) -> String {
-    object(vec![
-        ("of", operand(&lookup.source())),
-        ("otherwise", text(lookup.fallback())),
-        ("rows", text(&rows_hash(&lookup.rows))),
-    ])
+    let mut parts = vec![("of", operand(&lookup.source())), ("otherwise", text(lookup.fallback()))];
+    match &lookup.table {
+        TablePlace::Lake(name) => {
+            let columns = [Some(&lookup.key), Some(&lookup.value), lookup.from.as_ref()];
+            let columns = columns.into_iter().chain([lookup.to.as_ref()]);
+            let columns = columns.map(|column| column.map_or("null".to_owned(), |c| text(c)));
+            parts.push(("table", text(name)));
+            parts.push(("columns", list(&columns.collect::<Vec<_>>())));
+        }
+        TablePlace::File(_) if lookup.has_history() => {
+            parts.push(("history", text(&history_hash(&lookup.history))));
+        }
+        TablePlace::File(_) => parts.push(("rows", text(&rows_hash(&lookup.rows)))),
+    }
+    object(parts)
+}
+
+/// A hash of rows with the times at which they hold.
+fn history_hash(history: &BTreeMap<String, Vec<Valid>>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (key, rows) in history {
+        for row in rows {
+            for part in [key, &row.value] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
+            }
+            hasher.update(&row.from.to_le_bytes());
+            hasher.update(&row.to.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// A hash of a lookup's rows; each text goes in behind its length, so that no two tables collide.

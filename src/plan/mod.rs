@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::functions_aggregate::min_max::{max, min};
 use datafusion::logical_expr::utils::{conjunction, disjunction};
@@ -17,13 +18,16 @@ use datafusion::logical_expr::{
 
 use crate::error::{Error, Result};
 use crate::functions;
+use crate::functions::series::spans::Spans;
 use crate::meter::{Aggregation, Filter, Lookup, Meter, Operand};
 use crate::schema::{EVENT_DATE, EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL, TIMESTAMP};
 use crate::time::{TimeRange, WindowStarts};
 
+mod alone;
 mod operand;
 mod predicate;
 mod range;
+mod series;
 
 use operand::Operands;
 pub use operand::TableFacts;
@@ -69,6 +73,22 @@ pub struct UsageQuery {
     pub filter: Filter,
     /// Only that many rows of the largest values; for one meter.
     pub top: Option<usize>,
+    /// The range with its windows, where the value of a window depends on events outside of it.
+    pub spans: Option<Spans>,
+    /// Windows of the meter's own: those of its inner results, the days it counts, or those after
+    /// which a reported quantity begins anew.
+    pub parts: Option<WindowStarts>,
+}
+
+impl UsageQuery {
+    /// The range of events that are read to answer it for `meter`.
+    pub fn reads(&self, meter: &Meter) -> TimeRange {
+        match (&meter.period, meter.aggregation.carries()) {
+            (Some(_), _) => TimeRange::default(),
+            (None, true) => TimeRange { from: None, to: self.range.to },
+            (None, false) => self.range,
+        }
+    }
 }
 
 /// The plan that answers `query` for `meters`, all over the same events, in one scan.
@@ -85,16 +105,24 @@ pub fn usage_plan(
     facts: &TableFacts,
 ) -> Result<LogicalPlan> {
     let lookups = all_lookups(meters);
-    let operands = Operands { facts, lookups: &lookups };
+    let customer = meters.first().map_or(&[][..], |meter| meter.customer.as_slice());
+    let operands = Operands { facts, lookups: &lookups, customer };
+    let defect = |error| Error::internal("plan usage").with_source(error);
+    if let [meter] = meters
+        && meter.stands_alone()
+    {
+        let (aggregated, keys) = alone::aggregated(events, meter, query, operands)?;
+        let projected = project(aggregated, &keys).map_err(defect)?;
+        return order(projected, query, &keys).and_then(LogicalPlanBuilder::build).map_err(defect);
+    }
     let own: Vec<Option<Expr>> = meters
         .iter()
         .map(|meter| predicate::predicate(&meter.filter, operands))
         .collect::<Result<_>>()?;
     let shared = shared_condition(meters, query, operands, &own)?;
     let scan = range::scan(events, query.range, facts.days, shared.condition.as_ref())?;
-    let keys = group_keys(query, operands);
+    let keys = group_keys(query, operands, None);
     let filters: Vec<Option<Expr>> = if shared.covers_own { vec![None; own.len()] } else { own };
-    let defect = |error| Error::internal("plan usage").with_source(error);
     let aggregated = match meters {
         [Meter { aggregation: Aggregation::CountUnique(operand), .. }] => {
             count_unique_alone(scan, &keys, operands.text(operand))
@@ -123,20 +151,9 @@ fn shared_condition(
     operands: Operands<'_>,
     own: &[Option<Expr>],
 ) -> Result<Shared> {
-    let mut all = Vec::new();
-    if operands.facts.corrections {
-        all.push(ident(KIND).eq(lit(KIND_EVENT)));
-    }
-    match meters.first().map(|meter| meter.events.as_slice()) {
-        None | Some([]) => {}
-        Some([name]) => all.push(ident(EVENT_NAME).eq(lit(name.as_str()))),
-        Some(names) => {
-            let names = names.iter().map(|name| lit(name.as_str())).collect();
-            all.push(in_list(ident(EVENT_NAME), names, false));
-        }
-    }
+    let mut all = about_events(meters.first().copied(), operands);
     if let Some(customer) = &query.customer {
-        all.push(operand::customer().eq(lit(customer.as_str())));
+        all.push(operands.customer().eq(lit(customer.as_str())));
     }
     all.extend(predicate::predicate(&query.filter, operands)?);
     let covers_own = own.windows(2).all(|pair| pair[0] == pair[1]);
@@ -146,6 +163,46 @@ fn shared_condition(
         all.extend(disjunction(own.iter().flatten().cloned()));
     }
     Ok(Shared { condition: conjunction(all), covers_own })
+}
+
+/// That a row is an event that `meter` is about.
+fn about_events(meter: Option<&Meter>, operands: Operands<'_>) -> Vec<Expr> {
+    let mut all = Vec::new();
+    if operands.facts.corrections {
+        all.push(ident(KIND).eq(lit(KIND_EVENT)));
+    }
+    match meter.map(|meter| meter.events.as_slice()) {
+        None | Some([]) => {}
+        Some([name]) => all.push(ident(EVENT_NAME).eq(lit(name.as_str()))),
+        Some(names) => {
+            let names = names.iter().map(|name| lit(name.as_str())).collect();
+            all.push(in_list(ident(EVENT_NAME), names, false));
+        }
+    }
+    all
+}
+
+/// What a row must meet to count in `meter`, and, where `asked`, in the query. One customer's
+/// events are read alone in any case where no other's can matter.
+fn row_condition(
+    meter: &Meter,
+    query: &UsageQuery,
+    operands: Operands<'_>,
+    asked: bool,
+) -> Result<Option<Expr>> {
+    let mut all = about_events(Some(meter), operands);
+    all.extend(predicate::predicate(&meter.filter, operands)?);
+    let apart = match &meter.aggregation {
+        Aggregation::TimeWeighted(levels) => series::per_customer(levels),
+        _ => true,
+    };
+    if let Some(customer) = query.customer.as_ref().filter(|_| asked || apart) {
+        all.push(operands.customer().eq(lit(customer.as_str())));
+    }
+    if asked {
+        all.extend(predicate::predicate(&query.filter, operands)?);
+    }
+    Ok(conjunction(all))
 }
 
 /// A column to group by: what is hashed, and what is made of it once there are only groups.
@@ -161,8 +218,9 @@ impl GroupKey {
     }
 }
 
-fn group_keys(query: &UsageQuery, operands: Operands<'_>) -> Vec<GroupKey> {
-    let window = query.windows.as_ref().map(window_key);
+/// `at` is the instant of an event, where that is not its timestamp.
+fn group_keys(query: &UsageQuery, operands: Operands<'_>, at: Option<&Expr>) -> Vec<GroupKey> {
+    let window = query.windows.as_ref().map(|windows| window_key(windows, at));
     let groups = query.groups.iter().enumerate().map(|(place, operand)| {
         let name = output::group(place);
         match operands.only_integers(operand) {
@@ -178,14 +236,16 @@ fn group_keys(query: &UsageQuery, operands: Operands<'_>) -> Vec<GroupKey> {
 
 /// Windows that begin at midnights of UTC are told from the partition, without any timestamp; where
 /// each is a date, the date itself is hashed.
-fn window_key(windows: &WindowStarts) -> GroupKey {
+fn window_key(windows: &WindowStarts, at: Option<&Expr>) -> GroupKey {
     let start = |instant| functions::window_start().call(vec![instant, lit(windows.to_literal())]);
     let midnight = |date: Expr| {
         let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
         cast(cast(date, plain), crate::schema::timestamp_type())
     };
     let name = output::WINDOW_START;
-    if windows.all_utc_dates() {
+    if let Some(at) = at {
+        GroupKey::new(name, start(at.clone()))
+    } else if windows.all_utc_dates() {
         let key = GroupKey::new(name, ident(EVENT_DATE));
         GroupKey { shown: start(midnight(key.shown)), ..key }
     } else if windows.all_utc_midnights() {
@@ -201,12 +261,21 @@ struct Aggregated {
     columns: Vec<Column>,
 }
 
-/// A column of the answer, and the aggregate that it is.
+/// A column of the answer, and what it is made of.
 struct Column {
     name: String,
-    aggregate: String,
-    /// Whether it counts events, so that nothing is 0.
+    shown: Expr,
+    /// Whether it counts events, so that it is an integer and nothing is 0.
     counts: bool,
+    /// Whether nothing is 0, of whatever type it is.
+    zero: bool,
+}
+
+impl Column {
+    /// The aggregate of this name.
+    fn of(name: String, counts: bool) -> Self {
+        Self { shown: ident(&name), name, counts, zero: false }
+    }
 }
 
 type Built<T> = datafusion::error::Result<T>;
@@ -227,7 +296,7 @@ fn aggregate(
         if known.is_none() {
             aggregates.push((name.clone(), expr));
         }
-        columns.push(Column { name, aggregate, counts });
+        columns.push(Column { shown: ident(aggregate), name, counts, zero: false });
     };
     for (place, (meter, filter)) in meters.iter().zip(filters).enumerate() {
         let filtered = |expr: Expr| match filter {
@@ -267,6 +336,11 @@ fn value_of(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
         Aggregation::Earliest(operand) => functions::earliest().call(at(operand)),
         Aggregation::Percentile(operand, percent) => functions::percentile()
             .call(vec![number(operand), lit(i64::from(percent.millionths()))]),
+        // Planned on their own.
+        Aggregation::TimeWeighted(_)
+        | Aggregation::Active(_)
+        | Aggregation::Reported(_)
+        | Aggregation::Nested(_) => lit(ScalarValue::Int64(None)),
     }
 }
 
@@ -282,6 +356,11 @@ fn counted_operand(aggregation: &Aggregation, operands: Operands<'_>) -> Expr {
         | Aggregation::Latest(operand)
         | Aggregation::Earliest(operand)
         | Aggregation::Percentile(operand, _) => operands.number(operand),
+        // Planned on their own.
+        Aggregation::TimeWeighted(_)
+        | Aggregation::Active(_)
+        | Aggregation::Reported(_)
+        | Aggregation::Nested(_) => lit(ScalarValue::Int64(None)),
     }
 }
 
@@ -309,7 +388,7 @@ fn count_unique_alone(
     )?;
     let columns =
         [(output::value(0), false), (output::events(0), true), (output::matched(0), true)];
-    let columns = columns.map(|(name, counts)| Column { aggregate: name.clone(), name, counts });
+    let columns = columns.map(|(name, counts)| Column::of(name, counts));
     Ok(Aggregated { groups, columns: columns.into() })
 }
 
@@ -317,12 +396,16 @@ fn project(aggregated: Aggregated, keys: &[GroupKey]) -> Built<LogicalPlanBuilde
     let named = |expr: Expr, name: &str| if expr == ident(name) { expr } else { expr.alias(name) };
     let keys = keys.iter().map(|key| named(key.shown.clone(), &key.name));
     let columns = aggregated.columns.into_iter().map(|column| {
-        let value = ident(&column.aggregate);
-        if !column.counts {
-            return named(value, &column.name);
+        let value = column.shown;
+        let or_zero = |value| {
+            let counted = vec![value, lit(0_i64)];
+            datafusion::functions::core::expr_fn::coalesce(counted).alias(&column.name)
+        };
+        match (column.counts, column.zero) {
+            (true, _) => or_zero(cast(value, DataType::Int64)),
+            (false, true) => or_zero(value),
+            (false, false) => named(value, &column.name),
         }
-        let counted = vec![cast(value, DataType::Int64), lit(0_i64)];
-        datafusion::functions::core::expr_fn::coalesce(counted).alias(column.name)
     });
     aggregated.groups.project(keys.chain(columns).collect::<Vec<_>>())
 }

@@ -7,15 +7,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType};
 use datafusion::common::ScalarValue;
 use datafusion::functions::core::expr_fn::{coalesce, get_field};
 use datafusion::logical_expr::{Expr, cast, ident, lit};
 
-use crate::functions::number::wide_type;
-use crate::functions::{canonical_text, lookup, to_number};
-use crate::meter::{Field, Lookup, Operand};
-use crate::schema::{PROPERTIES, ValueKind};
+use crate::decimal::{Number, parse_number};
+use crate::functions::arithmetic::Arithmetic;
+use crate::functions::number::{WIDE_SCALE, wide_type};
+use crate::functions::{arithmetic, canonical_text, lookup, lookup_at, to_instant, to_number};
+use crate::meter::{Expression, Field, Function, Lookup, Operand, Operator};
+use crate::schema::{PROPERTIES, TIMESTAMP, ValueKind};
 
 /// What is known of a table version without reading it, from its statistics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct TableFacts {
 pub(super) struct Operands<'a> {
     pub(super) facts: &'a TableFacts,
     pub(super) lookups: &'a BTreeMap<String, Lookup>,
+    /// What tells the customer, if it is not the field alone.
+    pub(super) customer: &'a [Operand],
 }
 
 /// Where the values of an operand are, by kind; each is `None` if there are none of that kind.
@@ -50,6 +54,9 @@ struct Sources {
 impl Operands<'_> {
     /// The exact numeric value, null where there is none.
     pub(super) fn number(self, operand: &Operand) -> Expr {
+        if let Operand::Expression(expression) = operand {
+            return self.computed(expression);
+        }
         let sources = self.sources(operand);
         let texts: Vec<Expr> = [sources.text, sources.other].into_iter().flatten().collect();
         if texts.is_empty() {
@@ -70,6 +77,9 @@ impl Operands<'_> {
 
     /// The text, null where the value is absent.
     pub(super) fn text(self, operand: &Operand) -> Expr {
+        if let Operand::Expression(expression) = operand {
+            return canonical_text().call(vec![self.computed(expression)]);
+        }
         let sources = self.sources(operand);
         let mut values: Vec<Expr> = [sources.text, sources.other].into_iter().flatten().collect();
         values.extend(sources.integer.map(|integer| cast(integer, DataType::Utf8)));
@@ -109,6 +119,9 @@ impl Operands<'_> {
 
     /// Whether the operand has a value, one expression per place where it could be.
     pub(super) fn present(self, operand: &Operand) -> Vec<Expr> {
+        if let Operand::Expression(expression) = operand {
+            return vec![self.computed(expression).is_not_null()];
+        }
         let sources = self.sources(operand);
         [sources.integer, sources.decimal, sources.text, sources.boolean, sources.other]
             .into_iter()
@@ -117,14 +130,86 @@ impl Operands<'_> {
             .collect()
     }
 
+    /// The instant that an operand tells, moved by so many microseconds.
+    pub(super) fn instant(self, operand: &Operand, shift: i64) -> Expr {
+        let value = match operand {
+            Operand::Field(field) if field.is_time() => ident(field.as_str()),
+            operand => self.text(operand),
+        };
+        to_instant().call(vec![value, lit(shift)])
+    }
+
+    fn computed(self, expression: &Expression) -> Expr {
+        let call = |of, arguments: &[&Expression]| {
+            let arguments = arguments.iter().map(|argument| self.computed(argument));
+            arithmetic(of).call(arguments.collect())
+        };
+        match expression {
+            Expression::Number(text) => number_literal(text),
+            Expression::Value(operand) => self.number(operand),
+            Expression::Negative(of) => {
+                arithmetic(Arithmetic::Subtract).call(vec![lit(0_i64), self.computed(of)])
+            }
+            Expression::Binary(left, operator, right) => {
+                let of = match operator {
+                    Operator::Plus => Arithmetic::Add,
+                    Operator::Minus => Arithmetic::Subtract,
+                    Operator::Times => Arithmetic::Multiply,
+                    Operator::Divide => Arithmetic::Divide,
+                };
+                call(of, &[left, right])
+            }
+            Expression::Call(function, arguments) => {
+                let of = match function {
+                    Function::Abs => Arithmetic::Abs,
+                    Function::Ceil => Arithmetic::Ceil,
+                    Function::Floor => Arithmetic::Floor,
+                    Function::Coalesce => Arithmetic::Coalesce,
+                    Function::Greatest => Arithmetic::Greatest,
+                    Function::Least => Arithmetic::Least,
+                };
+                call(of, &arguments.iter().collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// The customer of an event.
+    pub(super) fn customer(self) -> Expr {
+        self.text(&Operand::Field(Field::CustomerId))
+    }
+
+    /// The first of those that tell the customer; only the last says `otherwise`.
+    fn attributed(self) -> Expr {
+        let as_stored = Operands { customer: &[], ..self };
+        let last = self.customer.len().saturating_sub(1);
+        let told = self.customer.iter().enumerate().map(|(place, operand)| match operand {
+            Operand::Lookup(name) if place < last => match self.lookups.get(name) {
+                Some(table) => as_stored.looked_up(table, None),
+                None => as_stored.text(operand),
+            },
+            operand => as_stored.text(operand),
+        });
+        one_of(told.collect())
+    }
+
     fn sources(self, operand: &Operand) -> Sources {
         match operand {
+            Operand::Field(Field::CustomerId) if !self.customer.is_empty() => {
+                Sources { text: Some(self.attributed()), ..Sources::default() }
+            }
+            // Computed by whoever asks.
+            Operand::Expression(_) => Sources::default(),
             Operand::Property(name) => self.property_sources(name),
             Operand::Field(field) => {
                 Sources { text: Some(field_text(*field)), ..Sources::default() }
             }
             Operand::Lookup(name) => match self.lookups.get(name) {
-                Some(table) => Sources { text: Some(self.looked_up(table)), ..Sources::default() },
+                Some(table) => {
+                    // What is mapped is what was sent.
+                    let as_stored = Operands { customer: &[], ..self };
+                    let mapped = as_stored.looked_up(table, Some(table.fallback()));
+                    Sources { text: Some(mapped), ..Sources::default() }
+                }
                 None => self.property_sources(name),
             },
         }
@@ -142,19 +227,47 @@ impl Operands<'_> {
         }
     }
 
-    fn looked_up(self, table: &Lookup) -> Expr {
-        let of = table.source();
+    fn looked_up(self, table: &Lookup, otherwise: Option<&str>) -> Expr {
+        let of = self.text(&table.source());
+        let otherwise = lit(ScalarValue::Utf8(otherwise.map(ToOwned::to_owned)));
         let list = |texts: Vec<&String>| {
             let texts: Vec<ScalarValue> =
                 texts.into_iter().map(|text| ScalarValue::from(text.as_str())).collect();
             lit(ScalarValue::List(ScalarValue::new_list_nullable(&texts, &DataType::Utf8)))
         };
-        lookup().call(vec![
-            self.text(&of),
-            list(table.rows.keys().collect()),
-            list(table.rows.values().collect()),
-            lit(table.fallback()),
+        if !table.has_history() {
+            let keys = list(table.rows.keys().collect());
+            let values = list(table.rows.values().collect());
+            return lookup().call(vec![of, keys, values, otherwise]);
+        }
+        let rows =
+            || table.history.iter().flat_map(|(key, rows)| rows.iter().map(move |r| (key, r)));
+        let instants = |instants: Vec<i64>| {
+            let instants: Vec<ScalarValue> = instants.into_iter().map(ScalarValue::from).collect();
+            lit(ScalarValue::List(ScalarValue::new_list_nullable(&instants, &DataType::Int64)))
+        };
+        lookup_at().call(vec![
+            of,
+            ident(TIMESTAMP),
+            list(rows().map(|(key, _)| key).collect()),
+            instants(rows().map(|(_, row)| row.from).collect()),
+            instants(rows().map(|(_, row)| row.to).collect()),
+            list(rows().map(|(_, row)| &row.value).collect()),
+            otherwise,
         ])
+    }
+}
+
+/// A number of an expression; one that was read once can be read again.
+fn number_literal(text: &str) -> Expr {
+    match parse_number(text) {
+        Ok(Number::Integer(integer)) => lit(integer),
+        Ok(number) => lit(ScalarValue::Decimal256(
+            Some(number.to_wide()),
+            DECIMAL256_MAX_PRECISION,
+            WIDE_SCALE,
+        )),
+        Err(_) => lit(ScalarValue::Int64(None)),
     }
 }
 
@@ -172,11 +285,6 @@ fn field_text(field: Field) -> Expr {
 
 fn one_of(mut values: Vec<Expr>) -> Expr {
     if values.len() == 1 { values.remove(0) } else { coalesce(values) }
-}
-
-/// The columns of a built-in field as Arrow names them.
-pub(super) fn customer() -> Expr {
-    ident(crate::schema::CUSTOMER_ID)
 }
 
 /// An instant as a literal.

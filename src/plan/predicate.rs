@@ -162,7 +162,7 @@ mod tests {
             ]),
             ..TableFacts::default()
         };
-        let operands = Operands { facts: &facts, lookups: &BTreeMap::new() };
+        let operands = Operands { facts: &facts, lookups: &BTreeMap::new(), customer: &[] };
         predicate(filter, operands).unwrap().map(|e| e.to_string()).unwrap_or_default()
     }
 

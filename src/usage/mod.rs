@@ -12,11 +12,14 @@ use futures::{FutureExt, Stream, StreamExt};
 
 mod answer;
 mod conditions;
+mod parts;
 mod request;
+mod tables;
 
 pub use answer::columns;
 pub use conditions::parse_conditions;
 pub use request::{Grouping, UsageRequest};
+pub use tables::with_tables;
 
 use answer::{Finisher, Shape, Totals};
 use request::{Resolved, names_one_customer, share_scan};
@@ -72,6 +75,8 @@ pub struct Note {
     /// Properties that are asked for and that no event in the range has, each with the nearest name
     /// that occurs.
     pub unseen: Vec<(String, Option<String>)>,
+    /// The lake's lookup tables that the meter reads, each with its version.
+    pub lookups: Vec<(String, i64)>,
     /// Starts of the windows that a bound of the range cuts: their rows cover a part only.
     pub partial_windows: Vec<String>,
 }
@@ -109,6 +114,11 @@ pub async fn answer_schema(context: &Context, request: &UsageRequest) -> Result<
 /// # Errors
 /// A meter, period, zone, window or condition that does not exist or cannot be read; an overflow.
 pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) -> Result<Vec<Note>> {
+    let filled = tables::filled(context, request).await?;
+    let (context, request) = match &filled {
+        Some(filled) => (&filled.context, &filled.request),
+        None => (context, request),
+    };
     let prepared = prepare(context, request).await?;
     if !take(RecordBatch::new_empty(prepared.shape.schema()))? {
         return Ok(Vec::new());
@@ -192,6 +202,11 @@ fn answer_rows(
 /// # Errors
 /// As [`usage`].
 pub async fn explain(context: &Context, request: &UsageRequest) -> Result<String> {
+    let filled = tables::filled(context, request).await?;
+    let (context, request) = match &filled {
+        Some(filled) => (&filled.context, &filled.request),
+        None => (context, request),
+    };
     let prepared = prepare(context, request).await?;
     let mut text = String::new();
     for question in &prepared.questions {
@@ -236,6 +251,7 @@ fn note(
         skipped: totals.skipped,
         rounding_difference: totals.rounding_difference(meter)?,
         unseen: unseen(meter, resolved, facts),
+        lookups: tables::versions(meter),
         partial_windows: partial_windows(resolved),
     })
 }
@@ -243,7 +259,7 @@ fn note(
 /// The properties that meter and query name and that nothing in the range has. Names that are only
 /// in the map of other properties cannot be told from statistics; then nothing is said.
 fn unseen(meter: &Meter, resolved: &Resolved, facts: &TableFacts) -> Vec<(String, Option<String>)> {
-    let operands = resolved.query.groups.iter().chain(meter.aggregation.operand());
+    let operands = resolved.query.groups.iter().chain(meter.operands());
     let mut names: BTreeSet<String> =
         operands.filter_map(operand_property).map(ToOwned::to_owned).collect();
     filter_properties(&resolved.query.filter, &mut names);
@@ -267,7 +283,7 @@ fn unseen(meter: &Meter, resolved: &Resolved, facts: &TableFacts) -> Vec<(String
 fn operand_property(operand: &Operand) -> Option<&str> {
     match operand {
         Operand::Property(name) => Some(name),
-        Operand::Field(_) | Operand::Lookup(_) => None,
+        Operand::Field(_) | Operand::Lookup(_) | Operand::Expression(_) => None,
     }
 }
 
@@ -353,7 +369,8 @@ async fn question<'m>(
     let source = provider_as_source(Arc::clone(table) as Arc<_>);
     let definitions: Vec<&Meter> = meters.iter().map(|(_, meter, _)| *meter).collect();
     let query = &meters[0].2.query;
-    let facts = table.facts(query.range);
+    let reads = definitions.first().map_or(query.range, |meter| query.reads(meter));
+    let facts = table.facts(reads);
     let plan = usage_plan(&source, &definitions, query, &facts)?;
     let needle = definitions.iter().all(|meter| names_one_customer(query, meter));
     let reach = if needle { Reach::Needle } else { Reach::Broad };

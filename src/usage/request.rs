@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::answer::columns;
 use super::conditions::parse_conditions;
+use super::parts;
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
@@ -88,11 +89,10 @@ impl UsageRequest {
         let zone = parse_zone(zone_name)?;
         let range = self.range(&zone, now)?;
         let window: Option<Window> = self.window.as_deref().map(str::parse).transpose()?;
-        let windows = match (window, covered(range, days)) {
-            (Some(window), Some((from, to))) => Some(window_starts(window, &zone, from, to)?),
-            (Some(window), None) => Some(window_starts(window, &zone, now, now)?),
-            (None, _) => None,
-        };
+        let reach = reach(meter, range, days).unwrap_or((now, now));
+        let windows =
+            window.map(|window| window_starts(window, &zone, reach.0, reach.1)).transpose()?;
+        let (spans, parts) = parts::of(meter, range, reach, windows.as_ref(), &zone)?;
         let group_names = self.group_names(meter)?;
         let filter = match &self.conditions {
             Some(text) => parse_conditions(text, meter)?,
@@ -106,6 +106,8 @@ impl UsageRequest {
                 customer: self.customer.clone(),
                 filter,
                 top: self.top,
+                spans,
+                parts,
             },
             zone_name: zone_name.to_owned(),
             zone,
@@ -162,7 +164,23 @@ impl UsageRequest {
     }
 }
 
-/// The instants that windows must cover: the range, as far as there are events.
+/// The instants that windows must cover: the range, and beyond the events only where what was
+/// before them still holds.
+fn reach(
+    meter: &Meter,
+    range: TimeRange,
+    days: Option<(i32, i32)>,
+) -> Option<(Timestamp, Timestamp)> {
+    if !meter.aggregation.carries() && meter.period.is_none() {
+        return covered(range, days);
+    }
+    let all = covered(TimeRange::default(), days);
+    let from = range.from.or(all.map(|(from, _)| from));
+    let to = range.to.or(all.map(|(_, to)| to));
+    from.zip(to).filter(|(from, to)| from < to)
+}
+
+/// The instants of the range, as far as there are events.
 fn covered(range: TimeRange, days: Option<(i32, i32)>) -> Option<(Timestamp, Timestamp)> {
     const DAY_MICROS: i64 = 86_400_000_000;
     let (first, last) = days?;
@@ -176,8 +194,11 @@ fn covered(range: TimeRange, days: Option<(i32, i32)>) -> Option<(Timestamp, Tim
 /// Whether two meters with these resolutions can share one scan.
 pub(super) fn share_scan(one: (&Meter, &Resolved), other: (&Meter, &Resolved)) -> bool {
     let (a, b) = (&one.1.query, &other.1.query);
-    one.0.events == other.0.events
+    !one.0.stands_alone()
+        && !other.0.stands_alone()
+        && one.0.events == other.0.events
         && one.0.lookups == other.0.lookups
+        && one.0.customer == other.0.customer
         && one.1.group_names == other.1.group_names
         && one.1.zone_name == other.1.zone_name
         && a.groups == b.groups

@@ -4,6 +4,7 @@
 //! memory or spills, properties in columns or in the map) and numbers of threads. What differs
 //! between two such ways of asking one question is a defect, whatever the answer.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -21,7 +22,7 @@ use meterhouse::ingest::input::{Input, InputFormat};
 use meterhouse::ingest::{Counts, IngestSettings, Summary, ingest};
 use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::tables::Lake;
-use meterhouse::meter::{self, Meter as Definition};
+use meterhouse::meter::{self, Meter as Definition, Valid};
 use meterhouse::plan::{UsageQuery, usage_plan};
 use meterhouse::table::EventsTable;
 use meterhouse::time::Timestamp;
@@ -36,8 +37,9 @@ use crate::naive::event::{Line, Moment, Property, Sent};
 use crate::naive::filter::{Comparison, Filter, Literal};
 use crate::naive::generate::{self, NOW};
 use crate::naive::intake::{self, Intake};
-use crate::naive::meter::{Aggregation, Lookup, Meter, Operand, Question};
-use crate::naive::spell;
+use crate::naive::meter::{Aggregation, Bound, Lookup, Meter, Operand, Question};
+use crate::naive::window::Window;
+use crate::naive::{series, spell};
 
 /// One runtime for all tests: the lake's log needs several threads.
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -148,8 +150,18 @@ fn definition(meter: &Meter) -> Definition {
         Ok(definition) => definition,
         Err(diagnostics) => panic!("{diagnostics}\n{text}"),
     };
-    for (name, Lookup { rows, .. }) in &meter.lookups {
-        definition.lookups.get_mut(name).unwrap().rows = Arc::new(rows.clone());
+    for (name, Lookup { rows, history, .. }) in &meter.lookups {
+        let lookup = definition.lookups.get_mut(name).unwrap();
+        let Some(history) = history else {
+            lookup.rows = Arc::new(rows.clone());
+            continue;
+        };
+        let mut by_key: BTreeMap<String, Vec<Valid>> = BTreeMap::new();
+        for (key, from, to, value) in history {
+            let row = Valid { from: *from, to: *to, value: value.clone() };
+            by_key.entry(key.clone()).or_default().push(row);
+        }
+        lookup.history = Arc::new(by_key);
     }
     definition
 }
@@ -178,7 +190,9 @@ fn counts(counts: Counts) -> intake::Counts {
 /// Whether both say the same; what the engine refuses, the second answer must refuse.
 fn difference(want: &Result<Vec<Row>, Refused>, have: &Result<Vec<Row>>) -> Option<String> {
     let refusal = |text: &str| {
-        text.contains("more than 38 integer digits") || text.contains("no exact decimal")
+        text.contains("more than 38 integer digits")
+            || text.contains("more than 38 digits before or after the point")
+            || text.contains("no exact decimal")
     };
     match (want, have) {
         (Ok(want), Ok(have)) if want == have => None,
@@ -193,13 +207,41 @@ fn difference(want: &Result<Vec<Row>, Refused>, have: &Result<Vec<Row>>) -> Opti
 fn sound(mut question: Question, meters: &[Meter]) -> Question {
     let empty = |meter: &Meter| {
         let zone = jiff::tz::TimeZone::get(question.zone(meter)).unwrap();
-        let micros = |bound: &Option<_>| {
-            bound.as_ref().map(|bound: &crate::naive::meter::Bound| bound.micros(&zone))
-        };
+        let micros = |bound: &Option<_>| bound.as_ref().map(|bound: &Bound| bound.micros(&zone));
         matches!((micros(&question.from), micros(&question.to)), (Some(a), Some(b)) if a >= b)
     };
+    let asked = |meter: &&Meter| question.meters.contains(&meter.name);
+    let asked: Vec<&Meter> = meters.iter().filter(asked).collect();
     if meters.iter().any(empty) {
         question.to = None;
+    }
+    // Means over time have no value over all of history, and windows of periods no end there.
+    let follows = |meter: &&Meter| series::follows(meter);
+    let placed = |meter: &&Meter| meter.period.is_some();
+    if asked.iter().any(follows) || (asked.iter().any(placed) && question.window.is_some()) {
+        let day = |month| Some(Bound::Date(jiff::civil::date(2026, month, 1)));
+        if question.from.is_none() || question.to.is_none() {
+            (question.from, question.to) = (day(3), day(11));
+        }
+        // A value for every window that something is carried into: not for every minute of years.
+        question.window = question.window.map(|window| match window {
+            Window::Minutes(_) | Window::Hours(_) => Window::Day,
+            longer => longer,
+        });
+    }
+    // Results of days fit into months, those of hours into days.
+    let inner = |meter: &&Meter| match &meter.aggregation {
+        Aggregation::Nested { window, .. } => *window,
+        _ => None,
+    };
+    let inner: Vec<Window> = asked.iter().filter_map(inner).collect();
+    if !inner.is_empty() {
+        question.window = question.window.map(|window| match window {
+            Window::Months(_) => window,
+            Window::Day | Window::Week if !inner.contains(&Window::Day) => window,
+            Window::Week => Window::Week,
+            _ => Window::Months(1),
+        });
     }
     question
 }

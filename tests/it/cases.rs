@@ -2,8 +2,7 @@
 //! so that a meter means here what it means to people who come from there.
 //!
 //! Each is asked of the program through a meter file and compared to the digit. The numbers in the
-//! names are those of the list that the cases were collected in; what is missing from it here needs
-//! an aggregation that this version does not have.
+//! names are those of the list that the cases were collected in.
 
 use std::fs;
 use std::path::Path;
@@ -134,6 +133,120 @@ fn case_5_days_of_23_and_25_hours() {
     }
 }
 
+/// Changes of a level on 5 March 2023, as time and value.
+const CHANGES: [(&str, i64); 7] = [
+    ("00:00", 2),
+    ("01:00", 3),
+    ("01:30", 1),
+    ("02:00", -4),
+    ("04:00", -2),
+    ("05:00", 10),
+    ("05:30", -10),
+];
+
+const MARCH: [&str; 2] = ["--period", "2023-03"];
+
+fn changes(changes: &[(&str, i64)]) -> String {
+    let changes = changes.iter().enumerate().map(|(key, (time, value))| {
+        let time = match time.len() {
+            5 => format!("2023-03-05T{time}:00Z"),
+            _ => (*time).to_owned(),
+        };
+        event(&key.to_string(), &time, &format!(r#""v":{value}"#))
+    });
+    changes.collect()
+}
+
+#[test]
+fn cases_6_to_9_means_over_time() {
+    let meter = "aggregation: time_weighted\nproperty: v\nof: change";
+    let carried = [[("2023-01-01T12:00:00Z", 1000)].as_slice(), &CHANGES].concat();
+    for (name, events, five_digits, want) in [
+        ("6", CHANGES.as_slice(), "0.02218", "0.022177419355"),
+        ("7", &[("00:00", 1000)], "870.96774", "870.967741935484"),
+        ("8", &[("00:00", 3), ("00:00", 3)], "5.22581", "5.225806451613"),
+        ("9", &carried, "1000.02218", "1000.022177419355"),
+    ] {
+        let (folder, _) = lake(&changes(events));
+        let got = value(folder.path(), meter, &MARCH);
+        assert_eq!(got, want, "case {name}");
+        let unit = format!("{meter}\nunit: {{ name: x, round: half_up, precision: 5 }}");
+        let rounded =
+            ask(folder.path(), &unit, &[&["--total"], MARCH.as_slice()].concat(), &["billable"]);
+        assert_eq!(rounded, [[five_digits]], "case {name}");
+        // Told as levels, the same.
+        let mut level = 0;
+        let levels: Vec<(&str, i64)> = events
+            .iter()
+            .map(|(time, change)| {
+                level += change;
+                (*time, level)
+            })
+            .collect();
+        let (folder, _) = lake(&changes(&levels));
+        let meter = "aggregation: time_weighted\nproperty: v\nof: level";
+        assert_eq!(value(folder.path(), meter, &MARCH), want, "case {name} as levels");
+    }
+}
+
+/// Values that are added (+) and removed (-), as time, sign and value.
+fn operations(operations: &[(&str, char, u32)]) -> String {
+    let each = operations.iter().enumerate().map(|(key, (time, sign, value))| {
+        let action = if *sign == '+' { "add" } else { "remove" };
+        let properties = format!(r#""seat":{value},"action":"{action}""#);
+        event(&key.to_string(), &format!("2023-03-{time}Z"), &properties)
+    });
+    each.collect()
+}
+
+#[test]
+fn cases_10_to_12_values_that_come_and_go() {
+    let added = [
+        ("16T00:00:00", '+', 1),
+        ("17T00:00:00", '+', 2),
+        ("18T00:00:00", '+', 3),
+        ("19T00:00:00", '+', 4),
+        ("20T00:00:00", '+', 5),
+    ];
+    let one_day = [("15T00:00:00", '+', 2), ("15T23:59:59", '-', 2)];
+    let back_and_forth = [
+        ("15T00:00:00", '-', 2),
+        ("15T01:00:00", '+', 2),
+        ("15T02:00:00", '-', 2),
+        ("15T03:00:00", '+', 2),
+        ("16T00:00:00", '-', 2),
+        ("16T01:00:00", '+', 2),
+        ("17T01:00:00", '-', 2),
+    ];
+    let removed = [("17T01:00:00", '-', 2)];
+    let meter = "aggregation: count_unique\nproperty: seat\noperation: action";
+    let by_days = format!("{meter}\nprorate: days");
+    // The middle of a month is billed by the share of the whole month.
+    let from_15 = ["--from", "2023-03-15", "--to", "2023-04-01", "--window", "month"];
+    for (name, events, meter, flags, want) in [
+        (
+            "10",
+            [added.as_slice(), &one_day].concat(),
+            by_days.as_str(),
+            from_15.as_slice(),
+            "2.290322580645",
+        ),
+        (
+            "10, a whole month",
+            [added.as_slice(), &one_day].concat(),
+            &by_days,
+            &MARCH,
+            "2.290322580645",
+        ),
+        ("11", [added.as_slice(), &back_and_forth].concat(), &by_days, &from_15, "1.870967741935"),
+        ("12", [added.as_slice(), &removed].concat(), meter, &MARCH, "4"),
+        ("12, of all history", [added.as_slice(), &removed].concat(), meter, &[], "4"),
+    ] {
+        let (folder, _) = lake(&operations(&events));
+        assert_eq!(value(folder.path(), meter, flags), want, "case {name}");
+    }
+}
+
 #[test]
 fn cases_13_and_14_rounding() {
     let (folder, _) = lake(&event("a", "2026-01-01T00:00:00Z", r#""v":123.456,"b":20000000"#));
@@ -223,4 +336,132 @@ fn case_20_cloudevents_whose_data_is_no_object_or_no_number() {
         &["value", "events", "skipped"],
     );
     assert_eq!(rows, [["5", "1", "2"]]);
+}
+
+#[test]
+fn results_of_results_weights_and_expressions() {
+    let events = [
+        of_customer("a", "1", "2026-01-01T00:10:00Z", r#""v":3,"r":2,"n":10"#),
+        of_customer("a", "2", "2026-01-01T00:50:00Z", r#""v":7,"r":"1.5","n":"2""#),
+        of_customer("a", "3", "2026-01-01T01:10:00Z", r#""v":5,"r":"none""#),
+        of_customer("b", "4", "2026-01-02T00:10:00Z", r#""v":4,"r":0.1,"n":-1"#),
+        of_customer("b", "5", "2026-01-02T00:20:00Z", r#""v":6,"n":"many""#),
+    ];
+    let (folder, _) = lake(&events.concat());
+    let columns = ["value", "events", "skipped"];
+    for (meter, want) in [
+        // Hours: 7, 5 and 6.
+        ("aggregation: sum\nof: { aggregation: max, property: v, per: hour }", ["18", "5", "0"]),
+        ("aggregation: max\nof: { aggregation: count, per: hour }", ["2", "5", "0"]),
+        (
+            "aggregation: average\nof: { aggregation: sum, property: v, per: customer_id }",
+            ["12.5", "5", "0"],
+        ),
+        (
+            "aggregation: count\nof: { aggregation: max, property: r, per: [customer_id, day] }",
+            ["2", "3", "2"],
+        ),
+        ("aggregation: sum\nexpression: v * r", ["16.9", "3", "2"]),
+        ("aggregation: max\nexpression: v / coalesce(n, 1) - 0.5", ["5.5", "5", "0"]),
+        ("aggregation: sum\nexpression: ceil(v / 2)", ["14", "5", "0"]),
+        ("aggregation: count\nweight: n", ["13", "3", "2"]),
+        ("aggregation: sum\nproperty: v\nweight: n", ["49", "3", "2"]),
+        ("aggregation: average\nproperty: v\nweight: n", ["3.769230769231", "3", "2"]),
+    ] {
+        let rows = ask(folder.path(), meter, &["--total"], &columns);
+        assert_eq!(rows, [want], "{meter}");
+    }
+}
+
+#[test]
+fn reported_usage_is_set_moved_and_reset() {
+    let report = |key: &str, time: &str, resource: &str, value: i64, behaviour: &str| {
+        let text = event(key, time, &format!(r#""v":{value},"b":"{behaviour}""#));
+        text.replace(r#""customer_id""#, &format!(r#""resource_id":"{resource}","customer_id""#))
+    };
+    let events = [
+        report("1", "2026-01-10T00:00:00Z", "x", 10, "SET"),
+        report("2", "2026-01-20T00:00:00Z", "x", 5, "DELTA"),
+        // Late: before the change that is known already.
+        report("3", "2026-01-15T00:00:00Z", "x", 100, "SET"),
+        report("4", "2026-01-15T00:00:00Z", "y", 7, "DELTA"),
+        report("5", "2026-02-02T00:00:00Z", "x", -1, "DELTA"),
+        report("6", "2026-02-03T00:00:00Z", "x", 1, "ADD"),
+    ];
+    let (folder, _) = lake(&events.concat());
+    let meter = "aggregation: reported\nproperty: v\noperation: b";
+    let months = ["--total", "--window", "month", "--from", "2025-12-01", "--to", "2026-04-01"];
+    let columns = ["window_start", "value", "events", "skipped"];
+    let rows = ask(folder.path(), meter, &months, &columns);
+    assert_eq!(
+        rows,
+        [
+            ["2026-01-01T00:00:00Z", "112", "4", "0"],
+            ["2026-02-01T00:00:00Z", "111", "1", "1"],
+            ["2026-03-01T00:00:00Z", "111", "0", "0"],
+        ]
+    );
+    let reset = format!("{meter}\nreset: month");
+    let rows = ask(folder.path(), &reset, &months, &columns);
+    assert_eq!(
+        rows,
+        [
+            ["2026-01-01T00:00:00Z", "112", "4", "0"],
+            ["2026-02-01T00:00:00Z", "-1", "1", "1"],
+            ["2026-03-01T00:00:00Z", "0", "0", "0"],
+        ]
+    );
+    assert_eq!(value(folder.path(), meter, &["--to", "2026-01-16"]), "107");
+}
+
+#[test]
+fn events_of_a_stretch_of_time_are_prorated_or_placed() {
+    let about = |key: &str, start: &str, end: &str, value: &str| {
+        let bounds = format!(r#""s":"{start}","e":"{end}","v":{value}"#);
+        event(key, "2026-01-05T00:00:00Z", &bounds)
+    };
+    let events = [
+        about("1", "2026-01-01T12:00:00Z", "2026-01-03T12:00:00Z", "100"),
+        about("2", "2026-01-02T00:00:00+01:00", "2026-01-02T23:00:00Z", "0.3"),
+        about("3", "2026-01-03T00:00:00Z", "2026-01-03T00:00:00Z", "5"),
+        about("4", "yesterday", "2026-01-03T00:00:00Z", "5"),
+        about("5", "2026-01-02T00:00:00Z", "2026-01-05T00:00:00Z", "10"),
+    ];
+    let (folder, _) = lake(&events.concat());
+    let meter = "aggregation: sum\nproperty: v\nperiod: { start: s, end: e }";
+    assert_eq!(value(folder.path(), meter, &[]), "110.3");
+    let days = ["--total", "--window", "day", "--period", "2026-01"];
+    let columns = ["window_start", "value", "events", "skipped"];
+    let rows = ask(folder.path(), meter, &days, &columns);
+    assert_eq!(
+        rows,
+        [
+            ["2026-01-01T00:00:00Z", "25.0125", "2", "0"],
+            ["2026-01-02T00:00:00Z", "53.620833333333333333", "3", "0"],
+            ["2026-01-03T00:00:00Z", "28.333333333333333334", "2", "0"],
+            ["2026-01-04T00:00:00Z", "3.333333333333333333", "1", "0"],
+            ["2026-01-05T00:00:00Z", "", "0", "2"],
+        ]
+    );
+    let placed = |place: &str| {
+        let meter = meter.replace(" }", &format!(", place: {place} }}"));
+        ask(folder.path(), &meter, &days, &["window_start", "value", "skipped"])
+    };
+    assert_eq!(
+        placed("start"),
+        [
+            ["2026-01-01T00:00:00Z", "100.3", "0"],
+            ["2026-01-02T00:00:00Z", "10", "0"],
+            ["2026-01-03T00:00:00Z", "5", "0"],
+            ["2026-01-05T00:00:00Z", "", "1"],
+        ]
+    );
+    assert_eq!(
+        placed("end"),
+        [
+            ["2026-01-02T00:00:00Z", "10.3", "0"],
+            ["2026-01-03T00:00:00Z", "100", "0"],
+            ["2026-01-04T00:00:00Z", "10", "0"],
+        ]
+    );
 }

@@ -12,6 +12,7 @@ mod crash;
 mod faults;
 mod follow;
 mod kills;
+mod lookups;
 mod naive;
 mod object_storage;
 mod odd;

@@ -7,9 +7,9 @@ use jiff::tz::TimeZone;
 
 use super::event::Event;
 use super::filter::Filter;
-use super::meter::{Aggregation, Amount, Meter, Question, Unit};
+use super::meter::{Aggregation, Amount, Meter, Operand, Question, Unit};
 use super::number::{self, DIGITS, Reading, Round, divide, one, ten_to};
-use super::window;
+use super::{series, window};
 
 /// A row; `None` is null.
 pub(crate) type Row = Vec<Option<String>>;
@@ -21,6 +21,8 @@ pub(crate) enum Refused {
     Overflow,
     /// A quotient without an end, and no rounding.
     Inexact,
+    /// An expression whose number has too many digits.
+    Digits,
 }
 
 /// The rows of all meters of the question, in the order asked.
@@ -57,18 +59,36 @@ pub(crate) fn answer(
 }
 
 /// One row before it is written.
-struct Line {
-    window: Option<[String; 2]>,
-    groups: Vec<Option<String>>,
-    value: Amount,
-    events: usize,
-    skipped: usize,
+pub(crate) struct Line {
+    pub(crate) window: Option<[String; 2]>,
+    pub(crate) groups: Vec<Option<String>>,
+    pub(crate) value: Amount,
+    pub(crate) events: usize,
+    pub(crate) skipped: usize,
 }
 
 /// Start and end of the window, then the groups.
 type Key = (Option<(i64, i64)>, Vec<Option<String>>);
 
 fn lines(events: &[Event], meter: &Meter, question: &Question) -> Result<Vec<Line>, Refused> {
+    let mut lines = match series::follows(meter) {
+        true => series::lines(events, meter, question)?,
+        false => lines_of_windows(events, meter, question)?,
+    };
+    if let Some(top) = question.top {
+        // Largest first, none last; the sort is stable, so that ties keep the order of the groups.
+        lines.sort_by(|a, b| b.value.cmp(&a.value));
+        lines.truncate(top);
+    }
+    Ok(lines)
+}
+
+/// The rows of a meter that each window's own events are enough for.
+fn lines_of_windows(
+    events: &[Event],
+    meter: &Meter,
+    question: &Question,
+) -> Result<Vec<Line>, Refused> {
     let zone_name = question.zone(meter);
     let zone = TimeZone::get(zone_name).unwrap();
     let from = question.from.as_ref().map(|bound| bound.micros(&zone));
@@ -78,12 +98,12 @@ fn lines(events: &[Event], meter: &Meter, question: &Question) -> Result<Vec<Lin
         groups.insert((None, Vec::new()), Vec::new());
     }
     for event in events {
-        let in_range =
-            from.is_none_or(|from| event.micros >= from) && to.is_none_or(|to| event.micros < to);
-        if !in_range || !matches(event, meter, question) {
+        let micros = meter.micros(event);
+        let in_range = from.is_none_or(|from| micros >= from) && to.is_none_or(|to| micros < to);
+        if !in_range || !matches_meter(event, meter) || !asked_of(event, meter, question) {
             continue;
         }
-        let window = question.window.map(|window| window.around(event.micros, &zone));
+        let window = question.window.map(|window| window.around(micros, &zone));
         let texts = question
             .groups
             .iter()
@@ -92,7 +112,7 @@ fn lines(events: &[Event], meter: &Meter, question: &Question) -> Result<Vec<Lin
     }
     let mut lines = Vec::new();
     for ((window, groups), members) in groups {
-        let (value, events) = aggregate(meter, &members)?;
+        let (value, events) = value_of(meter, &members, &zone)?;
         let cut = window.map(|(start, end)| {
             let start = from.map_or(start, |from| start.max(from));
             let end = to.map_or(end, |to| end.min(to));
@@ -101,46 +121,112 @@ fn lines(events: &[Event], meter: &Meter, question: &Question) -> Result<Vec<Lin
         let skipped = members.len() - events;
         lines.push(Line { window: cut, groups, value, events, skipped });
     }
-    if let Some(top) = question.top {
-        // Largest first, none last; the sort is stable, so that ties keep the order of the groups.
-        lines.sort_by(|a, b| b.value.cmp(&a.value));
-        lines.truncate(top);
-    }
     Ok(lines)
 }
 
-fn matches(event: &Event, meter: &Meter, question: &Question) -> bool {
-    let holds =
-        |filter: &Option<Filter>| filter.as_ref().is_none_or(|filter| filter.holds(event, meter));
+/// Whether the meter is about the event.
+pub(crate) fn matches_meter(event: &Event, meter: &Meter) -> bool {
     (meter.events.is_empty() || meter.events.contains(&event.name))
-        && question.customer.as_ref().is_none_or(|name| event.customer.as_ref() == Some(name))
-        && holds(&meter.filter)
-        && holds(&question.filter)
+        && meter.filter.as_ref().is_none_or(|filter| filter.holds(event, meter))
+}
+
+/// Whether the question is about the event.
+pub(crate) fn asked_of(event: &Event, meter: &Meter, question: &Question) -> bool {
+    let holds = |filter: &Filter| filter.holds(event, meter);
+    let customer = || meter.value(&Operand::Field("customer_id"), event).map(|value| value.text());
+    question.customer.as_ref().is_none_or(|name| customer().as_ref() == Some(name))
+        && question.filter.as_ref().is_none_or(holds)
+}
+
+/// The value of the events of a window, and how many of them made it.
+fn value_of(
+    meter: &Meter,
+    members: &[&Event],
+    zone: &TimeZone,
+) -> Result<(Amount, usize), Refused> {
+    let Aggregation::Nested { outer, inner, window, per } = &meter.aggregation else {
+        return aggregate(meter, members);
+    };
+    let mut results: BTreeMap<Key, Vec<&Event>> = BTreeMap::new();
+    for &event in members {
+        let window = window.map(|window| window.around(event.micros, zone));
+        let texts = per.iter().map(|of| meter.value(of, event).map(|value| value.text()));
+        results.entry((window, texts.collect())).or_default().push(event);
+    }
+    let inner = Meter { aggregation: inner.as_ref().clone(), ..meter.clone() };
+    let (mut numbers, mut events) = (Vec::new(), 0);
+    for members in results.values() {
+        let (value, counted) = aggregate(&inner, members)?;
+        events += counted;
+        numbers.extend(value.map(|value| (0, value, one())));
+    }
+    let value = match outer.as_ref() {
+        Aggregation::Count => Some(BigInt::from(numbers.len()) * one()),
+        _ if numbers.is_empty() => None,
+        outer => Some(combined(outer, &numbers)?),
+    };
+    Ok((value, events))
 }
 
 /// The value of the events, and how many of them made it.
 fn aggregate(meter: &Meter, events: &[&Event]) -> Result<(Amount, usize), Refused> {
+    let weighed: Vec<(&Event, BigInt)> =
+        events.iter().filter_map(|event| Some((*event, meter.weight(event)?))).collect();
     let Some(operand) = &meter.operand else {
-        return Ok((Some(BigInt::from(events.len()) * one()), events.len()));
+        return Ok((Some(weighed.iter().map(|(_, weight)| weight).sum()), weighed.len()));
     };
+    let events: Vec<&Event> = weighed.iter().map(|(event, _)| *event).collect();
     if meter.aggregation == Aggregation::CountUnique {
         let texts: Vec<String> =
             events.iter().filter_map(|event| Some(meter.value(operand, event)?.text())).collect();
         let distinct: BTreeSet<&String> = texts.iter().collect();
         return Ok((Some(BigInt::from(distinct.len()) * one()), texts.len()));
     }
-    let numbers: Vec<(i64, BigInt)> = events
-        .iter()
-        .filter_map(|event| Some((event.micros, meter.value(operand, event)?.number()?)))
-        .collect();
+    let mut numbers = Vec::new();
+    for (event, weight) in &weighed {
+        if let Some(number) = meter.number(operand, event)? {
+            numbers.push((event.micros, number, weight.clone()));
+        }
+    }
     if numbers.is_empty() {
         return Ok((None, 0));
     }
-    let values = || numbers.iter().map(|(_, number)| number);
-    let value = match meter.aggregation {
-        Aggregation::Count | Aggregation::CountUnique => panic!("counted above"),
+    let weighs_nothing = numbers.iter().all(|(_, _, weight)| *weight == BigInt::ZERO);
+    if meter.aggregation == Aggregation::Average && weighs_nothing {
+        return Ok((None, numbers.len()));
+    }
+    Ok((Some(combined(&meter.aggregation, &numbers)?), numbers.len()))
+}
+
+/// The value of numbers, each with its instant and its weight; there is at least one.
+fn combined(
+    aggregation: &Aggregation,
+    numbers: &[(i64, BigInt, BigInt)],
+) -> Result<BigInt, Refused> {
+    let values = || numbers.iter().map(|(_, number, _)| number);
+    let weighed = || -> Result<BigInt, Refused> {
+        let mut sum = BigInt::ZERO;
+        for (_, number, weight) in numbers {
+            let product = number * weight;
+            if &product % one() != BigInt::ZERO || product.magnitude() >= ten_to(114).magnitude() {
+                return Err(Refused::Digits);
+            }
+            sum += product / one();
+        }
+        match sum.magnitude() >= ten_to(76).magnitude() {
+            true => Err(Refused::Overflow),
+            false => Ok(sum),
+        }
+    };
+    Ok(match aggregation {
+        Aggregation::Count
+        | Aggregation::CountUnique
+        | Aggregation::TimeWeighted { .. }
+        | Aggregation::Active { .. }
+        | Aggregation::Reported { .. }
+        | Aggregation::Nested { .. } => panic!("not a value of numbers"),
         Aggregation::Sum => {
-            let sum: BigInt = values().sum();
+            let sum = weighed()?;
             if sum.magnitude() >= ten_to(76).magnitude() {
                 return Err(Refused::Overflow);
             }
@@ -149,24 +235,28 @@ fn aggregate(meter: &Meter, events: &[&Event]) -> Result<(Amount, usize), Refuse
         Aggregation::Min => values().min().unwrap().clone(),
         Aggregation::Max => values().max().unwrap().clone(),
         Aggregation::Average => {
-            let divisor = BigInt::from(numbers.len()) * ten_to(26);
-            divide(&values().sum(), &divisor, Round::HalfEven) * ten_to(26)
+            let weights: BigInt = numbers.iter().map(|(_, _, weight)| weight).sum();
+            // The divisor is in units of 10^-38 too.
+            let all = match numbers.iter().all(|(_, _, weight)| *weight == one()) {
+                true => values().sum(),
+                false => weighed()?,
+            };
+            divide(&(all * ten_to(12)), &weights, Round::HalfEven) * ten_to(26)
         }
         // Events stand in the order of receipt: of equal times the last one is the latest.
-        Aggregation::Latest => numbers.iter().max_by_key(|(micros, _)| *micros).unwrap().1.clone(),
+        Aggregation::Latest => numbers.iter().max_by_key(|(micros, ..)| *micros).unwrap().1.clone(),
         Aggregation::Earliest => {
-            numbers.iter().min_by_key(|(micros, _)| *micros).unwrap().1.clone()
+            numbers.iter().min_by_key(|(micros, ..)| *micros).unwrap().1.clone()
         }
         Aggregation::Percentile(thousandths) => {
             // The smallest value with enough values at or below it, by counting them for each.
             let enough = |value: &&BigInt| {
                 let below = values().filter(|other| other <= value).count();
-                below * 100_000 >= numbers.len() * usize::try_from(thousandths).unwrap()
+                below * 100_000 >= numbers.len() * usize::try_from(*thousandths).unwrap()
             };
             values().filter(enough).min().unwrap().clone()
         }
-    };
-    Ok((Some(value), numbers.len()))
+    })
 }
 
 /// The value in the unit, exact and as billed.

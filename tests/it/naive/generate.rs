@@ -12,7 +12,9 @@ use proptest::sample::{Index, select, subsequence};
 
 use super::event::{Line, Moment, Property, Sent};
 use super::filter::{Comparison, Filter, Literal};
-use super::meter::{Aggregation, Bound, FIELDS, Lookup, Meter, Operand, Question, Unit};
+use super::meter::{
+    Aggregation, Bound, Expression, FIELDS, Lookup, Meter, Operand, Placing, Question, Unit,
+};
 use super::number::{self, Reading, Round};
 use super::spell::has_sql;
 use super::window::Window;
@@ -107,7 +109,36 @@ fn property() -> BoxedStrategy<Property> {
 /// Properties of one kind per name, as most senders send them, or of any kind.
 fn properties() -> BoxedStrategy<Vec<(String, Property)>> {
     let name = prop_oneof![20 => text(&NAMES), 1 => text(&["", "a", "i_x", "properties"])];
-    btree_map(name, property(), 0..10).prop_map(|members| members.into_iter().collect()).boxed()
+    let plain = btree_map(name, property(), 0..10);
+    // What is followed over time: small levels, words of operations, and stretches.
+    let level = prop_oneof![
+        4 => (-9_i64..30).prop_map(|number| Property::Number(number.to_string())),
+        2 => (-50_i64..50, 0..1_000_u16)
+            .prop_map(|(whole, rest)| Property::Number(format!("{whole}.{rest:03}"))),
+        1 => text(&["7", "2.5", "none", ""]).prop_map(Property::Text),
+    ];
+    let operation = text(&["add", "remove", "SET", "DELTA", "else"]).prop_map(Property::Text);
+    let instant = prop_oneof![
+        8 => (select(&TURNS), -90_000_i64..200_000).prop_map(|(turn, seconds)| {
+            let at = jiff::Timestamp::from_second(turn + seconds).unwrap();
+            Property::Text(at.to_string())
+        }),
+        1 => text(&["yesterday", "2026-02-30T00:00:00Z"]).prop_map(Property::Text),
+    ];
+    let followed = (
+        option::weighted(0.6, level),
+        option::weighted(0.7, operation),
+        option::weighted(0.4, instant.clone()),
+        option::weighted(0.4, instant),
+    );
+    (plain, followed)
+        .prop_map(|(members, (level, operation, start, end))| {
+            let followed = [("level", level), ("op", operation), ("ps", start), ("pe", end)];
+            let followed =
+                followed.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            members.into_iter().chain(followed).collect::<Vec<_>>()
+        })
+        .boxed()
 }
 
 fn moment() -> BoxedStrategy<Option<Moment>> {
@@ -353,7 +384,110 @@ fn filter() -> BoxedStrategy<Filter> {
     .boxed()
 }
 
-fn measure() -> BoxedStrategy<(Aggregation, Option<Operand>)> {
+/// What a meter computes, over what, and what else it says of that.
+type Measure = (Aggregation, Option<Operand>, Option<Operand>, Option<(Operand, Operand, Placing)>);
+
+fn named(name: &str) -> Operand {
+    Operand::Property(name.to_owned())
+}
+
+fn per() -> BoxedStrategy<Vec<Operand>> {
+    let operands =
+        vec![Operand::Field("customer_id"), Operand::Field("resource_id"), named("region")];
+    subsequence(operands, 0..=3).boxed()
+}
+
+fn expression() -> BoxedStrategy<Expression> {
+    let value = || {
+        prop_oneof![
+            3 => select(&["level", "bytes", "status", "a.b"])
+                .prop_map(|name| Expression::Value(named(name))),
+            1 => Just(Expression::Value(Operand::Lookup("looked_up".to_owned()))),
+            2 => text(&["2", "0", "0.5", "1000", "1e-3", "3"]).prop_map(Expression::Number),
+        ]
+    };
+    let tree = value().prop_recursive(3, 8, 2, |inner| {
+        prop_oneof![
+            4 => (inner.clone(), select(&['+', '-', '*', '/']), inner.clone())
+                .prop_map(|(a, sign, b)| Expression::Binary(Box::new(a), sign, Box::new(b))),
+            1 => vec(inner.clone(), 1..3).prop_map(Expression::Coalesce),
+            1 => inner.prop_map(|of| Expression::Ceil(Box::new(of))),
+        ]
+    });
+    // An expression that reads nothing is refused.
+    let level = || Box::new(Expression::Value(named("level")));
+    tree.prop_map(move |tree| Expression::Binary(level(), '+', Box::new(tree))).boxed()
+}
+
+fn measure() -> BoxedStrategy<Measure> {
+    let plain = || plain_measure();
+    let bare = |aggregation, operand| (aggregation, operand, None, None);
+    let levels = (any::<bool>(), per()).prop_map(move |(change, per)| {
+        let per = if change { Vec::new() } else { per };
+        bare(Aggregation::TimeWeighted { change, per }, Some(named("level")))
+    });
+    let active = (property_name(), per(), any::<bool>()).prop_map(move |(of, per, by_days)| {
+        let operation = named("op");
+        bare(Aggregation::Active { operation, per, by_days }, Some(Operand::Property(of)))
+    });
+    let reset = option::of(select(&[Window::Day, Window::Months(1), Window::Months(12)]));
+    let reported = (per(), reset).prop_map(move |(per, reset)| {
+        let operation = named("op");
+        bare(Aggregation::Reported { operation, per, reset }, Some(named("level")))
+    });
+    let outer = select(&[
+        Aggregation::Count,
+        Aggregation::Sum,
+        Aggregation::Min,
+        Aggregation::Max,
+        Aggregation::Average,
+        Aggregation::Percentile(75_000),
+    ]);
+    let inner_window = option::of(select(&[Window::Minutes(60), Window::Day]));
+    let nested = (outer, plain(), inner_window, per())
+        .prop_filter("per something", |(_, _, window, per)| window.is_some() || !per.is_empty())
+        .prop_map(move |(outer, (inner, operand), window, per)| {
+            let (outer, inner) = (Box::new(outer), Box::new(inner));
+            bare(Aggregation::Nested { outer, inner, window, per }, operand)
+        });
+    let computed = (plain(), expression()).prop_map(move |((aggregation, operand), expression)| {
+        let operand = operand.map(|operand| match aggregation {
+            Aggregation::CountUnique => operand,
+            _ => Operand::Computed(Box::new(expression)),
+        });
+        bare(aggregation, operand)
+    });
+    let weighed = (select(&[Aggregation::Count, Aggregation::Sum, Aggregation::Average])).prop_map(
+        |aggregation| {
+            let operand = (aggregation != Aggregation::Count).then(|| named("bytes"));
+            (aggregation, operand, Some(named("level")), None)
+        },
+    );
+    let placing = select(&[Placing::Start, Placing::End]);
+    let placed = (plain(), placing).prop_map(|((aggregation, operand), placing)| {
+        (aggregation, operand, None, Some((named("ps"), named("pe"), placing)))
+    });
+    let prorated = Just((
+        Aggregation::Sum,
+        Some(named("level")),
+        None,
+        Some((named("ps"), named("pe"), Placing::Prorate)),
+    ));
+    prop_oneof![
+        8 => plain_measure().prop_map(move |(aggregation, operand)| bare(aggregation, operand)),
+        2 => levels,
+        2 => active,
+        2 => reported,
+        2 => nested,
+        2 => computed,
+        1 => weighed,
+        1 => placed,
+        1 => prorated,
+    ]
+    .boxed()
+}
+
+fn plain_measure() -> BoxedStrategy<(Aggregation, Option<Operand>)> {
     let numeric = select(&[
         Aggregation::Sum,
         Aggregation::Min,
@@ -385,8 +519,21 @@ fn lookup() -> BoxedStrategy<Lookup> {
         0..6,
     );
     let otherwise = option::of(text(&["rest", "1", "é"]));
-    (stored_operand(), rows, otherwise)
-        .prop_map(|(of, rows, otherwise)| Lookup { of, rows, otherwise })
+    // The same rows, each with another value before some instant, and perhaps an end.
+    let history = option::weighted(0.4, (select(&TURNS), text(&["earlier", "3"]), any::<bool>()));
+    (stored_operand(), rows, history, otherwise)
+        .prop_map(|(of, rows, history, otherwise)| {
+            let history = history.map(|(turn, earlier, ends)| {
+                let (turn, end) = (turn * SECOND, (turn + 86_400) * SECOND);
+                let to = if ends { end } else { i64::MAX };
+                let of_row = |(key, value): (&String, &String)| {
+                    let before = (key.clone(), i64::MIN, turn, earlier.clone());
+                    [before, (key.clone(), turn, to, value.clone())]
+                };
+                rows.iter().flat_map(of_row).collect()
+            });
+            Lookup { of, rows, history, otherwise }
+        })
         .boxed()
 }
 
@@ -409,10 +556,31 @@ fn meter(name: String, lookups: BTreeMap<String, Lookup>) -> BoxedStrategy<Meter
         measure(),
         option::weighted(0.2, unit()),
         option::weighted(0.2, text(&ZONES)),
+        option::weighted(0.2, any::<bool>()),
     )
-        .prop_map(move |(events, filter, (aggregation, operand), unit, zone)| {
+        .prop_map(move |(events, filter, measure, unit, zone, attributed)| {
             let (name, lookups) = (name.clone(), lookups.clone());
-            Meter { name, events, filter, aggregation, operand, lookups, unit, zone }
+            let (aggregation, operand, weight, period) = measure;
+            // A lookup before or after what the events say, if there is one.
+            let field = Operand::Field("customer_id");
+            let customer = match (attributed, lookups.is_empty()) {
+                (None, _) | (_, true) => Vec::new(),
+                (Some(true), _) => vec![Operand::Lookup("looked_up".to_owned()), field],
+                (Some(false), _) => vec![field, Operand::Lookup("looked_up".to_owned())],
+            };
+            Meter {
+                name,
+                events,
+                filter,
+                aggregation,
+                operand,
+                weight,
+                period,
+                customer,
+                lookups,
+                unit,
+                zone,
+            }
         })
         .boxed()
 }

@@ -6,9 +6,10 @@ use bigdecimal::num_bigint::BigInt;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use super::answer::Refused;
 use super::event::{Event, Value};
 use super::filter::Filter;
-use super::number::Round;
+use super::number::{self, Reading, Round, divide, one, ten_to};
 use super::window::{Window, first_instant};
 
 /// Built-in fields that are texts.
@@ -21,10 +22,33 @@ pub(crate) enum Operand {
     Property(String),
     Field(&'static str),
     Lookup(String),
+    Computed(Box<Expression>),
+}
+
+/// A number computed from others.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Expression {
+    /// As written.
+    Number(String),
+    Value(Operand),
+    /// `+`, `-`, `*` or `/`.
+    Binary(Box<Expression>, char, Box<Expression>),
+    /// The first one that there is.
+    Coalesce(Vec<Expression>),
+    /// The whole number at or above it.
+    Ceil(Box<Expression>),
+}
+
+/// Where an event with a period counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placing {
+    Prorate,
+    Start,
+    End,
 }
 
 /// What is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Aggregation {
     Count,
     CountUnique,
@@ -36,6 +60,30 @@ pub(crate) enum Aggregation {
     Earliest,
     /// In thousandths of a percent.
     Percentile(u32),
+    /// The mean over time of a level, told by its changes or by levels of series.
+    TimeWeighted {
+        change: bool,
+        per: Vec<Operand>,
+    },
+    /// Values that are added and removed.
+    Active {
+        operation: Operand,
+        per: Vec<Operand>,
+        by_days: bool,
+    },
+    /// A quantity that is set or changed.
+    Reported {
+        operation: Operand,
+        per: Vec<Operand>,
+        reset: Option<Window>,
+    },
+    /// The outer aggregation of the results of the inner one.
+    Nested {
+        outer: Box<Aggregation>,
+        inner: Box<Aggregation>,
+        window: Option<Window>,
+        per: Vec<Operand>,
+    },
 }
 
 /// A table that maps texts.
@@ -44,7 +92,20 @@ pub(crate) struct Lookup {
     /// A property or a field.
     pub(crate) of: Operand,
     pub(crate) rows: BTreeMap<String, String>,
+    /// Rows that hold from one instant to another, in place of the others: key, bounds in
+    /// microseconds, value. No two of a key hold at once.
+    pub(crate) history: Option<Vec<(String, i64, i64, String)>>,
     pub(crate) otherwise: Option<String>,
+}
+
+impl Lookup {
+    fn find(&self, key: &str, micros: i64) -> Option<String> {
+        let Some(history) = &self.history else { return self.rows.get(key).cloned() };
+        let holds = |(of, from, to, _): &&(String, i64, i64, String)| {
+            of == key && *from <= micros && micros < *to
+        };
+        history.iter().find(holds).map(|(.., value)| value.clone())
+    }
 }
 
 /// How a value becomes a quantity.
@@ -67,6 +128,12 @@ pub(crate) struct Meter {
     pub(crate) aggregation: Aggregation,
     /// `None` for a count.
     pub(crate) operand: Option<Operand>,
+    /// How many events one stands for.
+    pub(crate) weight: Option<Operand>,
+    /// Start and end of what an event is about.
+    pub(crate) period: Option<(Operand, Operand, Placing)>,
+    /// What tells the customer, the first that is there; the field if none.
+    pub(crate) customer: Vec<Operand>,
     pub(crate) lookups: BTreeMap<String, Lookup>,
     pub(crate) unit: Option<Unit>,
     pub(crate) zone: Option<String>,
@@ -106,6 +173,9 @@ impl Meter {
             filter: None,
             aggregation: Aggregation::Count,
             operand: None,
+            weight: None,
+            period: None,
+            customer: Vec::new(),
             lookups: BTreeMap::new(),
             unit: None,
             zone: None,
@@ -115,17 +185,133 @@ impl Meter {
     /// The value that `operand` has for `event`.
     pub(crate) fn value(&self, operand: &Operand, event: &Event) -> Option<Value> {
         match operand {
+            Operand::Field("customer_id") if !self.customer.is_empty() => {
+                let last = self.customer.len() - 1;
+                self.customer.iter().enumerate().find_map(|(place, operand)| match operand {
+                    Operand::Lookup(name) if place < last && self.lookups.contains_key(name) => {
+                        self.looked_up(&self.lookups[name], event).map(Value::Text)
+                    }
+                    // What is sent, as a text.
+                    operand => self.sent(operand, event).map(|value| Value::Text(value.text())),
+                })
+            }
+            operand => self.sent(operand, event),
+        }
+    }
+
+    fn looked_up(&self, lookup: &Lookup, event: &Event) -> Option<String> {
+        let key = self.sent(&lookup.of, event).map(|value| value.text());
+        key.and_then(|key| lookup.find(&key, event.micros))
+    }
+
+    /// The value, without attribution of customers.
+    fn sent(&self, operand: &Operand, event: &Event) -> Option<Value> {
+        match operand {
             Operand::Property(name) => event.properties.get(name).cloned(),
             Operand::Field(name) => event.field(name),
             Operand::Lookup(name) => {
                 let Some(lookup) = self.lookups.get(name) else {
                     return event.properties.get(name).cloned();
                 };
-                let key = self.value(&lookup.of, event).map(|value| value.text());
-                let found = key.and_then(|key| lookup.rows.get(&key).cloned());
+                let found = self.looked_up(lookup, event);
                 let otherwise = || lookup.otherwise.clone().unwrap_or("unmapped".to_owned());
                 Some(Value::Text(found.unwrap_or_else(otherwise)))
             }
+            Operand::Computed(_) => self.number(operand, event).ok().flatten().map(Value::Number),
+        }
+    }
+
+    /// The number that `operand` is for `event`.
+    pub(crate) fn number(
+        &self,
+        operand: &Operand,
+        event: &Event,
+    ) -> Result<Option<BigInt>, Refused> {
+        match operand {
+            Operand::Computed(expression) => self.computed(expression, event),
+            operand => Ok(self.value(operand, event).and_then(|value| value.number())),
+        }
+    }
+
+    fn computed(&self, expression: &Expression, event: &Event) -> Result<Option<BigInt>, Refused> {
+        let fits = |units: BigInt| match units.magnitude() < ten_to(76).magnitude() {
+            true => Ok(Some(units)),
+            false => Err(Refused::Digits),
+        };
+        match expression {
+            Expression::Number(text) => match number::read(text) {
+                Reading::Number(units) => Ok(Some(units)),
+                other => panic!("{text} is {other:?}"),
+            },
+            Expression::Value(operand) => self.number(operand, event),
+            Expression::Coalesce(all) => {
+                let mut found = None;
+                for one in all {
+                    found = found.or(self.computed(one, event)?);
+                }
+                Ok(found)
+            }
+            Expression::Ceil(of) => match self.computed(of, event)? {
+                None => Ok(None),
+                Some(units) => {
+                    let down = Round::Down;
+                    let whole = divide(&units, &one(), down) * one();
+                    fits(if units > whole { whole + one() } else { whole })
+                }
+            },
+            Expression::Binary(left, sign, right) => {
+                let sides = (self.computed(left, event)?, self.computed(right, event)?);
+                let (Some(a), Some(b)) = sides else { return Ok(None) };
+                match sign {
+                    '+' => fits(a + b),
+                    '-' => fits(a - b),
+                    '*' => {
+                        let product = a * b;
+                        if &product % one() != BigInt::ZERO {
+                            return Err(Refused::Digits);
+                        }
+                        fits(product / one())
+                    }
+                    _ if b == BigInt::ZERO => Ok(None),
+                    _ => {
+                        let (a, b) = if b < BigInt::ZERO { (-a, -b) } else { (a, b) };
+                        fits(divide(&(a * ten_to(18)), &b, Round::HalfEven) * ten_to(20))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The instant that `operand` tells, in microseconds.
+    pub(crate) fn instant(&self, operand: &Operand, event: &Event) -> Option<i64> {
+        let text = self.value(operand, event)?.text();
+        text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond)
+    }
+
+    /// Where an event counts.
+    pub(crate) fn micros(&self, event: &Event) -> i64 {
+        let told = match &self.period {
+            Some((start, _, Placing::Start)) => self.instant(start, event),
+            Some((_, end, Placing::End)) => self.instant(end, event).map(|end| end - 1),
+            Some((_, _, Placing::Prorate)) | None => None,
+        };
+        told.unwrap_or(event.micros)
+    }
+
+    /// How much an event counts; nothing where that cannot be told.
+    pub(crate) fn weight(&self, event: &Event) -> Option<BigInt> {
+        let untold = match &self.period {
+            Some((start, _, Placing::Start)) => self.instant(start, event).is_none(),
+            Some((_, end, Placing::End)) => self.instant(end, event).is_none(),
+            Some((_, _, Placing::Prorate)) | None => false,
+        };
+        if untold {
+            return None;
+        }
+        let Some(weight) = &self.weight else { return Some(one()) };
+        match self.value(weight, event) {
+            None => Some(one()),
+            Some(value) => value.number().filter(|number| *number >= BigInt::ZERO),
         }
     }
 

@@ -12,5 +12,6 @@ pub(crate) mod generate;
 pub(crate) mod intake;
 pub(crate) mod meter;
 pub(crate) mod number;
+pub(crate) mod series;
 pub(crate) mod spell;
 pub(crate) mod window;

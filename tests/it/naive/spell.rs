@@ -7,7 +7,9 @@ use meterhouse::usage::{Grouping, UsageRequest};
 
 use super::event::{Line, Moment, Property, Sent};
 use super::filter::{Comparison, Filter, Literal};
-use super::meter::{Aggregation, Bound, FIELDS, Meter, Operand, Question, Unit};
+use super::meter::{
+    Aggregation, Bound, Expression, FIELDS, Meter, Operand, Placing, Question, Unit,
+};
 use super::number::Round;
 use super::window::Window;
 
@@ -86,13 +88,62 @@ pub(crate) fn meter(meter: &Meter) -> String {
     if let Some(filter) = &meter.filter {
         say("filter", &condition(filter));
     }
-    say("aggregation", aggregation(meter.aggregation));
-    if let Aggregation::Percentile(thousandths) = meter.aggregation {
-        say("percentile", &format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000));
+    let measured = meter.operand.as_ref().map(yaml_operand);
+    match &meter.aggregation {
+        Aggregation::Nested { outer, inner, window, per } => {
+            say("aggregation", aggregation(outer));
+            percentile(outer).into_iter().for_each(|share| say("percentile", &share));
+            let mut of = vec![format!("aggregation: {}", aggregation(inner))];
+            of.extend(measured.map(|(key, name)| format!("{key}: {name}")));
+            of.extend(percentile(inner).map(|share| format!("percentile: {share}")));
+            let window = window.iter().map(|window| self::window(*window));
+            let per: Vec<String> = window.chain(per.iter().map(plain_name)).collect();
+            of.push(format!("per: [{}]", per.join(", ")));
+            say("of", &format!("{{ {} }}", of.join(", ")));
+        }
+        plain => {
+            say("aggregation", aggregation(plain));
+            percentile(plain).into_iter().for_each(|share| say("percentile", &share));
+            measured.into_iter().for_each(|(key, name)| say(key, &name));
+        }
     }
-    if let Some(operand) = &meter.operand {
-        let (key, name) = yaml_operand(operand);
-        say(key, &name);
+    let series = |per: &[Operand]| {
+        format!("[{}]", per.iter().map(plain_name).collect::<Vec<_>>().join(", "))
+    };
+    match &meter.aggregation {
+        Aggregation::TimeWeighted { change: true, .. } => say("of", "change"),
+        Aggregation::TimeWeighted { change: false, per } => {
+            say("of", "level");
+            say("per", &series(per));
+        }
+        Aggregation::Active { operation, per, by_days } => {
+            say("operation", &plain_name(operation));
+            say("per", &series(per));
+            if *by_days {
+                say("prorate", "days");
+            }
+        }
+        Aggregation::Reported { operation, per, reset } => {
+            say("operation", &plain_name(operation));
+            say("per", &series(per));
+            reset.iter().for_each(|reset| say("reset", &window(*reset)));
+        }
+        _ => {}
+    }
+    if !meter.customer.is_empty() {
+        say("customer", &series(&meter.customer));
+    }
+    if let Some(weight) = &meter.weight {
+        say("weight", &quoted(&name_of(weight)));
+    }
+    if let Some((start, end, place)) = &meter.period {
+        let place = match place {
+            Placing::Prorate => "prorate",
+            Placing::Start => "start",
+            Placing::End => "end",
+        };
+        let bounds = format!("start: {}, end: {}", plain_name(start), plain_name(end));
+        say("period", &format!("{{ {bounds}, place: {place} }}"));
     }
     if !meter.lookups.is_empty() {
         let tables = meter.lookups.iter().map(|(name, lookup)| {
@@ -100,6 +151,9 @@ pub(crate) fn meter(meter: &Meter) -> String {
                 format!("of: {}", quoted(&name_of(&lookup.of))),
                 "file: table.csv, key: k, value: v".to_owned(),
             ];
+            if lookup.history.is_some() {
+                parts.push("from: f, to: t".to_owned());
+            }
             parts.extend(lookup.otherwise.as_ref().map(|o| format!("otherwise: {}", quoted(o))));
             format!("{}: {{ {} }}", quoted(name), parts.join(", "))
         });
@@ -114,7 +168,36 @@ pub(crate) fn meter(meter: &Meter) -> String {
     file
 }
 
-fn aggregation(aggregation: Aggregation) -> &'static str {
+fn percentile(aggregation: &Aggregation) -> Option<String> {
+    match aggregation {
+        Aggregation::Percentile(thousandths) => {
+            Some(format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000))
+        }
+        _ => None,
+    }
+}
+
+fn plain_name(operand: &Operand) -> String {
+    quoted(&name_of(operand))
+}
+
+/// An expression as SQL.
+fn expression(of: &Expression) -> String {
+    match of {
+        Expression::Number(text) => text.clone(),
+        Expression::Value(operand) => format!("\"{}\"", name_of(operand).replace('"', "\"\"")),
+        Expression::Binary(left, sign, right) => {
+            format!("({} {sign} {})", expression(left), expression(right))
+        }
+        Expression::Coalesce(all) => {
+            let all: Vec<String> = all.iter().map(expression).collect();
+            format!("coalesce({})", all.join(", "))
+        }
+        Expression::Ceil(of) => format!("ceil({})", expression(of)),
+    }
+}
+
+fn aggregation(aggregation: &Aggregation) -> &'static str {
     match aggregation {
         Aggregation::Count => "count",
         Aggregation::CountUnique => "count_unique",
@@ -125,6 +208,10 @@ fn aggregation(aggregation: Aggregation) -> &'static str {
         Aggregation::Latest => "latest",
         Aggregation::Earliest => "earliest",
         Aggregation::Percentile(_) => "percentile",
+        Aggregation::TimeWeighted { .. } => "time_weighted",
+        Aggregation::Active { .. } => "count_unique",
+        Aggregation::Reported { .. } => "reported",
+        Aggregation::Nested { .. } => panic!("spelled by its two levels"),
     }
 }
 
@@ -151,11 +238,13 @@ pub(crate) fn name_of(operand: &Operand) -> String {
         Operand::Property(name) if FIELDS.contains(&name.as_str()) => format!("property.{name}"),
         Operand::Property(name) | Operand::Lookup(name) => name.clone(),
         Operand::Field(name) => (*name).to_owned(),
+        Operand::Computed(_) => panic!("an expression has no name"),
     }
 }
 
 fn yaml_operand(operand: &Operand) -> (&'static str, String) {
     let key = match operand {
+        Operand::Computed(computed) => return ("expression", quoted(&expression(computed))),
         Operand::Field(_) => "field",
         Operand::Property(_) | Operand::Lookup(_) => "property",
     };

@@ -1,0 +1,136 @@
+//! `meterhouse lookups`: the lookup tables that the lake keeps.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::record_batch::RecordBatch;
+
+use super::actor::actor;
+use super::flags::{Global, LookupsCommand};
+use super::opening::{open_lake, resolve_at};
+use super::outcome::{Failure, Outcome};
+use super::output::{check_format, say, write_rows, write_text};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::lake::history::BY;
+use crate::meter::{csv_of_parquet, is_identifier};
+
+/// Largest table, in bytes.
+const TABLE_MAX_BYTES: u64 = 64 << 20;
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, command: &LookupsCommand) -> Result<Outcome, Failure> {
+    match command {
+        LookupsCommand::Put { name, file, reason } => {
+            put(global, name, file, reason.as_deref()).await?;
+        }
+        LookupsCommand::List { at, output } => {
+            check_format(output.output)?;
+            let lake = open_lake(global).await?;
+            let snapshot = lake.events.snapshot(resolve_at(&lake, at.at.as_ref()).await?).await?;
+            let (mut names, mut numbers, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+            for name in lake.events.lookup_names().await? {
+                if let Some((number, text)) = lake.events.lookup(&snapshot, &name).await? {
+                    names.push(name);
+                    numbers.push(number);
+                    rows.push(records(&String::from_utf8_lossy(&text)).unwrap_or(0));
+                }
+            }
+            let batch = RecordBatch::try_from_iter([
+                ("lookup", Arc::new(StringArray::from(names)) as ArrayRef),
+                ("version", Arc::new(Int64Array::from(numbers)) as ArrayRef),
+                ("rows", Arc::new(Int64Array::from(rows)) as ArrayRef),
+            ]);
+            let defect = |error| Error::internal("rows of lookups").with_source(error);
+            write_rows(output.output, &batch.map_err(defect)?)?;
+        }
+        LookupsCommand::Show { name, at } => {
+            let lake = open_lake(global).await?;
+            let snapshot = lake.events.snapshot(resolve_at(&lake, at.at.as_ref()).await?).await?;
+            let Some((_, text)) = lake.events.lookup(&snapshot, &checked(name)?).await? else {
+                return Err(Error::not_found(format!(
+                    "the lake has no lookup table `{name}` at version {}; `meterhouse lookups list` \
+                     shows them",
+                    snapshot.version
+                ))
+                .into());
+            };
+            write_text(&String::from_utf8_lossy(&text))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn checked(name: &str) -> Result<String> {
+    match is_identifier(name) {
+        true => Ok(name.to_owned()),
+        false => Err(Error::invalid(format!(
+            "`{name}` is no name of a table: a lower-case letter, then letters, digits, `_` and `-`, \
+             at most 63"
+        ))),
+    }
+}
+
+async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> Result<()> {
+    let name = checked(name)?;
+    let csv = text_of(file)?;
+    let rows = records(&csv).map_err(|error| {
+        Error::invalid(format!("{} is not readable as CSV: {error}", file.display()))
+    })?;
+    let lake = open_lake(global).await?;
+    let mut info = BTreeMap::new();
+    info.extend(actor().map(|actor| (BY.to_owned(), actor)));
+    info.extend(reason.map(|reason| ("reason".to_owned(), reason.to_owned())));
+    let now = Clock::System.now().micros() / 1_000;
+    let put = lake.events.put_lookup(&name, &csv, info, now).await?;
+    if !global.quiet {
+        let done = if put.changed { "is" } else { "was already" };
+        let rows = super::numbers::counted(rows.unsigned_abs(), "row");
+        say(&format!(
+            "lookup table `{name}` {done} version {} with {rows}, as of table version {}",
+            put.number, put.version
+        ));
+    }
+    Ok(())
+}
+
+/// The table as CSV.
+fn text_of(file: &Path) -> Result<String> {
+    let unreadable = |error: std::io::Error| {
+        let message = format!("{} cannot be read: {error}", file.display());
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Error::not_found(message),
+            _ => Error::unavailable(message),
+        }
+    };
+    let opened = File::open(file).map_err(unreadable)?;
+    let bytes = opened.metadata().map_err(unreadable)?.len();
+    if bytes > TABLE_MAX_BYTES {
+        return Err(Error::invalid(format!(
+            "{} has {bytes} bytes, at most {TABLE_MAX_BYTES} are allowed",
+            file.display()
+        )));
+    }
+    if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
+        return csv_of_parquet(opened)
+            .map_err(|error| Error::invalid(format!("{}: {error}", file.display())));
+    }
+    let text = std::fs::read(file).map_err(unreadable)?;
+    String::from_utf8(text)
+        .map_err(|error| Error::invalid(format!("{} is no UTF-8: {error}", file.display())))
+}
+
+/// How many rows a table has; all of them can be read.
+fn records(csv: &str) -> Result<i64, csv::Error> {
+    let mut reader = csv::Reader::from_reader(csv.trim_start_matches('\u{feff}').as_bytes());
+    reader.headers()?;
+    let mut rows = 0;
+    for record in reader.records() {
+        record?;
+        rows += 1;
+    }
+    Ok(rows)
+}

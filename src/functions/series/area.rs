@@ -1,0 +1,309 @@
+//! `area(value, at, until, spans)`: the area under a level, for each window of a question.
+//!
+//! Each event raises the level by its value at one instant and lowers it again at another, if there
+//! is one. The area is level × microseconds, exact; what was before a window counts in it. The
+//! state of a group is two sums for each window, so memory goes with the windows and not with the
+//! events, and the order of events is of no matter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Decimal256Array, Int64Array, ListArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, FieldRef, Int64Type, i256,
+};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
+
+use super::super::sum::OVERFLOW;
+use super::pieces::{Piece, list, list_type};
+use super::spans::{Spans, literal_argument};
+
+/// Key of what was before the range.
+const BEFORE: i64 = i64::MIN;
+
+/// The aggregate.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Area {
+    signature: Signature,
+}
+
+impl Area {
+    /// The aggregate.
+    pub fn new() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl Default for Area {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The scale of exact numbers of a type.
+pub(super) fn scale_of(number: &DataType) -> Result<i8> {
+    match number {
+        DataType::Int64 | DataType::Null => Ok(0),
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => Ok(*scale),
+        other => exec_err!("an exact number is needed, not {other}"),
+    }
+}
+
+/// The type in which values of `number` are computed with.
+pub(super) fn wide_of(number: &DataType) -> Result<DataType> {
+    Ok(DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale_of(number)?))
+}
+
+impl AggregateUDFImpl for Area {
+    fn name(&self) -> &'static str {
+        "area"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        let [value, _, _, _] = arguments else {
+            return exec_err!("area takes value, at, until and spans, got {}", arguments.len());
+        };
+        let instant = crate::schema::timestamp_type();
+        Ok(vec![wide_of(value)?, instant.clone(), instant, DataType::Utf8])
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(list_type(scale_of(&arguments[0])?))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        let list = |name, item| {
+            let name = format_state_name(args.name, name);
+            Arc::new(Field::new_list(name, Field::new_list_field(item, true), true))
+        };
+        let wide = args.input_fields[0].data_type().clone();
+        Ok(vec![
+            list("windows", DataType::Int64),
+            list("rises", wide.clone()),
+            list("areas", wide),
+            list("events", DataType::Int64),
+            list("matched", DataType::Int64),
+        ])
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        let spans = Spans::from_literal(&literal_argument(&args, 3)?)?;
+        let scale = scale_of(args.expr_fields[0].data_type())?;
+        Ok(Box::new(Levels { spans, scale, held: BTreeMap::new() }))
+    }
+}
+
+/// What the events of one window do to the level.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// By how much it is higher at the window's end than at its beginning.
+    rise: i256,
+    /// The area under those rises within the window.
+    area: i256,
+    events: i64,
+    matched: i64,
+}
+
+impl Held {
+    const NOTHING: Self = Self { rise: i256::ZERO, area: i256::ZERO, events: 0, matched: 0 };
+}
+
+#[derive(Debug)]
+struct Levels {
+    spans: Spans,
+    scale: i8,
+    held: BTreeMap<i64, Held>,
+}
+
+/// A sum that stays the mark of an overflow once it is one.
+fn plus(a: i256, b: i256) -> i256 {
+    if a == OVERFLOW || b == OVERFLOW {
+        return OVERFLOW;
+    }
+    a.checked_add(b).unwrap_or(OVERFLOW)
+}
+
+fn times(a: i256, b: i64) -> i256 {
+    if a == OVERFLOW {
+        return OVERFLOW;
+    }
+    a.checked_mul(i256::from(b)).unwrap_or(OVERFLOW)
+}
+
+impl Levels {
+    fn rise(&mut self, by: i256, at: i64) {
+        if at >= self.spans.to {
+            return;
+        }
+        let window = self.spans.holding(at);
+        let held = self.held.entry(window.unwrap_or(BEFORE)).or_insert(Held::NOTHING);
+        held.rise = plus(held.rise, by);
+        if let Some(window) = window {
+            let (_, end) = self.spans.bounds(window);
+            held.area = plus(held.area, times(by, end - at));
+        }
+    }
+
+    fn saw(&mut self, at: i64, counts: bool) {
+        if let Some(window) = self.spans.holding(at) {
+            let held = self.held.entry(window).or_insert(Held::NOTHING);
+            held.matched += 1;
+            held.events += i64::from(counts);
+        }
+    }
+
+    fn pieces(&self) -> Vec<Piece> {
+        let first = self.held.keys().next().copied();
+        let Some(first) = first else { return Vec::new() };
+        let mut level = self.held.get(&BEFORE).map(|held| held.rise);
+        let mut pieces = Vec::new();
+        for window in self.spans.windows_from(first) {
+            let held = self.held.get(&window).copied().unwrap_or(Held::NOTHING);
+            let (start, end) = self.spans.bounds(window);
+            if level.is_none() && held.events > 0 {
+                level = Some(i256::ZERO);
+            }
+            let value = level.map(|level| plus(times(level, end - start), held.area));
+            level = level.map(|level| plus(level, held.rise));
+            if value.is_some() || held.matched > 0 {
+                let (events, matched) = (held.events, held.matched);
+                pieces.push(Piece { window, value, events, matched });
+            }
+        }
+        pieces
+    }
+}
+
+impl Accumulator for Levels {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let value = values[0].as_primitive::<Decimal256Type>();
+        let (at, until) =
+            (cast(&values[1], &DataType::Int64)?, cast(&values[2], &DataType::Int64)?);
+        let (at, until) = (at.as_primitive::<Int64Type>(), until.as_primitive::<Int64Type>());
+        for row in 0..value.len() {
+            if at.is_null(row) {
+                continue;
+            }
+            self.saw(at.value(row), value.is_valid(row));
+            if value.is_valid(row) {
+                self.rise(value.value(row), at.value(row));
+                if until.is_valid(row) {
+                    self.rise(value.value(row).wrapping_neg(), until.value(row));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let lists: Vec<&ListArray> = states.iter().map(|state| state.as_list::<i32>()).collect();
+        for row in 0..lists[0].len() {
+            if lists[0].is_null(row) {
+                continue;
+            }
+            let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
+            let windows = of_row[0].as_primitive::<Int64Type>().values();
+            let rises = of_row[1].as_primitive::<Decimal256Type>().values();
+            let areas = of_row[2].as_primitive::<Decimal256Type>().values();
+            let events = of_row[3].as_primitive::<Int64Type>().values();
+            let matched = of_row[4].as_primitive::<Int64Type>().values();
+            for (place, window) in windows.iter().enumerate() {
+                let held = self.held.entry(*window).or_insert(Held::NOTHING);
+                held.rise = plus(held.rise, rises[place]);
+                held.area = plus(held.area, areas[place]);
+                held.events += events[place];
+                held.matched += matched[place];
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let integers = |column: Vec<i64>| one_list(Arc::new(Int64Array::from(column)));
+        let wide = |column: Vec<i256>| -> Result<ScalarValue> {
+            let column = Decimal256Array::from_iter_values(column);
+            one_list(Arc::new(
+                column.with_precision_and_scale(DECIMAL256_MAX_PRECISION, self.scale)?,
+            ))
+        };
+        Ok(vec![
+            integers(self.held.keys().copied().collect())?,
+            wide(self.held.values().map(|held| held.rise).collect())?,
+            wide(self.held.values().map(|held| held.area).collect())?,
+            integers(self.held.values().map(|held| held.events).collect())?,
+            integers(self.held.values().map(|held| held.matched).collect())?,
+        ])
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        list(self.pieces(), self.scale)
+    }
+
+    fn size(&self) -> usize {
+        // A node of the tree is two thirds full.
+        size_of::<Self>() + self.held.len() * size_of::<(i64, Held)>() * 3 / 2
+    }
+}
+
+/// A column as the one list of a state.
+pub(super) fn one_list(column: ArrayRef) -> Result<ScalarValue> {
+    let field = Arc::new(Field::new_list_field(column.data_type().clone(), true));
+    let offsets = OffsetBuffer::from_lengths([column.len()]);
+    Ok(ScalarValue::List(Arc::new(ListArray::try_new(field, offsets, column, None)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::WindowStarts;
+
+    fn levels() -> Levels {
+        let windows = Some(WindowStarts::Boundaries(vec![0, 10, 20, 30]));
+        Levels { spans: Spans { from: 0, to: 30, windows }, scale: 0, held: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_level_is_carried_into_every_later_window() {
+        let mut levels = levels();
+        levels.rise(i256::from(2), -5);
+        levels.saw(-5, true);
+        levels.rise(i256::from(3), 4);
+        levels.saw(4, true);
+        levels.rise(i256::from(-3), 12);
+        let values: Vec<i256> = levels.pieces().iter().filter_map(|piece| piece.value).collect();
+        assert_eq!(values, [20 + 18, 20 + 6, 20].map(i256::from));
+        let events: Vec<i64> = levels.pieces().iter().map(|piece| piece.events).collect();
+        assert_eq!(events, [1, 0, 0]);
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_event() {
+        let mut one = levels();
+        one.rise(i256::from(7), 15);
+        one.saw(15, true);
+        one.saw(3, false);
+        let pieces = one.pieces();
+        assert_eq!(pieces[0], Piece { window: 0, value: None, events: 0, matched: 1 });
+        assert_eq!(pieces[1].value, Some(i256::from(35)));
+        assert_eq!(pieces[2].value, Some(i256::from(70)));
+        assert_eq!(levels().pieces(), []);
+    }
+
+    #[test]
+    fn an_overflow_is_marked_and_stays_so() {
+        let mut levels = levels();
+        levels.rise(i256::MAX.wrapping_sub(i256::ONE), 0);
+        levels.saw(0, true);
+        levels.rise(i256::MINUS_ONE, 1);
+        assert!(levels.pieces().iter().all(|piece| piece.value == Some(OVERFLOW)));
+    }
+}

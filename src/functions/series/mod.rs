@@ -1,0 +1,14 @@
+//! Aggregates of what happens over time, which give a value for each window of a question.
+//!
+//! Each gathers the events of a group from the beginning of history to the end of the question and
+//! evaluates to a list of pieces, one for each window in which something is known: what came before
+//! a window counts in it. The list is unnested by the plan. See [`spans`] for the windows and
+//! [`pieces`] for the lists.
+
+pub mod area;
+pub mod change;
+pub mod instant;
+pub mod length;
+pub mod pieces;
+pub mod share;
+pub mod spans;

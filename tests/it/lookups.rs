@@ -1,0 +1,162 @@
+//! Lookups through the program: rows that hold for a time, customers attributed and re-pointed, and
+//! tables that the lake keeps in versions.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::program::meterhouse;
+
+fn event(key: &str, time: &str, customer: Option<&str>, domain: &str) -> String {
+    let customer = customer.map_or(String::new(), |c| format!(r#""customer_id":"{c}","#));
+    format!(
+        r#"{{"event_name":"e","idempotency_key":"{key}",{customer}"timestamp":"{time}","properties":{{"domain":"{domain}","v":1}}}}"#
+    ) + "\n"
+}
+
+/// A lake with events of customers, of an alias, and of nobody.
+fn lake() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let events = [
+        event("1", "2026-01-10T00:00:00Z", Some("acme"), "acme.test"),
+        event("2", "2026-01-31T22:59:59Z", Some("old-acme"), "x.test"),
+        event("3", "2026-01-31T23:00:00Z", Some("old-acme"), "x.test"),
+        event("4", "2026-02-10T00:00:00Z", None, "beta.test"),
+        event("5", "2026-02-11T00:00:00Z", None, "nobody.test"),
+    ];
+    fs::write(folder.path().join("events.ndjson"), events.concat()).unwrap();
+    succeed(folder.path(), &["ingest", "events.ndjson", "--allow-missing-customer"]);
+    fs::create_dir_all(folder.path().join("meters")).unwrap();
+    folder
+}
+
+fn succeed(folder: &Path, arguments: &[&str]) -> String {
+    let output = meterhouse(folder, arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    fs::write(folder.join("meters").join(name), text).unwrap();
+}
+
+fn usage(folder: &Path, flags: &[&str]) -> String {
+    succeed(folder, &[&["usage", "m", "--meters", "meters", "-o", "csv"], flags].concat())
+}
+
+fn refusal(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn customers_are_attributed_and_aliases_end_at_a_date() {
+    let folder = lake();
+    let folder = folder.path();
+    write(folder, "domains.csv", "domain,customer\nbeta.test,beta\n");
+    write(
+        folder,
+        "aliases.csv",
+        "alias,customer,from,to\nold-acme,acme,,2026-02-01\nold-acme,gamma,2026-02-01,\n",
+    );
+    write(
+        folder,
+        "m.yaml",
+        "meter: m\naggregation: count\ntimezone: Europe/Berlin\n\
+         customer: [alias, customer_id, by_domain]\nlookups:\n  \
+         alias: { of: customer_id, file: aliases.csv, key: alias, value: customer, from: from, to: to }\n  \
+         by_domain: { of: domain, file: domains.csv, key: domain, value: customer }\n",
+    );
+    // February begins at 23:00 UTC in Berlin.
+    let want =
+        "customer_id,value,events,skipped\nacme,2,2,0\nbeta,1,1,0\ngamma,1,1,0\nunmapped,1,1,0\n";
+    assert_eq!(usage(folder, &[]), want);
+    let one = usage(folder, &["--customer", "acme", "--by", "domain"]);
+    assert_eq!(one, "domain,value,events,skipped\nacme.test,1,1,0\nx.test,1,1,0\n");
+    let filtered = usage(folder, &["--total", "--where", "customer_id = 'beta'"]);
+    assert_eq!(filtered, "value,events,skipped\n1,1,0\n");
+}
+
+#[test]
+fn a_table_of_the_lake_is_as_it_was_at_every_version() {
+    let folder = lake();
+    let folder = folder.path();
+    write(
+        folder,
+        "m.yaml",
+        "meter: m\naggregation: count\nlookups:\n  \
+         team: { of: domain, table: teams, key: domain, value: team, otherwise: none }\n",
+    );
+    let missing =
+        refusal(meterhouse(folder, &["usage", "m", "--meters", "meters", "--by", "team"]));
+    assert!(missing.contains("`meterhouse lookups put teams FILE`"), "{missing}");
+    let put = |text: &str| {
+        fs::write(folder.join("teams.csv"), text).unwrap();
+        meterhouse(folder, &["lookups", "put", "teams", "teams.csv", "--reason", "a new team"])
+    };
+    assert!(put("domain,team\nx.test,blue\n").status.success());
+    let before = usage(folder, &["--by", "team"]);
+    assert_eq!(before, "team,value,events,skipped\nblue,2,2,0\nnone,3,3,0\n");
+    let log = succeed(folder, &["log", "-o", "csv", "--limit", "1"]);
+    let version = log.lines().nth(1).unwrap().split(',').next().unwrap().to_owned();
+    // The same again makes no version.
+    let again = put("domain,team\nx.test,blue\n");
+    assert!(String::from_utf8(again.stderr).unwrap().contains("was already version 1"));
+    assert!(put("domain,team\nx.test,red\nacme.test,red\n").status.success());
+    assert_eq!(
+        usage(folder, &["--by", "team"]),
+        "team,value,events,skipped\nnone,2,2,0\nred,3,3,0\n"
+    );
+    assert_eq!(usage(folder, &["--by", "team", "--at", &version]), before);
+    let list = succeed(folder, &["lookups", "list", "-o", "csv"]);
+    assert_eq!(list, "lookup,version,rows\nteams,2,2\n");
+    let shown = succeed(folder, &["lookups", "show", "teams", "--at", &version]);
+    assert_eq!(shown, "domain,team\nx.test,blue\n");
+    succeed(folder, &["verify"]);
+    let sql = "SELECT team, value FROM meter('m', by => 'team')";
+    let rows = succeed(folder, &["sql", sql, "--meters", "meters", "-o", "csv"]);
+    assert_eq!(rows, "team,value\nnone,2\nred,3\n");
+}
+
+#[test]
+fn a_table_that_contradicts_itself_is_named_with_its_line() {
+    let folder = lake();
+    let folder = folder.path();
+    let meter = "meter: m\naggregation: count\nlookups:\n  \
+                 team: { of: domain, PLACE, key: k, value: v, from: from, to: to }\n";
+    write(folder, "m.yaml", &meter.replace("PLACE", "file: t.csv"));
+    let table = "k,v,from,to\na,x,2026-01-01,2026-03-01\na,y,2026-02-01,\n";
+    write(folder, "t.csv", table);
+    let said = refusal(meterhouse(folder, &["usage", "m", "--meters", "meters"]));
+    assert!(said.contains("t.csv:3:1: key `a` is mapped to `y` at a time"), "{said}");
+    write(folder, "m.yaml", &meter.replace("PLACE", "table: t"));
+    succeed(folder, &["lookups", "put", "t", "meters/t.csv"]);
+    let said = refusal(meterhouse(folder, &["usage", "m", "--meters", "meters"]));
+    assert!(said.contains("table t, version 1:3:1: key `a` is mapped to `y`"), "{said}");
+    for (arguments, want) in [
+        (["lookups", "put", "../t", "meters/t.csv"], "`../t` is no name of a table"),
+        (["lookups", "put", "t", "missing.csv"], "missing.csv cannot be read"),
+        (["lookups", "show", "other", "--quiet"], "no lookup table `other`"),
+    ] {
+        let said = refusal(meterhouse(folder, &arguments));
+        assert!(said.contains(want), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_table_may_be_parquet() {
+    let folder = lake();
+    let folder = folder.path();
+    let query = "SELECT 'x.test' AS domain, 7 AS team UNION ALL SELECT 'acme.test', 8";
+    let parquet = meterhouse(folder, &["sql", query, "-o", "parquet"]);
+    fs::write(folder.join("meters/teams.parquet"), &parquet.stdout).unwrap();
+    write(
+        folder,
+        "m.yaml",
+        "meter: m\naggregation: count\nlookups:\n  \
+         team: { of: domain, file: teams.parquet, key: domain, value: team }\n",
+    );
+    let want = "team,value,events,skipped\n7,2,2,0\n8,1,1,0\nunmapped,2,2,0\n";
+    assert_eq!(usage(folder, &["--by", "team"]), want);
+}

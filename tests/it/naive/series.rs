@@ -1,0 +1,313 @@
+//! What is followed over time, answered by looking at every window and every event anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bigdecimal::num_bigint::BigInt;
+use jiff::tz::TimeZone;
+
+use super::answer::{Line, Refused, asked_of, matches_meter};
+use super::event::Event;
+use super::meter::{Aggregation, Amount, Meter, Operand, Placing, Question};
+use super::number::{Round, divide, one, ten_to};
+use super::window::{self, Window};
+
+/// Microseconds of a day of UTC.
+const DAY: i64 = 86_400_000_000;
+
+type Texts = Vec<Option<String>>;
+
+/// Whether the value of a window depends on events outside of it.
+pub(crate) fn follows(meter: &Meter) -> bool {
+    let prorates = matches!(meter.period, Some((_, _, Placing::Prorate)));
+    let carries = matches!(
+        meter.aggregation,
+        Aggregation::TimeWeighted { .. }
+            | Aggregation::Active { .. }
+            | Aggregation::Reported { .. }
+    );
+    prorates || carries
+}
+
+/// The windows of the question: start and end before the range cuts them, then after.
+fn windows(events: &[Event], question: &Question, zone: &TimeZone) -> Vec<[i64; 4]> {
+    let from = question.from.as_ref().map(|bound| bound.micros(zone));
+    let to = question.to.as_ref().map(|bound| bound.micros(zone));
+    let Some(window) = question.window else {
+        let (from, to) = (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX));
+        return vec![[from, to, from, to]];
+    };
+    // Without a bound, the days that there are events of.
+    let days = || events.iter().map(|event| event.micros.div_euclid(DAY));
+    let Some((first, last)) = days().min().zip(days().max()) else { return Vec::new() };
+    let reach = (from.unwrap_or(first * DAY), to.unwrap_or((last + 1) * DAY));
+    let mut found = Vec::new();
+    let mut at = reach.0;
+    while at < reach.1 {
+        let (start, end) = window.around(at, zone);
+        found.push([
+            start,
+            end,
+            from.map_or(start, |from| from.max(start)),
+            to.map_or(end, |to| to.min(end)),
+        ]);
+        at = end;
+    }
+    found
+}
+
+/// The rows of a meter that follows something.
+pub(crate) fn lines(
+    events: &[Event],
+    meter: &Meter,
+    question: &Question,
+) -> Result<Vec<Line>, Refused> {
+    let zone_name = question.zone(meter);
+    let zone = TimeZone::get(zone_name).unwrap();
+    let texts = |event: &Event| -> Texts {
+        let name = |name: &String| meter.value(&meter.resolve(name), event).map(|v| v.text());
+        question.groups.iter().map(name).collect()
+    };
+    let of_meter: Vec<&Event> = events.iter().filter(|event| matches_meter(event, meter)).collect();
+    let mut groups: BTreeMap<Texts, Vec<&Event>> = BTreeMap::new();
+    for event in of_meter.iter().copied().filter(|event| asked_of(event, meter, question)) {
+        groups.entry(texts(event)).or_default().push(event);
+    }
+    let mut lines = Vec::new();
+    for [start, end, from, to] in windows(events, question, &zone) {
+        for (group, members) in &groups {
+            let piece = match &meter.aggregation {
+                Aggregation::TimeWeighted { change, per } => {
+                    let until = |event: &Event| match change {
+                        true => i64::MAX,
+                        false => next_of_series(event, &of_meter, meter, per),
+                    };
+                    time_weighted(members, meter, &until, (from, to))?
+                }
+                Aggregation::Active { operation, per, by_days } => {
+                    let days = by_days.then(|| days(start, end, &zone));
+                    active(members, meter, (operation, per), (from, to), days.as_deref())
+                }
+                Aggregation::Reported { operation, per, reset } => {
+                    reported(members, meter, (operation, per), (from, to), (*reset, &zone))
+                }
+                _ => prorated(members, meter, (from, to))?,
+            };
+            let Some((value, events, matched)) = piece else { continue };
+            let window = question
+                .window
+                .map(|_| [window::text(from, zone_name), window::text(to, zone_name)]);
+            let skipped = matched - events;
+            lines.push(Line { window, groups: group.clone(), value, events, skipped });
+        }
+    }
+    if lines.is_empty() && question.groups.is_empty() && question.window.is_none() {
+        let counts = matches!(meter.aggregation, Aggregation::Active { .. });
+        let value = counts.then_some(BigInt::ZERO);
+        lines.push(Line { window: None, groups: Vec::new(), value, events: 0, skipped: 0 });
+    }
+    Ok(lines)
+}
+
+/// Value, events and matched events of a window; nothing where nothing is known.
+type Piece = Option<(Amount, usize, usize)>;
+
+fn within(event: &Event, (from, to): (i64, i64)) -> bool {
+    event.micros >= from && event.micros < to
+}
+
+fn time_weighted(
+    members: &[&Event],
+    meter: &Meter,
+    until: &dyn Fn(&Event) -> i64,
+    (from, to): (i64, i64),
+) -> Result<Piece, Refused> {
+    let operand = meter.operand.as_ref().unwrap();
+    let matched = members.iter().filter(|event| within(event, (from, to))).count();
+    let (mut area, mut events, mut known) = (BigInt::ZERO, 0, false);
+    for event in members.iter().filter(|event| event.micros < to) {
+        let Some(value) = meter.number(operand, event)? else { continue };
+        known = true;
+        events += usize::from(within(event, (from, to)));
+        let (start, end) = (event.micros.max(from), until(event).min(to));
+        if end > start {
+            area += value * BigInt::from(end - start);
+        }
+    }
+    if !known && matched == 0 {
+        return Ok(None);
+    }
+    let mean = || divide(&area, &(BigInt::from(to - from) * ten_to(26)), Round::HalfEven);
+    Ok(Some((known.then(|| mean() * ten_to(26)), events, matched)))
+}
+
+/// When the level that an event tells ends.
+fn next_of_series(event: &Event, all: &[&Event], meter: &Meter, per: &[Operand]) -> i64 {
+    let operand = meter.operand.as_ref().unwrap();
+    let series = |event: &Event| -> Texts {
+        per.iter().map(|of| meter.value(of, event).map(|value| value.text())).collect()
+    };
+    let place = |event: &Event| all.iter().position(|other| std::ptr::eq(*other, event)).unwrap();
+    let own = (event.micros, place(event));
+    let later = all.iter().filter(|other| {
+        (other.micros, place(other)) > own
+            && series(other) == series(event)
+            && matches!(meter.number(operand, other), Ok(Some(_)))
+    });
+    later.map(|other| other.micros).min().unwrap_or(i64::MAX)
+}
+
+/// Which of two things an event says: the first, the second, or neither.
+fn said(
+    event: &Event,
+    meter: &Meter,
+    operation: &Operand,
+    words: [&str; 2],
+    silent: bool,
+) -> Option<bool> {
+    match meter.value(operation, event).map(|value| value.text()) {
+        None => Some(silent),
+        Some(text) if text == words[0] => Some(true),
+        Some(text) if text == words[1] => Some(false),
+        Some(_) => None,
+    }
+}
+
+fn days(start: i64, end: i64, zone: &TimeZone) -> Vec<(i64, i64)> {
+    let mut found = Vec::new();
+    let mut at = start;
+    while at < end {
+        let (_, next) = Window::Day.around(at, zone);
+        found.push((at, next.min(end)));
+        at = next;
+    }
+    found
+}
+
+fn active(
+    members: &[&Event],
+    meter: &Meter,
+    (operation, per): (&Operand, &[Operand]),
+    (from, to): (i64, i64),
+    days: Option<&[(i64, i64)]>,
+) -> Piece {
+    let operand = meter.operand.as_ref().unwrap();
+    let mut values: BTreeMap<Texts, Vec<(i64, bool)>> = BTreeMap::new();
+    let (mut events, mut matched) = (0, 0);
+    for event in members.iter().filter(|event| event.micros < to) {
+        let inside = within(event, (from, to));
+        matched += usize::from(inside);
+        let value = meter.value(operand, event).map(|value| value.text());
+        let does = said(event, meter, operation, ["add", "remove"], true);
+        let (Some(value), Some(adds)) = (value, does) else { continue };
+        events += usize::from(inside);
+        let own = per.iter().map(|of| meter.value(of, event).map(|value| value.text()));
+        let key = std::iter::once(Some(value)).chain(own).collect();
+        values.entry(key).or_default().push((event.micros, adds));
+    }
+    if values.is_empty() {
+        return (matched > 0).then_some((Some(BigInt::ZERO), events, matched));
+    }
+    let mut total = BigInt::ZERO;
+    for operations in values.values_mut() {
+        // Stable: of one instant the order of receipt stays.
+        operations.sort_by_key(|(micros, _)| *micros);
+        let state_at = |instant: i64| {
+            operations.iter().rfind(|(micros, _)| *micros <= instant).is_some_and(|(_, adds)| *adds)
+        };
+        total += match days {
+            None => BigInt::from(i64::from(state_at(to - 1))),
+            Some(days) => {
+                let there = |(start, end): &&(i64, i64)| {
+                    let (start, end) = ((*start).max(from), (*end).min(to));
+                    let instants: BTreeSet<i64> = operations
+                        .iter()
+                        .map(|(micros, _)| *micros)
+                        .filter(|micros| *micros >= start && *micros < end)
+                        .chain([start])
+                        .collect();
+                    start < end && instants.into_iter().any(state_at)
+                };
+                BigInt::from(days.iter().filter(there).count())
+            }
+        };
+    }
+    let value = match days {
+        None => total * one(),
+        Some(days) => {
+            let scaled = total * ten_to(12);
+            divide(&scaled, &BigInt::from(days.len()), Round::HalfEven) * ten_to(26)
+        }
+    };
+    Some((Some(value), events, matched))
+}
+
+fn reported(
+    members: &[&Event],
+    meter: &Meter,
+    (operation, per): (&Operand, &[Operand]),
+    (from, to): (i64, i64),
+    (reset, zone): (Option<Window>, &TimeZone),
+) -> Piece {
+    let operand = meter.operand.as_ref().unwrap();
+    let mut series: BTreeMap<Texts, Vec<(i64, bool, BigInt)>> = BTreeMap::new();
+    let (mut events, mut matched) = (0, 0);
+    for event in members.iter().filter(|event| event.micros < to) {
+        let inside = within(event, (from, to));
+        matched += usize::from(inside);
+        let does = said(event, meter, operation, ["SET", "DELTA"], false);
+        let number = meter.value(operand, event).and_then(|value| value.number());
+        let (Some(sets), Some(number)) = (does, number) else { continue };
+        events += usize::from(inside);
+        let key = per.iter().map(|of| meter.value(of, event).map(|value| value.text())).collect();
+        series.entry(key).or_default().push((event.micros, sets, number));
+    }
+    if series.is_empty() {
+        return (matched > 0).then_some((None, events, matched));
+    }
+    let since = reset.map_or(i64::MIN, |reset| reset.around(to - 1, zone).0);
+    let mut total = BigInt::ZERO;
+    for reports in series.values_mut() {
+        reports.sort_by_key(|(micros, _, _)| *micros);
+        let mut quantity = BigInt::ZERO;
+        for (_, sets, number) in reports.iter().filter(|(micros, _, _)| *micros >= since) {
+            quantity = if *sets { number.clone() } else { quantity + number };
+        }
+        total += quantity;
+    }
+    Some((Some(total), events, matched))
+}
+
+fn prorated(members: &[&Event], meter: &Meter, (from, to): (i64, i64)) -> Result<Piece, Refused> {
+    let operand = meter.operand.as_ref().unwrap();
+    let Some((start, end, _)) = &meter.period else { panic!("nothing to prorate by") };
+    let (mut total, mut events, mut matched) = (BigInt::ZERO, 0, 0);
+    for event in members {
+        let stretch = meter.instant(start, event).zip(meter.instant(end, event));
+        let Some((start, end)) = stretch.filter(|(start, end)| start < end) else {
+            matched += usize::from(within(event, (from, to)));
+            continue;
+        };
+        let (first, last) = (start.max(from), end.min(to));
+        if first >= last {
+            continue;
+        }
+        matched += 1;
+        let Some(number) = meter.number(operand, event)? else { continue };
+        events += 1;
+        let up_to = |instant: i64| match instant >= end {
+            true => number.clone(),
+            false => share(&(&number * BigInt::from(instant - start)), end - start),
+        };
+        total += up_to(last) - up_to(first);
+    }
+    if matched == 0 {
+        return Ok(None);
+    }
+    Ok(Some(((events > 0).then_some(total), events, matched)))
+}
+
+/// A quotient of 18 fractional digits.
+fn share(numerator: &BigInt, length: i64) -> BigInt {
+    let step = ten_to(20);
+    divide(numerator, &(BigInt::from(length) * &step), Round::HalfEven) * step
+}
