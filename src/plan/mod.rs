@@ -24,9 +24,11 @@ use crate::time::{TimeRange, WindowStarts};
 mod operand;
 mod predicate;
 mod range;
+mod selection;
 
 use operand::Operands;
 pub use operand::TableFacts;
+pub use selection::{RowQuery, row_plan};
 
 /// Names of the columns that a usage plan puts out.
 pub mod output {

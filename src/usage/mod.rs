@@ -15,7 +15,7 @@ mod conditions;
 mod request;
 
 pub use answer::columns;
-pub use conditions::parse_conditions;
+pub use conditions::{parse_conditions, parse_stored_conditions};
 pub use request::{Grouping, UsageRequest};
 
 use answer::{Finisher, Shape, Totals};
