@@ -110,10 +110,10 @@ pub async fn correct(
     }
     let mut chosen: Option<Arc<HashSet<Key>>> = None;
     for _ in 0..PREPARE_ATTEMPTS {
-        let snapshot = context.lake.events.snapshot(None).await?;
         if let Action::Revert(id) = action {
             record::check_revertible(&context.lake.events, id).await?;
         }
+        let snapshot = context.lake.events.snapshot(None).await?;
         let selected = select(context, &snapshot, selection, chosen.as_deref()).await?;
         chosen = Some(Arc::clone(&selected.keys));
         let id = record::new_id();

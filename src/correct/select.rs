@@ -331,10 +331,15 @@ impl<'s> Finder<'s> {
             )));
         }
         if self.keys.is_empty() {
-            return Err(Error::not_found(format!(
-                "no event that counts matches ({}); nothing was changed",
-                self.selection
-            )));
+            return Err(match self.selection {
+                // Somebody else was faster.
+                Selection::Corrected(id) => Error::conflict(format!(
+                    "correction {id} was reverted by somebody else meanwhile"
+                )),
+                meant @ (Selection::Identities(_) | Selection::Matching(_)) => Error::not_found(
+                    format!("no event that counts matches ({meant}); nothing was changed"),
+                ),
+            });
         }
         Ok(Selected { keys: Arc::new(self.keys), days: self.days, tally: self.tally })
     }

@@ -1,13 +1,13 @@
 //! What may be written to correct events.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{OutputFlag, bound, period, zone};
 use crate::ingest::input::InputFormat;
 
 /// Which events are meant.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Which events")]
+#[command(next_help_heading = "Which events", group = ArgGroup::new("matching").multiple(true))]
 pub(in crate::cli) struct SelectionFlags {
     /// The event of this idempotency key; may stand several times
     #[arg(long, value_name = "KEY", conflicts_with_all = ["file", "matching"])]
