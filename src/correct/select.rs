@@ -183,6 +183,8 @@ struct Finder<'s> {
     selection: &'s Selection,
     chosen: Option<&'s HashSet<Key>>,
     hasher: Hasher,
+    /// The identities that are asked for, as far as single ones are.
+    wanted: HashSet<Key>,
     keys: HashSet<Key>,
     days: BTreeSet<i32>,
     tally: Tally,
@@ -196,10 +198,19 @@ struct Finder<'s> {
 
 impl<'s> Finder<'s> {
     fn new(context: &Context, selection: &'s Selection, chosen: Option<&'s HashSet<Key>>) -> Self {
+        let hasher = Hasher::new(context.lake.events.table_id());
+        let wanted = match selection {
+            Selection::Identities(identities) => {
+                let key = |one: &Identity| hasher.identity(Some(&one.source), &one.key);
+                identities.iter().map(key).collect()
+            }
+            Selection::Matching(_) | Selection::Corrected(_) => HashSet::new(),
+        };
         Self {
             selection,
             chosen,
-            hasher: Hasher::new(context.lake.events.table_id()),
+            hasher,
+            wanted,
             keys: HashSet::new(),
             days: BTreeSet::new(),
             tally: Tally::new(),
@@ -269,14 +280,15 @@ impl<'s> Finder<'s> {
         let live = found.kind == KIND_EVENT;
         match self.selection {
             Selection::Identities(identities) => {
-                let identity = Identity { source: found.source.into(), key: found.key.into() };
-                if !identities.contains(&identity) {
-                    if identities.len() <= KEYS_MAX {
-                        self.elsewhere.insert(identity.key, identity.source);
-                    }
+                let is_wanted = self.wanted.contains(&key);
+                if !is_wanted && identities.len() <= KEYS_MAX {
+                    self.elsewhere.insert(found.key.to_owned(), found.source.to_owned());
+                }
+                if !is_wanted {
                     return false;
                 }
                 if !live {
+                    let identity = Identity { source: found.source.into(), key: found.key.into() };
                     let by = found.ended_by.map(|by| format!(" by {by}")).unwrap_or_default();
                     self.ended.insert(identity, format!("{}{by}", found.kind));
                     return false;
