@@ -6,6 +6,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod correct;
 pub mod decimal;
 pub mod dedupe;
 pub mod document;

@@ -28,7 +28,7 @@ pub const INGESTED_AT: &str = "ingested_at";
 pub const ORDINAL: &str = "ordinal";
 /// Whether the timestamp was `sent` or `received`.
 pub const TIMESTAMP_SOURCE: &str = "timestamp_source";
-/// `event`, or the kind of a correction.
+/// `event` for a row that counts; what became of it for one that does not.
 pub const KIND: &str = "kind";
 /// Text of the properties that have no column of their own.
 pub const PROPERTIES: &str = "properties";
@@ -40,6 +40,15 @@ pub const SORT_COLUMNS: [&str; 3] = [EVENT_NAME, CUSTOMER_ID, TIMESTAMP];
 
 /// The value of [`KIND`] of an ordinary event.
 pub const KIND_EVENT: &str = "event";
+/// The value of [`KIND`] of an event that was taken back and counts no more.
+pub const KIND_VOIDED: &str = "voided";
+/// The value of [`KIND`] of an event whose place another row has taken.
+pub const KIND_REPLACED: &str = "replaced";
+
+/// The correction that made a row; null for a row that was received as it is.
+pub const MADE_BY: &str = "made_by";
+/// The correction because of which a row is no plain event any more.
+pub const ENDED_BY: &str = "ended_by";
 
 /// Most property names that get columns of their own, unless configured otherwise.
 pub const PROPERTY_COLUMNS_DEFAULT: usize = 200;
@@ -160,6 +169,11 @@ pub fn envelope_fields() -> Vec<Field> {
         text(KIND, false),
         Field::new(PROPERTIES, properties_type(), true),
     ]
+}
+
+/// The columns that a table gets with its first correction.
+pub fn correction_fields() -> [Field; 2] {
+    [MADE_BY, ENDED_BY].map(|name| Field::new(name, DataType::Utf8, true))
 }
 
 /// The schema of a new events table: the envelope and the partition column.

@@ -12,7 +12,7 @@ use futures::StreamExt;
 
 use crate::error::{Error, Result};
 use crate::ingest::Counts;
-use crate::ingest::check::{check_accounts, check_keys};
+use crate::ingest::check::{check_accounts, check_keys, received_rows};
 use crate::lake::verify::{Mismatch, verify_files, verify_old_files};
 use crate::sql;
 use crate::usage::Context;
@@ -28,7 +28,7 @@ pub struct Verified {
     pub version: u64,
     /// Files that were read in full.
     pub files: u64,
-    /// Events there are.
+    /// Events that were received, whatever corrections made of them.
     pub events: u64,
     /// Events whose identity was looked up in the key index; `None` where there is no index.
     pub keys: Option<u64>,
@@ -51,7 +51,7 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
     // Reads and understands every entry that the log has.
     lake.events.history(None).await?;
     let mut verified =
-        Verified { version: events.version, events: events.rows(), ..Verified::default() };
+        Verified { version: events.version, events: received_rows(&events), ..Verified::default() };
     let quarantine = lake.quarantine().await?;
     let mut refused = 0;
     let others = [(quarantine, true), (lake.batches().await?, false)];

@@ -1,4 +1,4 @@
-//! `meterhouse events`: the events that did not get in.
+//! `meterhouse events`: the events that did not get in; what corrects others is `cli::correct`.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use arrow::array::{AsArray, StringArray};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
+use super::correct;
 use super::flags::{EventsCommand, Global};
 use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
@@ -19,6 +20,13 @@ use crate::schema;
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &EventsCommand) -> Result<Outcome, Failure> {
     match command {
+        EventsCommand::Void(flags) => return Box::pin(correct::void(global, flags)).await,
+        EventsCommand::Amend(flags) => return Box::pin(correct::amend(global, flags)).await,
+        EventsCommand::Replace(flags) => return Box::pin(correct::replace(global, flags)).await,
+        EventsCommand::Revert(flags) => return Box::pin(correct::revert(global, flags)).await,
+        EventsCommand::Corrections { output } => {
+            return correct::corrections(global, *output).await;
+        }
         EventsCommand::Rejected { output, limit } => {
             check_format(output.output)?;
             let lake = open_lake(global).await?;

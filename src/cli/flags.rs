@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod corrections;
+
+pub(super) use corrections::{
+    AmendFlags, CorrectionFlags, ReplaceFlags, RevertFlags, SelectionFlags, VoidFlags,
+};
+
 use super::render::OutputFormat;
 use super::size::parse_memory;
 use crate::clock::Clock;
@@ -92,7 +98,7 @@ pub(super) enum Command {
     /// Keep lookup tables in the lake: put, list and show them
     #[command(subcommand)]
     Lookups(LookupsCommand),
-    /// Look at events that did not get in
+    /// Look at events that did not get in, and correct those that did
     #[command(subcommand)]
     Events(EventsCommand),
     /// Show what each version of the events brought, when and by whom
@@ -411,9 +417,22 @@ pub(super) enum LookupsCommand {
     },
 }
 
-/// What to do with events that did not get in.
+/// What to do with single events.
 #[derive(Debug, Subcommand)]
 pub(super) enum EventsCommand {
+    /// Take events back: they count no more
+    Void(Box<VoidFlags>),
+    /// Give events other values
+    Amend(Box<AmendFlags>),
+    /// Put whole events in the places of those with the same identity
+    Replace(ReplaceFlags),
+    /// Undo a correction
+    Revert(RevertFlags),
+    /// List the corrections: what, when, by whom and why
+    Corrections {
+        #[command(flatten)]
+        output: OutputFlag,
+    },
     /// List rejected and conflicting events: why, where from, and their text
     Rejected {
         #[command(flatten)]

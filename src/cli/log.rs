@@ -10,6 +10,7 @@ use super::flags::{Global, LogFlags};
 use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, write_rows};
+use crate::correct::{CORRECTION, EVENTS, REASON};
 use crate::error::{Error, Result};
 use crate::lake::history::{BY, Version};
 use crate::lake::pins::Pin;
@@ -48,6 +49,9 @@ fn table(versions: &[Version], pins: &BTreeMap<u64, Pin>) -> Result<RecordBatch>
         ("pinned", Arc::new(pinned) as ArrayRef, false),
         (BY, info(BY), true),
         (batches::SOURCE, info(batches::SOURCE), true),
+        (CORRECTION, info(CORRECTION), true),
+        (EVENTS, info(EVENTS), true),
+        (REASON, info(REASON), true),
     ])
     .map_err(|error| Error::internal("rows of the log").with_source(error))
 }

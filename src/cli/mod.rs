@@ -8,6 +8,7 @@
 
 mod actor;
 mod compact;
+mod correct;
 mod doctor;
 mod events;
 mod flags;

@@ -15,6 +15,7 @@ use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows};
 use super::sql::write_answer;
 use crate::error::{Error, Result};
+use crate::ingest::check::received_rows;
 use crate::lake::footer::column_bytes;
 use crate::lake::snapshot::Snapshot;
 
@@ -100,7 +101,7 @@ fn wrong(error: &ArrowError) -> Error {
 }
 
 fn total(snapshot: &Snapshot) -> String {
-    let (files, rows) = (snapshot.files.len() as u64, snapshot.rows());
+    let (files, rows) = (snapshot.files.len() as u64, received_rows(snapshot));
     let size: u64 = snapshot.files.iter().map(|file| file.size).sum();
     let each = match size.saturating_mul(10).checked_div(rows) {
         Some(tenths) => format!(", {}.{} bytes each", tenths / 10, tenths % 10),

@@ -39,6 +39,18 @@ pub enum Value<'a> {
     Json(Cow<'a, str>),
 }
 
+impl Value<'_> {
+    /// The same value, borrowing nothing.
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Self::Number(number) => Value::Number(number),
+            Self::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+            Self::Boolean(boolean) => Value::Boolean(boolean),
+            Self::Json(text) => Value::Json(Cow::Owned(text.into_owned())),
+        }
+    }
+}
+
 /// A decoded event. Absent and empty optional fields are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event<'a> {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, UInt64Type};
 
 use super::accounts::{self, Account};
 use super::stored::{GROUP_ENTRIES, each_group};
@@ -18,7 +18,7 @@ use crate::lake::reader::{BATCH_ROWS, StoredFile};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::tables::Lake;
 use crate::lake::verify::Mismatch;
-use crate::schema::batches;
+use crate::schema::{MADE_BY, batches};
 
 /// The accounts of all batches together, and what does not add up: a batch whose outcomes are not
 /// its events, or accepted events that are more or fewer than there are.
@@ -48,12 +48,22 @@ pub async fn check_accounts(lake: &Lake, snapshot: &Snapshot) -> Result<(Counts,
         }
         sum += counts;
     }
-    if sum.accepted != snapshot.rows() {
-        let (rows, place) = (snapshot.rows(), lake.events.display().to_owned());
+    let rows = received_rows(snapshot);
+    if sum.accepted != rows {
+        let place = lake.events.display().to_owned();
         let detail = format!("has {rows} events, the accounts say {} accepted", sum.accepted);
         wrong.push(Mismatch { place, detail });
     }
     Ok((sum, wrong))
+}
+
+/// How many rows of a version are events as they were received, whatever became of them: all but those
+/// that corrections made.
+pub fn received_rows(snapshot: &Snapshot) -> u64 {
+    let Some(received) = snapshot.stats().null_count(MADE_BY) else { return snapshot.rows() };
+    let received = received.as_primitive::<UInt64Type>();
+    let files = snapshot.files.iter().zip(received);
+    files.map(|(file, received)| received.unwrap_or(file.rows)).sum()
 }
 
 /// The accounts of batches that version `newest` of the events holds.

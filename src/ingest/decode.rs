@@ -296,7 +296,7 @@ impl Sink<'_> {
     }
 }
 
-fn csv_record<'a>(
+pub(super) fn csv_record<'a>(
     header: &'a [String],
     record: &'a csv::ByteRecord,
 ) -> Result<super::record::Record<'a>, Rejection> {

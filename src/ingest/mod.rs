@@ -24,8 +24,10 @@ pub mod mapping;
 mod objects;
 mod parquet_file;
 pub mod quarantine;
+pub mod read;
 mod rebase;
 mod record;
+pub mod restore;
 mod rows;
 mod run;
 mod seal;
@@ -36,7 +38,7 @@ mod stored;
 
 pub use decode::Rejected;
 pub use index::{Rebuilt, rebuild_index};
-pub use run::{IngestSettings, Progress, Summary, ingest};
+pub use run::{IngestSettings, Progress, Summary, ingest, new_columns};
 pub use source::Recognised;
 
 /// The key index's folder in the state of a lake.

@@ -57,7 +57,7 @@ pub(super) async fn taken(
     }
     let mut taken = HashMap::new();
     let changes = events.changes(from, to).await?;
-    // Compaction moves rows, and brings none.
+    // Compaction moves rows, corrections say what counts: neither brings an identity.
     for change in changes.iter().filter(|change| change.removed.is_empty()) {
         each_group((events, &change.added), hasher, GROUP_ENTRIES, |entries| {
             let sorted: Vec<Key> = entries.iter().map(|entry| entry.key).collect();

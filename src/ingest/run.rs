@@ -471,7 +471,7 @@ pub(super) const RECEIPT: &str = "meterhouse/receipt";
 ///
 /// # Errors
 /// A column that another writer has added meanwhile under a name of other case.
-fn new_columns(base: &Snapshot, files: &[StagedFile]) -> Result<Vec<FieldRef>> {
+pub fn new_columns(base: &Snapshot, files: &[StagedFile]) -> Result<Vec<FieldRef>> {
     let mut fields = BTreeMap::new();
     for column in files.iter().flat_map(StagedFile::columns) {
         let known = base.schema.fields().iter().find(|f| f.name().eq_ignore_ascii_case(column));

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::{filter_record_batch, is_null};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use object_store::ObjectStoreExt;
 use serde_json::{Map, Value as Json, json};
@@ -19,8 +20,8 @@ use crate::lake::reader::{BATCH_ROWS, StoredFile};
 use crate::lake::snapshot::{DataFile, Snapshot};
 use crate::lake::table::Table;
 use crate::schema::{
-    self, CUSTOMER_ID, EVENT_NAME, IDEMPOTENCY_KEY, PROPERTIES, RESOURCE_ID, SOURCE, TIMESTAMP,
-    TIMESTAMP_SOURCE, ValueKind,
+    self, CUSTOMER_ID, EVENT_NAME, IDEMPOTENCY_KEY, MADE_BY, PROPERTIES, RESOURCE_ID, SOURCE,
+    TIMESTAMP, TIMESTAMP_SOURCE, ValueKind,
 };
 use crate::time::Timestamp;
 
@@ -119,7 +120,7 @@ async fn replay(
     let mut entries = 0;
     let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
     for change in events.changes(applied, snapshot.version).await? {
-        // Compaction moves rows, which the index need not know.
+        // Compaction moves rows, and corrections say what counts: the index knows what was received.
         let moves = !change.removed.is_empty();
         let files = if moves { &[] } else { change.added.as_slice() };
         must_be_there(events, files, &live).await?;
@@ -173,13 +174,24 @@ pub(super) async fn each_group(
     let mut group = Vec::new();
     for file in files {
         for batch in batches(events, &file.path, Columns::Hashed).await? {
-            group.extend(entries_of(&batch?, hasher)?);
+            group.extend(entries_of(&received(batch?)?, hasher)?);
             if group.len() >= most {
                 take(in_order(std::mem::take(&mut group)))?;
             }
         }
     }
     if group.is_empty() { Ok(()) } else { take(in_order(group)) }
+}
+
+/// The rows that were received as they are. What corrections made of them is not what a sender sends
+/// again, so that it is in no index.
+fn received(rows: RecordBatch) -> Result<RecordBatch> {
+    let made_by =
+        rows.column_by_name(MADE_BY).filter(|made_by| made_by.null_count() < made_by.len());
+    let Some(made_by) = made_by else { return Ok(rows) };
+    is_null(made_by)
+        .and_then(|received| filter_record_batch(&rows, &received))
+        .map_err(|error| Error::internal("leave out what corrections made").with_source(error))
 }
 
 /// Entries as a run has them: ascending, and of those with one key any one.
@@ -212,7 +224,7 @@ pub(super) async fn batches(
     Ok(rows.map(move |batch| file.checked(batch)))
 }
 
-/// Whether the index entry of a row depends on this column.
+/// Whether the index entry of a row, or that it has one, depends on this column.
 fn is_hashed(column: &str) -> bool {
     [
         EVENT_NAME,
@@ -223,6 +235,7 @@ fn is_hashed(column: &str) -> bool {
         TIMESTAMP,
         TIMESTAMP_SOURCE,
         PROPERTIES,
+        MADE_BY,
     ]
     .contains(&column)
         || schema::property_of_column(column).is_some()

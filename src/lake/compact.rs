@@ -287,7 +287,7 @@ fn write_merged(
 }
 
 /// The columns of the table that any of the files has, in the table's order.
-fn united(table: &SchemaRef, columns: &[String]) -> SchemaRef {
+pub(super) fn united(table: &SchemaRef, columns: &[String]) -> SchemaRef {
     let held = |name: &String| name != EVENT_DATE && columns.contains(name);
     let fields = table.fields().iter().filter(|field| held(field.name()));
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))

@@ -23,6 +23,7 @@ pub mod notes;
 pub mod pins;
 mod put;
 pub mod reader;
+pub mod rewrite;
 pub mod snapshot;
 pub mod staged;
 pub mod state;

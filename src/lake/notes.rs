@@ -1,4 +1,5 @@
-//! Small files of ours beside a table's data: pins, vacuums under way, what followers have read.
+//! Small files of ours beside a table's data: pins, vacuums under way, what followers have read,
+//! corrections.
 //!
 //! Each is made by one create-if-absent put, so that two who write at once do not get into each
 //! other's way. Other programs pass over the folder, as its name begins with an underscore.

@@ -150,7 +150,7 @@ fn resolve_among(name: &str, lookups: &BTreeMap<String, Lookup>) -> Operand {
 }
 
 /// What `name` means where only stored values can be meant: a built-in field, else a property.
-fn resolve_stored(name: &str) -> Operand {
+pub fn resolve_stored(name: &str) -> Operand {
     match (name.strip_prefix(PROPERTY_PREFIX), Field::from_name(name)) {
         (Some(property), _) if !property.is_empty() => Operand::Property(property.to_owned()),
         (_, Some(field)) => Operand::Field(field),

@@ -28,9 +28,11 @@ mod operand;
 mod predicate;
 mod range;
 mod series;
+mod selection;
 
 use operand::Operands;
 pub use operand::TableFacts;
+pub use selection::{RowQuery, row_plan};
 
 /// Names of the columns that a usage plan puts out.
 pub mod output {

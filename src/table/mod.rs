@@ -152,7 +152,7 @@ impl EventsTable {
             properties,
             others: holds(PROPERTIES),
             days: self.days(),
-            corrections: self.has_corrections(),
+            corrections: self.has_corrections(&within),
         }
     }
 
@@ -164,10 +164,13 @@ impl EventsTable {
         files.filter(|(_, file)| file.partition.is_none_or(within)).map(|(at, _)| at).collect()
     }
 
-    fn has_corrections(&self) -> bool {
+    /// Whether any of these files may have rows that are no plain events.
+    fn has_corrections(&self, files: &[usize]) -> bool {
         let bound = |bound: Option<arrow::array::ArrayRef>| {
             bound.is_some_and(|bound| {
-                bound.as_string::<i32>().iter().all(|kind| kind == Some(KIND_EVENT))
+                let kinds = bound.as_string::<i32>();
+                let kind = |file: usize| kinds.is_valid(file).then(|| kinds.value(file));
+                files.iter().all(|&file| kind(file) == Some(KIND_EVENT))
             })
         };
         let statistics = self.snapshot.stats();

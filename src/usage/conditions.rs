@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::decimal::{Decimal, parse_number};
 use crate::error::{Error, Result};
-use crate::meter::{Comparison, Filter, Literal, Meter, Operand, Test, resolve};
+use crate::meter::{Comparison, Filter, Literal, Meter, Operand, Test, resolve, resolve_stored};
 
 /// Longest text of conditions, in bytes.
 const TEXT_MAX_BYTES: usize = 64 << 10;
@@ -27,6 +27,21 @@ const DEPTH_MAX: usize = 50;
 /// # Errors
 /// Text that is no condition, or one that a filter cannot say.
 pub fn parse_conditions(text: &str, meter: &Meter) -> Result<Filter> {
+    parse(text, &|name| resolve(name, meter))
+}
+
+/// The same where no meter is asked: names are built-in fields and properties.
+///
+/// # Errors
+/// As [`parse_conditions`].
+pub fn parse_stored_conditions(text: &str) -> Result<Filter> {
+    parse(text, &resolve_stored)
+}
+
+/// What names mean.
+type Resolve<'r> = &'r dyn Fn(&str) -> Operand;
+
+fn parse(text: &str, resolve: Resolve<'_>) -> Result<Filter> {
     if text.len() > TEXT_MAX_BYTES {
         return Err(Error::invalid(format!(
             "--where has {} bytes, at most {TEXT_MAX_BYTES} are allowed",
@@ -55,11 +70,11 @@ pub fn parse_conditions(text: &str, meter: &Meter) -> Result<Filter> {
         .with_tokens_with_locations(tokens);
     let parsed = parser.parse_expr().map_err(|error| unreadable(&error))?;
     parser.expect_token(&Token::EOF).map_err(|error| unreadable(&error))?;
-    Translator { meter }.filter(&parsed).map_err(|what| unreadable(&what))
+    Translator { resolve }.filter(&parsed).map_err(|what| unreadable(&what))
 }
 
-struct Translator<'m> {
-    meter: &'m Meter,
+struct Translator<'r> {
+    resolve: Resolve<'r>,
 }
 
 impl Translator<'_> {
@@ -142,7 +157,7 @@ impl Translator<'_> {
         let Some(name) = name_of(name) else {
             return Err(format!("`{name}` is no name of a property or field"));
         };
-        let operand: Operand = resolve(&name, self.meter);
+        let operand = (self.resolve)(&name);
         Ok(Filter::Test(Test { operand, comparison }))
     }
 }

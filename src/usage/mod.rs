@@ -17,7 +17,7 @@ mod request;
 mod tables;
 
 pub use answer::columns;
-pub use conditions::parse_conditions;
+pub use conditions::{parse_conditions, parse_stored_conditions};
 pub use request::{Grouping, UsageRequest};
 pub use tables::with_tables;
 

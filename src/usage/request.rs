@@ -115,7 +115,11 @@ impl UsageRequest {
         })
     }
 
-    fn range(&self, zone: &TimeZone, now: Timestamp) -> Result<TimeRange> {
+    /// The instants of `period`, or of `from` and `to`, in `zone`.
+    ///
+    /// # Errors
+    /// A period or bound that cannot be read, both together, a range that is empty.
+    pub fn range(&self, zone: &TimeZone, now: Timestamp) -> Result<TimeRange> {
         if let Some(period) = &self.period {
             if self.from.is_some() || self.to.is_some() {
                 return Err(Error::invalid("a period stands alone, without --from and --to"));

@@ -26,7 +26,7 @@ use meterhouse::meter::{self, Meter as Definition, Valid};
 use meterhouse::plan::{UsageQuery, usage_plan};
 use meterhouse::table::EventsTable;
 use meterhouse::time::Timestamp;
-use meterhouse::usage::{Context, usage};
+use meterhouse::usage::{Context, UsageRequest, usage};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError};
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ impl Place {
 
     /// Ingests `lines` from several files: a commit holds at least what was read in one piece,
     /// and no piece spans two files.
-    fn ingest(&self, lines: &[Line], settings: &IngestSettings) -> Summary {
+    pub(crate) fn ingest(&self, lines: &[Line], settings: &IngestSettings) -> Summary {
         let files = lines.chunks(lines.len().div_ceil(FILES).max(1)).enumerate();
         let inputs = files.map(|(number, lines)| {
             let name = format!("{number}.ndjson");
@@ -104,8 +104,13 @@ impl Place {
         files.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
     }
 
+    /// The lake.
+    pub(crate) fn lake(&self) -> &Lake {
+        &self.lake
+    }
+
     /// Removes the key index, so that the next run makes it anew from the stored events.
-    fn forget_keys(&self) {
+    pub(crate) fn forget_keys(&self) {
         std::fs::remove_dir_all(self.folder().join("state")).unwrap();
     }
 
@@ -118,6 +123,16 @@ impl Place {
     ) -> Result<Vec<Row>> {
         ask(&self.lake, meters, question, limits)
     }
+
+    /// The rows of the answer as of a version.
+    pub(crate) fn ask_at(
+        &self,
+        meters: &[Meter],
+        question: &Question,
+        version: u64,
+    ) -> Result<Vec<Row>> {
+        ask_at(&self.lake, meters, question, (limits(2), Some(version)))
+    }
 }
 
 /// What a lake answers.
@@ -127,13 +142,22 @@ pub(crate) fn ask(
     question: &Question,
     limits: Limits,
 ) -> Result<Vec<Row>> {
+    ask_at(lake, meters, question, (limits, None))
+}
+
+fn ask_at(
+    lake: &Lake,
+    meters: &[Meter],
+    question: &Question,
+    (limits, at): (Limits, Option<u64>),
+) -> Result<Vec<Row>> {
     let context = Context {
         lake: lake.clone(),
         engine: Engine::new(&lake.location, limits)?,
         meters: Arc::new(meters.iter().map(definition).collect()),
         clock: Clock::Fixed(Timestamp::from_micros(NOW)),
     };
-    let request = spell::request(question);
+    let request = UsageRequest { at, ..spell::request(question) };
     let mut rows = Vec::new();
     let mut take = |batch: RecordBatch| {
         rows.extend(rows_of(&batch));
@@ -177,18 +201,21 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     (0..batch.num_rows()).map(row).collect()
 }
 
-fn limits(threads: usize) -> Limits {
+pub(crate) fn limits(threads: usize) -> Limits {
     Limits { threads, ..Limits::default() }
 }
 
-fn counts(counts: Counts) -> intake::Counts {
+pub(crate) fn counts(counts: Counts) -> intake::Counts {
     let Counts { read, accepted, duplicate, conflict, rejected } = counts;
     assert_eq!(accepted + duplicate + conflict + rejected, read, "the account does not add up");
     intake::Counts { accepted, duplicate, conflict, rejected }
 }
 
 /// Whether both say the same; what the engine refuses, the second answer must refuse.
-fn difference(want: &Result<Vec<Row>, Refused>, have: &Result<Vec<Row>>) -> Option<String> {
+pub(crate) fn difference(
+    want: &Result<Vec<Row>, Refused>,
+    have: &Result<Vec<Row>>,
+) -> Option<String> {
     let refusal = |text: &str| {
         text.contains("more than 38 integer digits")
             || text.contains("more than 38 digits before or after the point")
@@ -204,7 +231,7 @@ fn difference(want: &Result<Vec<Row>, Refused>, have: &Result<Vec<Row>>) -> Opti
 // ---- Random questions ----
 
 /// A question whose range is not empty in the zone of any meter asked.
-fn sound(mut question: Question, meters: &[Meter]) -> Question {
+pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
     let empty = |meter: &Meter| {
         let zone = jiff::tz::TimeZone::get(question.zone(meter)).unwrap();
         let micros = |bound: &Option<_>| bound.as_ref().map(|bound: &Bound| bound.micros(&zone));
@@ -247,7 +274,7 @@ fn sound(mut question: Question, meters: &[Meter]) -> Question {
 }
 
 /// How events become a lake.
-fn settings() -> BoxedStrategy<IngestSettings> {
+pub(crate) fn settings() -> BoxedStrategy<IngestSettings> {
     (
         prop_oneof![Just(3_000_usize), Just(20_000), Just(512 << 20)],
         prop_oneof![Just(3_u64), Just(10), Just(1_000)],
@@ -270,7 +297,7 @@ fn settings() -> BoxedStrategy<IngestSettings> {
 
 /// So many cases, the same in every run, unless `PROPTEST_CASES` asks for another number: then they
 /// are new ones each time.
-fn cases(default: u32) -> Config {
+pub(crate) fn cases(default: u32) -> Config {
     let given = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     Config {
         rng_seed: given.map_or(RngSeed::Fixed(20_261_120), |_| RngSeed::Random),

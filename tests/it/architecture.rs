@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 8] = [
     &["lake", "dedupe", "functions", "plan"],
     &["ingest", "table"],
     &["engine"],
-    &["usage", "sql", "verify"],
+    &["usage", "sql", "verify", "correct"],
     &["cli"],
 ];
 

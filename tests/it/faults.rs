@@ -30,6 +30,7 @@ fn scenario() -> Vec<(&'static str, i64, Operation)> {
         ("one", 0, Operation::Ingest(keys(0..30))),
         ("two", 1, Operation::Ingest(second)),
         ("one", 2, Operation::Ingest(keys(45..60))),
+        ("corrector", 2, Operation::Amend(7, 777)),
         ("compactor", 3, Operation::Compact),
         ("cleaner", 40, Operation::Vacuum),
         ("shortener", 42, Operation::ShortenLog),
@@ -67,7 +68,8 @@ fn live(weather: &Weather, tries: u32, name: &str) -> u32 {
         tries: 1,
     };
     let contents = runtime.block_on(world.contents(&reader, None)).unwrap();
-    let want: BTreeMap<u64, Vec<u64>> = (0..60).map(|key| (key, vec![key * 10])).collect();
+    let content = |key| if key == 7 { 777 } else { key * 10 };
+    let want: BTreeMap<u64, Vec<u64>> = (0..60).map(|key| (key, vec![content(key)])).collect();
     assert_eq!(contents, want, "{name}");
     runtime.block_on(world.run(&reader, &Operation::Verify)).unwrap();
     failed

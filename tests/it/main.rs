@@ -8,6 +8,7 @@ mod architecture;
 mod cases;
 mod cli;
 mod compact;
+mod corrections;
 mod crash;
 mod faults;
 mod follow;

@@ -76,9 +76,16 @@ fn whatever_happens_each_event_counts_once() {
     let seen = seen.into_inner().unwrap();
     eprintln!("{seeds} lives: {seen:?}");
     // A simulation in which nothing goes wrong shows nothing.
-    for what in
-        ["failed", "killed", "within another", "compacted", "pinned", "vacuumed", "shortened"]
-    {
+    for what in [
+        "failed",
+        "killed",
+        "within another",
+        "compacted",
+        "corrected",
+        "pinned",
+        "vacuumed",
+        "shortened",
+    ] {
         let times = seen.get(what).copied().unwrap_or_default();
         assert!(times >= seeds / 10, "{what} happened {times} times in {seeds} lives");
     }
@@ -89,6 +96,8 @@ fn whatever_happens_each_event_counts_once() {
 struct Known {
     /// The contents that were ever sent for a key.
     sent: BTreeMap<u64, BTreeSet<u64>>,
+    /// The contents that a key was ever to be amended to.
+    amended: BTreeSet<(u64, u64)>,
     acknowledged: BTreeSet<u64>,
     read: Vec<PathBuf>,
     pinned: BTreeMap<u64, BTreeMap<u64, Vec<u64>>>,
@@ -168,7 +177,7 @@ impl Life {
 
     /// What a process of clock, disk and fortune of its own does next.
     fn step(&mut self, number: u64, outermost: bool) -> Step {
-        let (name, operation) = match self.random.below(11) {
+        let (name, operation) = match self.random.below(15) {
             0..=5 => {
                 let keys = 1 + self.random.below(12);
                 let contents = (0..keys).map(|_| {
@@ -182,6 +191,11 @@ impl Life {
             6 | 7 => ("compactor", Operation::Compact),
             8 => ("cleaner", Operation::Vacuum),
             9 => ("shortener", Operation::ShortenLog),
+            10..=12 => {
+                let (key, content) = (self.random.below(KEYS), 1_000 + self.random.below(1_000));
+                ("corrector", Operation::Amend(key, content))
+            }
+            13 => ("corrector", Operation::Revert),
             _ => ("keeper", Operation::Pin),
         };
         let skew = i64::try_from(self.random.below(20)).unwrap() - 10;
@@ -222,9 +236,11 @@ impl Life {
         self.world.run(&one, &first).await.unwrap();
         let contents = self.world.contents(&one, None).await.unwrap();
         let sent = self.known.lock().unwrap().sent.clone();
+        let amended = self.known.lock().unwrap().amended.clone();
         for (key, found) in contents.iter().filter(|(key, _)| **key != KEYS) {
             assert_eq!(found.len(), 1, "key {key} counts {} times", found.len());
-            assert!(sent.get(key).is_some_and(|sent| sent.contains(&found[0])), "key {key}");
+            let is_sent = sent.get(key).is_some_and(|sent| sent.contains(&found[0]));
+            assert!(is_sent || amended.contains(&(*key, found[0])), "key {key}: {found:?}");
         }
         let acknowledged = self.known.lock().unwrap().acknowledged.clone();
         let lost: Vec<_> = acknowledged.iter().filter(|key| !contents.contains_key(key)).collect();
@@ -333,6 +349,9 @@ fn run(
             }
         }
         let handle = Handle::current();
+        if let Operation::Amend(key, content) = &operation {
+            known.lock().unwrap().amended.insert((*key, *content));
+        }
         let (process, operation, ended) = tokio::task::spawn_blocking(move || {
             let ended = handle.block_on(world.run(&process, &operation));
             (process, operation, ended)
@@ -354,6 +373,7 @@ fn run(
             }
             Ok(Ended::Done) => known.saw(match operation {
                 Operation::Compact => "compacted",
+                Operation::Amend(..) | Operation::Revert => "corrected",
                 Operation::ShortenLog => "shortened",
                 _ => "vacuumed",
             }),

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Other readers of the lake: deltalake and Polars must count and add up what meterhouse does, at every version, before
-and after compaction, vacuum and a shortened log.
+and after corrections, compaction, vacuum and a shortened log.
 
     cargo build --release
     python3 -m venv venv && venv/bin/pip install deltalake polars pyarrow
@@ -37,8 +37,8 @@ def main():
             """What the three say of a version."""
             ours = run("sql", "--quiet", "-o", "csv", "--at", str(version), QUESTION).split("\n")[1]
             table = deltalake.DeltaTable(events, version=version)
-            column = table.to_pyarrow_table(columns=["i_bytes"]).column(0)
-            scan = polars.scan_delta(events, version=version)
+            column = table.to_pyarrow_table(columns=["i_bytes"], filters=[("kind", "=", "event")]).column(0)
+            scan = polars.scan_delta(events, version=version).filter(polars.col("kind") == "event")
             rows = scan.select(polars.len(), polars.col("i_bytes").sum()).collect().rows()[0]
             return ours, f"{len(column)},{pyarrow.compute.sum(column).as_py()}", f"{rows[0]},{rows[1]}"
 
@@ -59,6 +59,8 @@ def main():
             with open(os.path.join(folder, "part.ndjson"), "w", encoding="utf-8") as out:
                 out.writelines(lines[part * 1000:(part + 1) * 1000])
             run("ingest", "part.ndjson", "--quiet")
+        run("events", "void", "--where", "status = 404", "--reason", "not there", "--quiet")
+        run("events", "amend", "--where", "status = 301", "--set", "bytes=7", "--reason", "moved", "--quiet")
         before = deltalake.DeltaTable(events).version()
         run("compact", "--quiet")
         newest = deltalake.DeltaTable(events).version()

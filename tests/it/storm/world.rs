@@ -13,8 +13,10 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use meterhouse::clock::Clock;
+use meterhouse::correct::{Action, Changes, CorrectSettings, Identity, Selection, correct, list};
 use meterhouse::engine::{Engine, Limits};
 use meterhouse::error::{Error, Result};
+use meterhouse::event::EventRules;
 use meterhouse::ingest::accounts;
 use meterhouse::ingest::follow::Ledger;
 use meterhouse::ingest::input::{Input, InputFormat};
@@ -36,6 +38,10 @@ use super::store::{Fate, Objects, Stormy, Weather};
 pub(crate) enum Operation {
     /// Sends a content for each of these keys.
     Ingest(BTreeMap<u64, u64>),
+    /// Gives the event of a key another content.
+    Amend(u64, u64),
+    /// Undoes the newest correction that is no revert.
+    Revert,
     Compact,
     Vacuum,
     /// Keeps the newest version.
@@ -108,6 +114,25 @@ impl World {
         let lake = Lake::open_or_create(&location, &Namespace::default()).await?;
         match operation {
             Operation::Ingest(contents) => self.ingest(process, lake, contents).await,
+            Operation::Amend(key, content) => {
+                let set = [format!("n={content}")];
+                let changes = Changes::parse(&set, &[], None)?;
+                let identity = Identity { source: String::new(), key: format!("k{key}") };
+                let selection = Selection::Identities(BTreeSet::from([identity]));
+                let action = Action::Amend(Arc::new(changes));
+                let context = context(&location, lake);
+                correct(&context, &action, &selection, &because()).await.map(|_| Ended::Done)
+            }
+            Operation::Revert => {
+                let context = context(&location, lake);
+                let corrections = list(&context.lake.events).await?;
+                let newest = corrections.into_iter().rev().find(|c| c.record.reverts.is_none());
+                let Some(newest) = newest else { return Ok(Ended::Done) };
+                let id = newest.record.id;
+                let (action, selection) =
+                    (Action::Revert(id.clone()), Selection::Corrected(id.clone()));
+                correct(&context, &action, &selection, &because()).await.map(|_| Ended::Done)
+            }
             Operation::Compact => {
                 let settings = CompactSettings::default();
                 compact(&lake.events, &settings, process.now, |_| ()).await.map(|_| Ended::Done)
@@ -183,6 +208,16 @@ impl World {
         let location = self.location(process);
         let lake = Lake::open(&location, &Namespace::default()).await?;
         contents(&context(&location, lake), version).await
+    }
+}
+
+fn because() -> CorrectSettings {
+    CorrectSettings {
+        reason: "a storm".to_owned(),
+        by: None,
+        rules: EventRules::default(),
+        memory_bytes: 1 << 20,
+        dry_run: false,
     }
 }
 
