@@ -99,13 +99,17 @@ fn refuse_reserved(root: &Node, findings: &mut Findings<'_>) {
     }
 }
 
+/// Whether a meter may be called so: a lower-case letter, then up to 62 of `a-z 0-9 _ -`.
+pub fn is_identifier(name: &str) -> bool {
+    let follows = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    name.len() <= NAME_MAX_BYTES
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(follows)
+}
+
 fn identifier(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
     let found = text(entry, findings)?;
-    let follows = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    let is_identifier = found.len() <= NAME_MAX_BYTES
-        && found.starts_with(|c: char| c.is_ascii_lowercase())
-        && found.bytes().all(follows);
-    if !is_identifier {
+    if !is_identifier(&found) {
         let message = format!("{} is no identifier", quote(&found));
         let help = format!(
             "a lower-case letter, then letters, digits, `_` and `-`, at most {NAME_MAX_BYTES}"

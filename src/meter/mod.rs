@@ -15,16 +15,20 @@ mod literal;
 mod load;
 mod lookup;
 mod measure;
+mod uses;
 mod version;
 
 use std::collections::BTreeMap;
 
-pub use definition::parse;
+pub use definition::{is_identifier, parse};
 pub use describe::{describe, describe_filter};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};
-pub use load::{load_file, load_folder};
+pub use load::{
+    Bundle, is_test_file, load_bundle, load_file, load_folder, load_folder_files, test_files,
+};
 pub use lookup::{Lookup, UNMAPPED, read_rows};
+pub use uses::{Role, counts_event, property_uses};
 pub use version::{normalised, version};
 
 use crate::decimal::text_of_scaled_i128;

@@ -21,6 +21,7 @@ use crate::meter::{Aggregation, Filter, Lookup, Meter, Operand};
 use crate::schema::{EVENT_DATE, EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL, TIMESTAMP};
 use crate::time::{TimeRange, WindowStarts};
 
+pub mod catalogue;
 mod operand;
 mod predicate;
 mod range;

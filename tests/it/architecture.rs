@@ -13,9 +13,9 @@ const FLOORS: [&[&str]; 8] = [
     &["clock", "document", "event", "time", "unit"],
     &["meter", "schema"],
     &["lake", "dedupe", "functions", "plan"],
-    &["ingest", "table"],
+    &["ingest", "registry", "table"],
     &["engine"],
-    &["usage", "sql", "verify"],
+    &["usage", "catalogue", "comparison", "sql", "trial", "verify"],
     &["cli"],
 ];
 
