@@ -1,4 +1,4 @@
-//! `meterhouse events`: the events that did not get in.
+//! `meterhouse events`: the events that did not get in, and the names of those that did.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use super::flags::{EventsCommand, Global};
 use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows};
+use super::properties;
 use super::render::{OutputFormat, Reader};
 use crate::error::{Error, Result};
 use crate::event::shortened;
@@ -19,6 +20,9 @@ use crate::schema;
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &EventsCommand) -> Result<Outcome, Failure> {
     match command {
+        EventsCommand::Names { unmetered, at, output } => {
+            properties::names(global, *unmetered, at, output.output).await?;
+        }
         EventsCommand::Rejected { output, limit } => {
             check_format(output.output)?;
             let lake = open_lake(global).await?;

@@ -6,9 +6,11 @@
 mod agreement;
 mod architecture;
 mod cases;
+mod catalogue;
 mod cli;
 mod compact;
 mod crash;
+mod definitions;
 mod faults;
 mod follow;
 mod kills;
