@@ -394,8 +394,8 @@ pub(super) enum MetersCommand {
 #[command(after_help = "A case gives events and what the meter must say of them:
   - test: answers without a size add nothing
     events:
-      - { properties: { bytes: 1500 } }
-      - { properties: { status: 304 } }
+      - { properties: { status: 200, bytes: 1500 } }
+      - { properties: { status: 200 } }
     total: true
     expect:
       - { value: 1500, events: 1, skipped: 1 }

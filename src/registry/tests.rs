@@ -95,3 +95,27 @@ async fn what_cannot_be_found_or_trusted_is_told() {
     assert_eq!(kind, ErrorKind::Corrupt, "{message}");
     assert!(message.contains("reads as version"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publishers_at_the_same_time_lose_nothing() {
+    let table = table("registry-race").await;
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..6 {
+        let table = table.clone();
+        let text = TEXT.replace("count", &format!("count\nevent: e{number}"));
+        all.spawn(async move {
+            let (meter, bundle) = meter(&text, "dc,region\nfra1,eu\n");
+            let terms = Terms::default();
+            assert!(publish(&table, (&meter, &bundle), &terms, at(NOW)).await.unwrap());
+            version(&meter)
+        });
+    }
+    let mut want: Vec<String> = all.join_all().await;
+    let kept = publications(&table, "m").await.unwrap();
+    let last = kept.last().unwrap().version.clone();
+    let mut got: Vec<String> = kept.iter().map(|each| each.version.clone()).collect();
+    want.sort();
+    got.sort();
+    assert_eq!(got, want);
+    assert_eq!(Schedule::of(&kept).last(), Some(last.as_str()));
+}

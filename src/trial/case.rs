@@ -16,8 +16,11 @@ use crate::meter::FILE_MAX_BYTES;
 use crate::time::{Timestamp, parse_bound, parse_period, parse_zone};
 use crate::usage::{Grouping, UsageRequest};
 
+/// Most rows that a test may expect.
+const ROWS_MAX: usize = 1_000;
+
 /// Keys of a case.
-const CASE: [&str; 17] = [
+pub(super) const CASE: [&str; 17] = [
     "test",
     "events",
     "events_file",
@@ -38,7 +41,7 @@ const CASE: [&str; 17] = [
 ];
 
 /// Fields of an event.
-const EVENT: [&str; 7] = [
+pub(super) const EVENT: [&str; 7] = [
     "customer_id",
     "event_name",
     "idempotency_key",
@@ -168,13 +171,15 @@ fn cases(root: &Node, findings: &mut Findings<'_>) -> Option<Vec<Case>> {
     if nodes.is_empty() {
         findings.report(&root.span, "the list of tests is empty");
     }
-    let cases: Vec<Case> = nodes.iter().filter_map(|node| case(node, findings)).collect();
-    for (place, case) in cases.iter().enumerate() {
-        if let Some(first) = cases[..place].iter().find(|first| first.name == case.name) {
+    let mut cases: Vec<Case> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let Some(case) = case(node, findings) else { continue };
+        if let Some(first) = cases.iter().find(|first| first.name == case.name) {
             let message =
                 format!("test {} stands in line {} already", quote(&case.name), first.line);
-            findings.report(&nodes[place].span.clone(), message);
+            findings.report(&node.span, message);
         }
+        cases.push(case);
     }
     Some(cases)
 }
@@ -375,6 +380,10 @@ fn want(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Option<Want> {
                 Some((cells.collect(), place.start))
             });
             let rows: Vec<(Vec<_>, usize)> = rows.collect();
+            if rows.len() > ROWS_MAX {
+                let message = format!("a test expects at most {ROWS_MAX} rows, not {}", rows.len());
+                findings.report_help(&entry.key_span, message, "ask for fewer groups");
+            }
             let expected = |(cells, start)| Expected { line: findings.line(start), cells };
             Some(Want::Rows { line, rows: rows.into_iter().map(expected).collect() })
         }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const METER: &str =
@@ -73,4 +75,51 @@ async fn an_expected_row_that_names_little_leaves_the_others_theirs() {
     .concat();
     let failed: Vec<bool> = verdicts(&text).await.iter().map(Option::is_some).collect();
     assert_eq!(failed, [false, false, true, true, false, true, true]);
+}
+
+#[test]
+fn the_schema_has_the_words_of_the_parser() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../queries/schema/meter-tests.schema.json")).unwrap();
+    for (pointer, words) in
+        [("/items/properties", &case::CASE[..]), ("/$defs/event/properties", &case::EVENT)]
+    {
+        let known = schema.pointer(pointer).unwrap().as_object().unwrap().keys();
+        let known: std::collections::BTreeSet<&str> = known.map(String::as_str).collect();
+        assert_eq!(known, words.iter().copied().collect(), "{pointer}");
+    }
+}
+
+const SUITE: &str = "\
+- test: one
+  events:
+    - { customer_id: a, timestamp: 2026-05-01T00:00:00Z, properties: { p: 1, q: [x, { y: ~ }] } }
+  period: 2026-05
+  by: [a, b]
+  expect:
+    - { a: 1, value: ~ }
+- test: two
+  events_file: e.ndjson
+  total: true
+  top: 3
+  error: part
+";
+
+proptest! {
+    #[test]
+    fn a_mutated_file_is_answered(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..6, any::<u8>()), 1..8),
+    ) {
+        let mut bytes = SUITE.as_bytes().to_vec();
+        for (place, length, byte) in edits {
+            let start = place.index(bytes.len());
+            let end = (start + length).min(bytes.len());
+            bytes.splice(start..end, [byte, b"-{[]}:'\"&*!|>%\n\t ,#?"[usize::from(byte) % 20]]);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match parse_suite(&text, "m.test.yaml") {
+            Ok(suite) => prop_assert!(!suite.cases.is_empty()),
+            Err(found) => prop_assert!(found.list.iter().all(|d| d.line > 0 && d.column > 0)),
+        }
+    }
 }

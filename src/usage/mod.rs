@@ -115,8 +115,8 @@ async fn one_schema(versioned: &Versioned) -> Result<SchemaRef> {
     }
     if schemas.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err(Error::invalid(format!(
-            "the versions of `{}` in effect have different columns (a unit, or dimensions): ask for \
-             each part of the range apart",
+            "the versions of `{}` in effect have different dimensions: ask for each part of the range \
+             apart (--from, --to), or say --by",
             versioned.requests[0].meters.join(", ")
         )));
     }

@@ -142,8 +142,16 @@ async fn in_effect(
             }
         }
     }
-    let asked = |part: &Part| part.version.as_ref().and_then(|v| definitions.get(v)).cloned();
-    meters.extend(parts.iter().filter_map(asked));
+    let asked = |part: &Part| part.version.as_ref().and_then(|v| definitions.get(v));
+    let used: Vec<&Meter> = parts.iter().filter_map(asked).collect();
+    let unit = |meter: &Meter| meter.unit.as_ref().map(|unit| unit.name.clone());
+    if used.windows(2).any(|pair| unit(pair[0]) != unit(pair[1])) {
+        return Err(Error::invalid(format!(
+            "the versions of `{name}` in effect have different units: ask for each part of the range \
+             apart (--from, --to)"
+        )));
+    }
+    meters.extend(used.into_iter().cloned());
     Ok(requests)
 }
 

@@ -351,6 +351,33 @@ fn a_version_may_hold_from_a_date() {
 }
 
 #[test]
+fn versions_of_other_units_dimensions_or_zones_are_not_mixed() {
+    let change = |line: &str, args: &[&str]| {
+        let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
+        ingest(folder.path());
+        answer(folder.path(), &["meters", "publish"]);
+        write(folder.path(), "queries/meters/traffic.yaml", &(BYTES.to_owned() + line));
+        answer(folder.path(), &["meters", "publish", "--from", "2026-05-15T00:00:00Z"]);
+        let all = ["usage", "traffic@published", "--window", "day"];
+        let all: Vec<&str> = all.iter().chain(args).copied().collect();
+        refusal(folder.path(), &all)
+    };
+    for (line, args, part) in [
+        ("unit: { name: kB, divide_by: 1000 }\n", &["--total"][..], "have different units"),
+        ("dimensions: [status]\n", &["--breakdown"], "have different dimensions"),
+        (
+            "timezone: Europe/Berlin\n",
+            &["--total"],
+            "have different timezones: say which with --tz",
+        ),
+        ("timezone: Europe/Berlin\n", &["--tz", "Asia/Tokyo"], "ask for each part apart"),
+    ] {
+        let told = change(line, args);
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+}
+
+#[test]
 fn versions_that_are_not_there_are_told() {
     let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
     let folder = folder.path();
