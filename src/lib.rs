@@ -4,8 +4,10 @@
 //! property. Modules stand on floors and import only downwards; ARCHITECTURE.md has the table and
 //! `tests/it/architecture.rs` holds it.
 
+pub mod catalogue;
 pub mod cli;
 pub mod clock;
+pub mod comparison;
 pub mod correct;
 pub mod decimal;
 pub mod dedupe;
@@ -18,10 +20,12 @@ pub mod ingest;
 pub mod lake;
 pub mod meter;
 pub mod plan;
+pub mod registry;
 pub mod schema;
 pub mod sql;
 pub mod table;
 pub mod time;
+pub mod trial;
 pub mod unit;
 pub mod usage;
 pub mod verify;

@@ -1,4 +1,5 @@
-//! `meterhouse events`: the events that did not get in; what corrects others is `cli::correct`.
+//! `meterhouse events`: the events that did not get in, and the names of those that did; what
+//! corrects others is `cli::correct`.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::flags::{EventsCommand, Global};
 use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows};
+use super::properties;
 use super::render::{OutputFormat, Reader};
 use crate::error::{Error, Result};
 use crate::event::shortened;
@@ -26,6 +28,9 @@ pub(super) async fn run(global: &Global, command: &EventsCommand) -> Result<Outc
         EventsCommand::Revert(flags) => return Box::pin(correct::revert(global, flags)).await,
         EventsCommand::Corrections { output } => {
             return correct::corrections(global, *output).await;
+        }
+        EventsCommand::Names { unmetered, at, output } => {
+            properties::names(global, *unmetered, at, output.output).await?;
         }
         EventsCommand::Rejected { output, limit } => {
             check_format(output.output)?;

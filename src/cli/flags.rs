@@ -92,13 +92,15 @@ pub(super) enum Command {
     Usage(UsageFlags),
     /// Ask the events anything, in SQL; without a text, at a prompt
     Sql(SqlFlags),
-    /// List, show and check meters
+    /// List, show, check, test, compare and publish meters
     #[command(subcommand)]
     Meters(MetersCommand),
     /// Keep lookup tables in the lake: put, list and show them
     #[command(subcommand)]
     Lookups(LookupsCommand),
-    /// Look at events that did not get in, and correct those that did
+    /// Show the properties that events have: types, share, distinct values, and which meters use them
+    Properties(PropertiesFlags),
+    /// Correct events, look at those that did not get in and at the names of those that did
     #[command(subcommand)]
     Events(EventsCommand),
     /// Show what each version of the events brought, when and by whom
@@ -297,7 +299,8 @@ pub(super) struct MappingFlags {
 Without a period all of history counts. A group that a property gives is null where the property
 is absent.")]
 pub(super) struct UsageFlags {
-    /// Names of meters; `meterhouse meters list` shows them
+    /// Names of meters (`meterhouse meters list` shows them); with `@` and a version, or `@published`,
+    /// what was published
     #[arg(value_name = "METER")]
     pub(super) meters: Vec<String>,
     /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, 7d, …
@@ -376,15 +379,23 @@ pub(super) enum MetersCommand {
     },
     /// Show one meter in words
     Show {
-        /// Its name
+        /// Its name; with `@` and a version, or `@published`, what was published
         name: String,
     },
-    /// Report every mistake in meter files and in the lookups they name
+    /// Report every mistake in meter files, in the lookups they name and in their tests
     Check {
         /// Meter files and folders of them [default: the folder of meters]
         #[arg(value_name = "FILE|FOLDER")]
         paths: Vec<PathBuf>,
     },
+    /// Ask meters what their tests expect: the cases of NAME.test.yaml beside NAME.yaml
+    Test(TestFlags),
+    /// Compare two definitions of a meter over the events there are: who would pay what
+    Diff(DiffFlags),
+    /// Keep the present definitions in the lake, for ever, and say from when they hold
+    Publish(PublishFlags),
+    /// List what was published, when, by whom and why, and when it holds
+    History(HistoryFlags),
 }
 
 /// What to do with lookup tables that the lake keeps.
@@ -417,6 +428,146 @@ pub(super) enum LookupsCommand {
     },
 }
 
+/// Flags of `meters test`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "A case gives events and what the meter must say of them:
+  - test: answers without a size add nothing
+    events:
+      - { properties: { status: 200, bytes: 1500 } }
+      - { properties: { status: 200 } }
+    total: true
+    expect:
+      - { value: 1500, events: 1, skipped: 1 }
+
+Exit code 1 if one fails.")]
+pub(super) struct TestFlags {
+    /// Names of meters [default: all that have tests]
+    #[arg(value_name = "METER")]
+    pub(super) meters: Vec<String>,
+}
+
+/// Flags of `meters publish`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  meterhouse meters publish bandwidth --reason 'contract of 2026'
+  meterhouse meters publish bandwidth --from 2027-01-01
+  meterhouse usage bandwidth@published --period 2026-12
+
+A definition is published with its tables. Publishing what is in effect already changes nothing.")]
+pub(super) struct PublishFlags {
+    /// Names of meters [default: all of the folder]
+    #[arg(value_name = "METER")]
+    pub(super) meters: Vec<String>,
+    /// Since when it holds: a date in the meter's zone, or RFC 3339; it replaces what was to hold
+    /// from then on [default: for all of history]
+    #[arg(long, value_name = "TIME", value_parser = bound)]
+    pub(super) from: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+/// Flags of `meters history`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct HistoryFlags {
+    /// Only of this meter
+    #[arg(value_name = "METER")]
+    pub(super) meter: Option<String>,
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+}
+
+/// Flags of `meters diff`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  meterhouse meters diff bandwidth --period 2026-10
+  meterhouse meters diff bandwidth 2e1a 77c0 --by domain --all -o csv
+  meterhouse meters diff bandwidth proposal/bandwidth.yaml --total
+
+A definition is a published version (4 digits of it are enough), `published` for the one published
+last, `file` for the file in the folder of meters, or the path of a file. A group without usage counts
+as 0 in a difference.")]
+pub(super) struct DiffFlags {
+    /// The meter
+    #[arg(value_name = "METER")]
+    pub(super) meter: String,
+    /// The old definition [default: the one published last]
+    #[arg(value_name = "OLD")]
+    pub(super) old: Option<String>,
+    /// The new one [default: the file in the folder of meters]
+    #[arg(value_name = "NEW")]
+    pub(super) new: Option<String>,
+    /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, 7d, …
+    #[arg(long, value_name = "PERIOD", value_parser = period, conflicts_with_all = ["from", "to"])]
+    pub(super) period: Option<String>,
+    /// First instant: a date or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = bound)]
+    pub(super) from: Option<String>,
+    /// End, exclusive: a date or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = bound)]
+    pub(super) to: Option<String>,
+    /// Group by exactly these properties, fields and lookups [default: customer_id]
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',', conflicts_with = "total")]
+    pub(super) by: Vec<String>,
+    /// One row, no groups
+    #[arg(long)]
+    pub(super) total: bool,
+    /// Only this customer
+    #[arg(long, value_name = "ID")]
+    pub(super) customer: Option<String>,
+    /// Only events of these conditions, written as SQL but read as a meter's filter
+    #[arg(long = "where", value_name = "CONDITIONS")]
+    pub(super) conditions: Option<String>,
+    /// The zone of periods [default: each definition's own, else UTC]
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    pub(super) tz: Option<String>,
+    /// Also the rows that do not differ
+    #[arg(long)]
+    pub(super) all: bool,
+    #[command(flatten)]
+    pub(super) at: AtFlag,
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+}
+
+/// Flags of `properties`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  meterhouse properties
+  meterhouse properties --event http_request --period last-month
+  meterhouse properties --by event_name -o csv
+
+`distinct_estimate` is an estimate, some percent off; everything else is counted.")]
+pub(super) struct PropertiesFlags {
+    /// Only events of this name
+    #[arg(long, value_name = "NAME")]
+    pub(super) event: Option<String>,
+    /// A row for each of what
+    #[arg(long, value_name = "WHAT", value_enum, conflicts_with = "event")]
+    pub(super) by: Option<PropertiesBy>,
+    /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, 7d, … (UTC)
+    #[arg(long, value_name = "PERIOD", value_parser = period, conflicts_with_all = ["from", "to"])]
+    pub(super) period: Option<String>,
+    /// First instant: a date or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = bound)]
+    pub(super) from: Option<String>,
+    /// End, exclusive: a date or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = bound)]
+    pub(super) to: Option<String>,
+    #[command(flatten)]
+    pub(super) at: AtFlag,
+    #[command(flatten)]
+    pub(super) output: OutputFlag,
+}
+
+/// What `properties` has a row for each of, beside the property.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PropertiesBy {
+    /// Names of events
+    #[value(name = "event_name", alias = "event-name")]
+    EventName,
+}
+
 /// What to do with single events.
 #[derive(Debug, Subcommand)]
 pub(super) enum EventsCommand {
@@ -430,6 +581,16 @@ pub(super) enum EventsCommand {
     Revert(RevertFlags),
     /// List the corrections: what, when, by whom and why
     Corrections {
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+    /// List the names of events: how many there are, since when, and which meters count them
+    Names {
+        /// Only the names that no meter counts
+        #[arg(long)]
+        unmetered: bool,
+        #[command(flatten)]
+        at: AtFlag,
         #[command(flatten)]
         output: OutputFlag,
     },

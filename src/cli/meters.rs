@@ -8,23 +8,32 @@ use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 
 use super::flags::{Global, MetersCommand};
-use super::numbers::counted;
+use super::numbers::{counted, grouped};
 use super::opening::load_meters;
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_text};
 use super::render::{OutputFormat, Reader};
+use super::{diff, publish, trial};
 use crate::error::{Error, Result};
-use crate::meter::{Meter, describe, load_file, load_folder, version};
+use crate::meter::{Meter, describe, is_test_file, load_file, load_folder, test_files, version};
 
 /// Runs the command.
-pub(super) fn run(global: &Global, command: &MetersCommand) -> Result<Outcome, Failure> {
+pub(super) async fn run(global: &Global, command: &MetersCommand) -> Result<Outcome, Failure> {
     match command {
+        MetersCommand::Test(flags) => return Box::pin(trial::run(global, flags)).await,
+        MetersCommand::Publish(flags) => return Box::pin(publish::publish(global, flags)).await,
+        MetersCommand::History(flags) => return Box::pin(publish::history(global, flags)).await,
+        MetersCommand::Diff(flags) => return Box::pin(diff::run(global, flags)).await,
         MetersCommand::List { output } => {
             check_format(output.output)?;
             list(&load_meters(global)?, output.output)?;
         }
         MetersCommand::Show { name } => {
-            write_text(&describe(find(global, &load_meters(global)?, name)?))?;
+            let meter = match name.split_once('@') {
+                Some((name, version)) => publish::find(global, name, version).await?,
+                None => find(global, &load_meters(global)?, name)?.clone(),
+            };
+            write_text(&describe(&meter))?;
         }
         MetersCommand::Check { paths } => check(global, paths)?,
     }
@@ -71,26 +80,43 @@ fn meter_rows(meters: &[Meter]) -> Result<RecordBatch> {
 fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
     let own = [global.meters_folder.clone()];
     let paths = if paths.is_empty() { own.as_slice() } else { paths };
-    let (mut right, mut wrong) = (0, Vec::new());
+    let (mut meters, mut tests, mut wrong) = (0, 0, Vec::new());
     for path in paths {
-        let loaded = match path.is_dir() {
-            true => load_folder(path).map(|meters| meters.len() as u64),
-            false => load_file(path).map(|_| 1),
+        let loaded = match (path.is_dir(), is_test_file(path)) {
+            (true, _) => load_folder(path).map(|meters| meters.len() as u64),
+            (false, true) => Ok(0),
+            (false, false) => load_file(path).map(|_| 1),
         };
         match loaded {
-            Ok(meters) => right += meters,
+            Ok(right) => meters += right,
             Err(error) => wrong.push(error.to_string()),
+        }
+        let files = match (path.is_dir(), is_test_file(path)) {
+            (true, _) => test_files(path).unwrap_or_default(),
+            (false, true) => vec![path.clone()],
+            (false, false) => Vec::new(),
+        };
+        for file in files {
+            match trial::read_suite(&file) {
+                Ok(_) => tests += 1,
+                Err(error) => wrong.push(error.to_string()),
+            }
         }
     }
     if !wrong.is_empty() {
         return Err(Error::invalid(wrong.join("\n\n")));
     }
-    if right == 0 {
+    if meters + tests == 0 {
         let searched: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Error::not_found(format!("no meter file in {}", searched.join(", "))));
     }
     if !global.quiet {
-        say(&format!("{}, nothing wrong", counted(right, "meter")));
+        let tests = match tests {
+            0 => String::new(),
+            1 => " and a file of tests".to_owned(),
+            several => format!(" and {} files of tests", grouped(several)),
+        };
+        say(&format!("{}{tests}, nothing wrong", counted(meters, "meter")));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 mod actor;
 mod compact;
 mod correct;
+mod diff;
 mod doctor;
 mod events;
 mod flags;
@@ -24,11 +25,14 @@ mod outcome;
 mod output;
 mod progress;
 mod prompt;
+mod properties;
+mod publish;
 mod quickstart;
 pub mod render;
 mod size;
 mod sql;
 mod stats;
+mod trial;
 mod usage;
 mod vacuum;
 mod verify;
@@ -81,8 +85,9 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Ingest(flags) => Box::pin(ingest::run(global, flags)).await,
         Command::Usage(flags) => Box::pin(usage::run(global, flags)).await,
         Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
-        Command::Meters(command) => meters::run(global, command),
         Command::Lookups(command) => Box::pin(lookups::run(global, command)).await,
+        Command::Meters(command) => Box::pin(meters::run(global, command)).await,
+        Command::Properties(flags) => Box::pin(properties::run(global, flags)).await,
         Command::Events(command) => Box::pin(events::run(global, command)).await,
         Command::Log(flags) => Box::pin(log::run(global, flags)).await,
         Command::Stats(flags) => Box::pin(stats::run(global, flags)).await,

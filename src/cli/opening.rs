@@ -164,6 +164,33 @@ pub(super) fn load_meters(global: &Global) -> Result<Vec<Meter>> {
     }
 }
 
+/// The meters of these names with their files, all of the folder if no name is given.
+///
+/// # Errors
+/// As [`load_meters`]; a name that no meter has.
+pub(super) fn load_meter_files(global: &Global, names: &[String]) -> Result<Vec<(PathBuf, Meter)>> {
+    let folder = global.meters_folder.display();
+    let mut all =
+        meter::load_folder_files(&global.meters_folder).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::not_found(format!("{error}; --meters names another")),
+            _ => error,
+        })?;
+    if let Some(missing) = names.iter().find(|name| !all.iter().any(|(_, m)| m.name == **name)) {
+        let known: Vec<&str> = all.iter().map(|(_, meter)| meter.name.as_str()).collect();
+        return Err(Error::not_found(format!(
+            "no meter `{missing}` in {folder}; it holds {}",
+            known.join(", ")
+        )));
+    }
+    if !names.is_empty() {
+        all.retain(|(_, meter)| names.contains(&meter.name));
+    }
+    match all.is_empty() {
+        true => Err(Error::not_found(format!("no meter file in {folder}"))),
+        false => Ok(all),
+    }
+}
+
 /// The meters as far as there are any, for what works without them too.
 ///
 /// # Errors

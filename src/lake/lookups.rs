@@ -96,7 +96,7 @@ impl Table {
         let Some(number) = snapshot.app_version(&application(name)).await? else {
             return Ok(None);
         };
-        match self.note_text(KIND, &note(name, number)).await? {
+        match self.read_note(KIND, &note(name, number)).await? {
             Some(text) => Ok(Some((number, text))),
             None => Err(Error::corrupt(format!(
                 "version {number} of lookup table `{name}` of {} is gone",

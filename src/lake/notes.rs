@@ -1,6 +1,7 @@
 //! Small files of ours beside a table's data: pins, vacuums under way, what followers have read,
-//! corrections.
+//! corrections, lookup tables, published meters.
 //!
+//! What they are kept under is a plain name, or several with `/` between them: folders in folders.
 //! Each is made by one create-if-absent put, so that two who write at once do not get into each
 //! other's way. Other programs pass over the folder, as its name begins with an underscore.
 
@@ -29,20 +30,6 @@ impl Table {
         let what = || format!("writing {kind}/{name} of {}", self.display());
         let put = put_once(store.as_ref(), &place, &text.into()).await;
         Ok(put.map_err(|error| store_error(what(), error))?.is_none())
-    }
-
-    /// The text kept under `kind` and `name`, if there is one.
-    ///
-    /// # Errors
-    /// A store that cannot be read.
-    pub async fn note_text(&self, kind: &str, name: &str) -> Result<Option<Bytes>> {
-        let what = || format!("reading {kind}/{name} of {}", self.display());
-        let text = match self.location().store.get(&self.note(kind, name)).await {
-            Ok(found) => found.bytes().await,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => Err(error),
-        };
-        Ok(Some(text.map_err(|error| store_error(what(), error))?))
     }
 
     /// The names of what is kept under `kind`.
@@ -95,6 +82,35 @@ impl Table {
         Ok(same.then_some(notes))
     }
 
+    /// The text kept under `kind` and `name`, if there is one.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn read_note(&self, kind: &str, name: &str) -> Result<Option<Bytes>> {
+        let what = || format!("reading {kind}/{name} of {}", self.display());
+        let read = match self.location().store.get(&self.note(kind, name)).await {
+            Ok(found) => found.bytes().await,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => Err(error),
+        };
+        read.map(Some).map_err(|error| store_error(what(), error))
+    }
+
+    /// The names of the folders under `kind`, sorted.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn note_folders(&self, kind: &str) -> Result<Vec<String>> {
+        let what = || format!("reading the {kind} of {}", self.display());
+        let folder = self.notes_folder(kind);
+        let listed = self.location().store.list_with_delimiter(Some(&folder)).await;
+        let listed = listed.map_err(|error| store_error(what(), error))?;
+        let names = listed.common_prefixes.iter().filter_map(|path| path.filename());
+        let mut names: Vec<String> = names.map(ToOwned::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// When the note was put, by the clock of the store, microseconds since 1970.
     ///
     /// # Errors
@@ -123,6 +139,7 @@ impl Table {
     }
 
     fn notes_folder(&self, kind: &str) -> Path {
-        self.log.table.clone().join(FOLDER).join(kind)
+        let folder = self.log.table.clone().join(FOLDER);
+        kind.split('/').fold(folder, |folder, name| folder.join(name))
     }
 }

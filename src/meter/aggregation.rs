@@ -220,6 +220,25 @@ impl Aggregation {
         }
     }
 
+    /// Whether the first of [`Aggregation::operands`] is what is aggregated; events alone are not.
+    pub fn measures(&self) -> bool {
+        match self {
+            Self::Count => false,
+            Self::Nested(nested) => nested.inner.measures(),
+            Self::CountUnique(_)
+            | Self::Sum(_)
+            | Self::Min(_)
+            | Self::Max(_)
+            | Self::Average(_)
+            | Self::Latest(_)
+            | Self::Earliest(_)
+            | Self::Percentile(..)
+            | Self::TimeWeighted(_)
+            | Self::Active(_)
+            | Self::Reported(_) => true,
+        }
+    }
+
     /// The name a meter file uses.
     pub fn name(&self) -> &'static str {
         match self {

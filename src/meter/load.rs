@@ -11,6 +11,7 @@ use arrow::csv::WriterBuilder;
 use jiff::tz::TimeZone;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
+use serde::{Deserialize, Serialize};
 
 use super::definition::{Located, parse_located, too_large};
 use super::{FILE_MAX_BYTES, Meter, TablePlace};
@@ -23,6 +24,9 @@ const TABLE_MAX_BYTES: u64 = 64 << 20;
 
 /// Endings of meter files.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// What the name of a file of tests has before its ending: `bandwidth.test.yaml`.
+const TEST_MARK: &str = ".test";
 
 /// The meter of one file, with the rows of its lookups.
 ///
@@ -37,12 +41,20 @@ pub fn load_file(path: &Path) -> Result<Meter> {
 }
 
 /// The meters of a folder, in the order of their files' names. Reads `*.yaml`, `*.yml` and
-/// `*.json` of the folder itself; hidden files are passed over.
+/// `*.json` of the folder itself; hidden files and files of tests are passed over.
 ///
 /// # Errors
 /// `Invalid` with every mistake of every file, a name that two of them define included;
 /// `NotFound` or `Unavailable` if the folder or a file cannot be read.
 pub fn load_folder(path: &Path) -> Result<Vec<Meter>> {
+    Ok(load_folder_files(path)?.into_iter().map(|(_, meter)| meter).collect())
+}
+
+/// Like [`load_folder`], each meter with the file that defines it.
+///
+/// # Errors
+/// As [`load_folder`].
+pub fn load_folder_files(path: &Path) -> Result<Vec<(PathBuf, Meter)>> {
     let mut meters = Vec::new();
     let mut wrong = Diagnostics::default();
     let mut defined_in: BTreeMap<String, PathBuf> = BTreeMap::new();
@@ -53,8 +65,8 @@ pub fn load_folder(path: &Path) -> Result<Vec<Meter>> {
                 if let Some(first) = defined_in.get(name) {
                     wrong.append(loaded.diagnose_duplicate(first));
                 } else {
-                    defined_in.insert(name.clone(), file);
-                    meters.push(loaded.located.meter);
+                    defined_in.insert(name.clone(), file.clone());
+                    meters.push((file, loaded.located.meter));
                 }
             }
             Err(Failure::Wrong(found)) => wrong.append(found),
@@ -64,8 +76,31 @@ pub fn load_folder(path: &Path) -> Result<Vec<Meter>> {
     if wrong.list.is_empty() { Ok(meters) } else { Err(wrong.into()) }
 }
 
+/// Whether a file is one of tests by its name, such as `bandwidth.test.yaml`.
+pub fn is_test_file(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or("");
+    stem.len() > TEST_MARK.len() && stem.ends_with(TEST_MARK)
+}
+
+/// The folder's files of tests, sorted by name.
+///
+/// # Errors
+/// `NotFound` or `Unavailable` if the folder cannot be read.
+pub fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = definition_files(folder)?;
+    files.retain(|path| is_test_file(path));
+    Ok(files)
+}
+
 /// The folder's meter files, sorted by name.
 fn meter_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = definition_files(folder)?;
+    files.retain(|path| !is_test_file(path));
+    Ok(files)
+}
+
+/// The folder's files of meters and tests, sorted by name.
+fn definition_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |error| unreadable(folder, "folder of meters", error);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -81,7 +116,7 @@ fn meter_files(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Why a file gave no meter.
-enum Failure {
+pub(super) enum Failure {
     /// It was read, and is wrong.
     Wrong(Diagnostics),
     /// It could not be read.
@@ -95,6 +130,19 @@ impl From<Failure> for Error {
             Failure::Unreadable(error) => error,
         }
     }
+}
+
+/// The texts that define a meter, so that it can be read again without its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// Name of the meter's file, for messages.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// The text of the table of each lookup, by the lookup's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, String>,
 }
 
 /// A meter with the text it was read from.
@@ -115,44 +163,61 @@ impl Loaded {
 }
 
 fn load(path: &Path) -> Result<Loaded, Failure> {
+    load_with(path, &mut |_, _, table| read_table(table))
+}
+
+/// Like [`load`], but reads tables with `read`, which is told the lookup, its `file` and where that
+/// lies.
+fn load_with(path: &Path, read: &mut ReadTable<'_>) -> Result<Loaded, Failure> {
     let file = path.display().to_string();
-    let opened = File::open(path).map_err(|error| unreadable(path, "meter file", error));
-    let opened = opened.map_err(Failure::Unreadable)?;
-    let limit = FILE_MAX_BYTES as u64;
-    let text = match read_text(opened, limit) {
-        Ok(text) => text,
-        Err(Unfit::Io(error)) => {
-            return Err(Failure::Unreadable(unreadable(path, "meter file", error)));
-        }
-        Err(Unfit::TooLarge(bytes)) => {
-            return Err(Failure::Wrong(at_start(&file, too_large(bytes))));
-        }
-        Err(Unfit::NotUtf8(message) | Unfit::NotATable(message)) => {
-            return Err(Failure::Wrong(at_start(&file, message)));
-        }
-    };
+    let text = definition_text(path)?;
     let mut located = parse_located(&text, &file).map_err(Failure::Wrong)?;
-    let wrong = load_tables(path, &file, &text, &mut located);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let wrong = load_tables(folder, &file, &text, &mut located, read);
     if !wrong.list.is_empty() {
         return Err(Failure::Wrong(wrong));
     }
     Ok(Loaded { located, file, text })
 }
 
+/// The text of a file that people write.
+pub(super) fn definition_text(path: &Path) -> Result<String, Failure> {
+    let file = path.display().to_string();
+    let opened = File::open(path).map_err(|error| unreadable(path, "meter file", error));
+    let opened = opened.map_err(Failure::Unreadable)?;
+    match read_text(opened, FILE_MAX_BYTES as u64) {
+        Ok(text) => Ok(text),
+        Err(Unfit::Io(error)) => Err(Failure::Unreadable(unreadable(path, "meter file", error))),
+        Err(Unfit::TooLarge(bytes)) => Err(Failure::Wrong(at_start(&file, too_large(bytes)))),
+        Err(Unfit::NotUtf8(message) | Unfit::NotATable(message)) => {
+            Err(Failure::Wrong(at_start(&file, message)))
+        }
+    }
+}
+
+/// Gives the text of a lookup's table: the lookup's name, its `file`, and where that lies.
+type ReadTable<'r> = dyn FnMut(&str, &str, &Path) -> Result<String, Unfit> + 'r;
+
+fn read_table(path: &Path) -> Result<String, Unfit> {
+    File::open(path).map_err(Unfit::Io).and_then(|opened| table_text(opened, path))
+}
+
 /// Reads the table of every lookup into the meter; gives what is wrong with them.
-fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Diagnostics {
+fn load_tables(
+    folder: &Path,
+    file: &str,
+    text: &str,
+    located: &mut Located,
+    read: &mut ReadTable<'_>,
+) -> Diagnostics {
     let mut wrong = Diagnostics::default();
-    let folder = path.parent().unwrap_or(Path::new(""));
     let zone = located.meter.timezone.as_deref().and_then(|zone| parse_zone(zone).ok());
     let zone = zone.unwrap_or(TimeZone::UTC);
     for (name, lookup) in &mut located.meter.lookups {
-        let TablePlace::File(table_file) = &lookup.table else { continue };
-        let table_path = folder.join(table_file);
+        let TablePlace::File(named) = &lookup.table else { continue };
+        let table_path = folder.join(named);
         let table_file = table_path.display().to_string();
-        let table = File::open(&table_path)
-            .map_err(Unfit::Io)
-            .and_then(|opened| table_text(opened, &table_path));
-        match table {
+        match read(name, named, &table_path) {
             Ok(table) => {
                 if let Err(found) = lookup.read(&table, &table_file, &zone) {
                     wrong.append(found);
@@ -254,6 +319,38 @@ fn unreadable(path: &Path, subject: &str, error: std::io::Error) -> Error {
     Error::unavailable(format!("{subject} {path} cannot be read: {error}")).with_source(error)
 }
 
+/// A meter with everything that defines it: the texts of its file and of its tables.
+///
+/// # Errors
+/// As [`load_file`].
+pub fn load_bundle(path: &Path) -> Result<(Meter, Bundle)> {
+    let mut tables = BTreeMap::new();
+    let loaded = load_with(path, &mut |name, _, table| {
+        let text = read_table(table)?;
+        tables.insert(name.to_owned(), text.clone());
+        Ok(text)
+    })
+    .map_err(Error::from)?;
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+    let bundle = Bundle { file: name, text: loaded.text, tables };
+    Ok((loaded.located.meter, bundle))
+}
+
+impl Bundle {
+    /// The meter, from nothing but these texts.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn meter(&self) -> Result<Meter, Diagnostics> {
+        let mut located = parse_located(&self.text, &self.file)?;
+        let missing = || Unfit::Io(IoErrorKind::NotFound.into());
+        let read: &mut ReadTable<'_> =
+            &mut |name, _, _| self.tables.get(name).cloned().ok_or_else(missing);
+        let wrong = load_tables(Path::new(""), &self.file, &self.text, &mut located, read);
+        if wrong.list.is_empty() { Ok(located.meter) } else { Err(wrong) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -288,14 +385,33 @@ mod tests {
             ("meters/.hidden.yaml", "nonsense"),
             ("meters/notes.txt", "nonsense"),
             ("meters/deeper.yaml/d.yaml", "nonsense"),
+            ("meters/a.test.yaml", "nonsense"),
             ("lookups/regions.csv", "data_center,region\nfra1,eu\n"),
         ]);
         let meters = load_folder(&folder.path().join("meters")).unwrap();
         let names: Vec<&str> = meters.iter().map(|meter| &*meter.name).collect();
         assert_eq!(names, ["bandwidth", "b", "c"]);
+        let tests = test_files(&folder.path().join("meters")).unwrap();
+        assert_eq!(tests, [folder.path().join("meters/a.test.yaml")]);
         let rows = &meters[0].lookups["region"].rows;
         assert_eq!(**rows, BTreeMap::from([("fra1".to_owned(), "eu".to_owned())]));
         assert_eq!(load_file(&folder.path().join("meters/a.yaml")).unwrap(), meters[0]);
+    }
+
+    #[test]
+    fn a_bundle_is_the_meter_without_its_files() {
+        let folder = folder(&[
+            ("meters/a.yaml", BANDWIDTH),
+            ("lookups/regions.csv", "data_center,region\nfra1,eu\n"),
+        ]);
+        let (meter, bundle) = load_bundle(&folder.path().join("meters/a.yaml")).unwrap();
+        let stored = serde_json::to_string(&bundle).unwrap();
+        drop(folder);
+        let again: Bundle = serde_json::from_str(&stored).unwrap();
+        assert_eq!(again.meter().unwrap(), meter);
+        let lost = Bundle { tables: BTreeMap::new(), ..again };
+        let wrong = lost.meter().unwrap_err().to_string();
+        assert!(wrong.contains("of lookup `region` does not exist"), "{wrong}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod load;
 mod lookup;
 mod measure;
 mod series;
+mod uses;
 mod version;
 
 use std::collections::BTreeMap;
@@ -32,8 +33,12 @@ pub use expression::{Expression, Function, Operator};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};
 pub use history::{Columns, Valid, read_history, valid_at};
-pub use load::{csv_of_parquet, load_file, load_folder};
+pub use load::{
+    Bundle, csv_of_parquet, is_test_file, load_bundle, load_file, load_folder, load_folder_files,
+    test_files,
+};
 pub use lookup::{Lookup, TablePlace, UNMAPPED, is_identifier, read_rows};
+pub use uses::{Role, counts_event, property_uses};
 pub use version::{normalised, version};
 
 use crate::unit::Unit;

@@ -24,11 +24,12 @@ use crate::schema::{EVENT_DATE, EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDIN
 use crate::time::{TimeRange, WindowStarts};
 
 mod alone;
+pub mod catalogue;
 mod operand;
 mod predicate;
 mod range;
-mod series;
 mod selection;
+mod series;
 
 use operand::Operands;
 pub use operand::TableFacts;

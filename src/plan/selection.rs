@@ -7,7 +7,7 @@ use arrow::datatypes::DataType;
 use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, LogicalPlan, TableSource, cast, ident, in_list, lit};
 
-use super::operand::{self, Operands, TableFacts};
+use super::operand::{Operands, TableFacts};
 use super::{predicate, range};
 use crate::error::{Error, Result};
 use crate::meter::Filter;
@@ -46,13 +46,13 @@ pub fn row_plan(
     facts: &TableFacts,
 ) -> Result<LogicalPlan> {
     let lookups = BTreeMap::new();
-    let operands = Operands { facts, lookups: &lookups };
+    let operands = Operands { facts, lookups: &lookups, customer: &[] };
     let mut all: Vec<Expr> = Vec::new();
     if query.live && facts.corrections {
         all.push(ident(KIND).eq(lit(KIND_EVENT)));
     }
     all.extend(among(EVENT_NAME, &query.events));
-    all.extend(query.customer.as_ref().map(|id| operand::customer().eq(lit(id.as_str()))));
+    all.extend(query.customer.as_ref().map(|id| operands.customer().eq(lit(id.as_str()))));
     if let Some(keys) = &query.keys {
         all.push(among(IDEMPOTENCY_KEY, keys).unwrap_or_else(|| lit(false)));
     }

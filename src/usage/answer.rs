@@ -179,7 +179,7 @@ impl Finisher {
         let mut totals = Totals::default();
         let mut columns: Vec<ArrayRef> = Vec::new();
         if self.shape.names_meter {
-            let names = vec![self.meter.name.as_str(); batch.num_rows()];
+            let names = vec![self.resolved.label.as_str(); batch.num_rows()];
             columns.push(Arc::new(StringArray::from(names)));
         }
         columns.extend(keys.windows.iter().chain(&keys.groups).cloned());

@@ -15,14 +15,17 @@ mod conditions;
 mod parts;
 mod request;
 mod tables;
+mod versions;
 
 pub use answer::columns;
 pub use conditions::{parse_conditions, parse_stored_conditions};
 pub use request::{Grouping, UsageRequest};
 pub use tables::with_tables;
+pub use versions::reference;
 
 use answer::{Finisher, Shape, Totals};
 use request::{Resolved, names_one_customer, share_scan};
+use versions::Versioned;
 
 use crate::clock::Clock;
 use crate::decimal::Decimal;
@@ -105,7 +108,24 @@ struct Prepared<'m> {
 /// # Errors
 /// As [`usage`].
 pub async fn answer_schema(context: &Context, request: &UsageRequest) -> Result<SchemaRef> {
-    Ok(prepare(context, request).await?.shape.schema())
+    let versioned = versions::find(context, request).await?;
+    one_schema(&versioned).await
+}
+
+/// The columns that the answers to all parts of a request have.
+async fn one_schema(versioned: &Versioned) -> Result<SchemaRef> {
+    let mut schemas = Vec::with_capacity(versioned.requests.len());
+    for part in &versioned.requests {
+        schemas.push(prepare(&versioned.context, part).await?.shape.schema());
+    }
+    if schemas.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Err(Error::invalid(format!(
+            "the versions of `{}` in effect have different dimensions: ask for each part of the range \
+             apart (--from, --to), or say --by",
+            versioned.requests[0].meters.join(", ")
+        )));
+    }
+    schemas.pop().ok_or_else(|| Error::internal("a request without parts"))
 }
 
 /// Answers `request`, giving its rows to `take`: meter by meter in the order asked, at least one
@@ -114,6 +134,23 @@ pub async fn answer_schema(context: &Context, request: &UsageRequest) -> Result<
 /// # Errors
 /// A meter, period, zone, window or condition that does not exist or cannot be read; an overflow.
 pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) -> Result<Vec<Note>> {
+    let versioned = versions::find(context, request).await?;
+    if versioned.requests.len() > 1 {
+        one_schema(&versioned).await?;
+    }
+    let mut notes = Vec::new();
+    for part in &versioned.requests {
+        let of_part = answer(&versioned.context, part, take).await?;
+        if of_part.is_empty() {
+            return Ok(Vec::new());
+        }
+        notes.extend(of_part);
+    }
+    Ok(notes)
+}
+
+/// Answers a request whose meters are all at hand; no notes if `take` stopped it.
+async fn answer(context: &Context, request: &UsageRequest, take: Take<'_>) -> Result<Vec<Note>> {
     let filled = tables::filled(context, request).await?;
     let (context, request) = match &filled {
         Some(filled) => (&filled.context, &filled.request),
@@ -202,6 +239,15 @@ fn answer_rows(
 /// # Errors
 /// As [`usage`].
 pub async fn explain(context: &Context, request: &UsageRequest) -> Result<String> {
+    let versioned = versions::find(context, request).await?;
+    let mut text = String::new();
+    for part in &versioned.requests {
+        text.push_str(&explain_part(&versioned.context, part).await?);
+    }
+    Ok(text)
+}
+
+async fn explain_part(context: &Context, request: &UsageRequest) -> Result<String> {
     let filled = tables::filled(context, request).await?;
     let (context, request) = match &filled {
         Some(filled) => (&filled.context, &filled.request),
@@ -325,7 +371,8 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
     let now = context.clock.now();
     let mut groups: Vec<Vec<(usize, &Meter, Resolved)>> = Vec::new();
     for (place, meter) in meters.iter().copied().enumerate() {
-        let resolved = request.resolve(meter, days, now)?;
+        let mut resolved = request.resolve(meter, days, now)?;
+        resolved.label.clone_from(&request.meters[place]);
         let sharing = groups.iter_mut().find(|group| {
             let (_, first, first_resolved) = &group[0];
             request.top.is_none() && share_scan((first, first_resolved), (meter, &resolved))
@@ -381,7 +428,7 @@ async fn question<'m>(
 fn find_meters<'m>(known: &'m [Meter], names: &[String]) -> Result<Vec<&'m Meter>> {
     let mut found = Vec::with_capacity(names.len());
     for name in names {
-        let Some(meter) = known.iter().find(|meter| meter.name == *name) else {
+        let Some(meter) = known.iter().find(|meter| versions::is_asked(meter, name)) else {
             let nearest = known
                 .iter()
                 .map(|meter| (strsim::damerau_levenshtein(&meter.name, name), &meter.name))
@@ -393,7 +440,7 @@ fn find_meters<'m>(known: &'m [Meter], names: &[String]) -> Result<Vec<&'m Meter
                 nearest.unwrap_or_else(|| "; `meterhouse meters list` shows them".to_owned())
             )));
         };
-        if found.iter().any(|other: &&Meter| other.name == meter.name) {
+        if found.iter().any(|other: &&Meter| std::ptr::eq(*other, meter)) {
             return Err(Error::invalid(format!("meter `{name}` is asked for twice")));
         }
         found.push(meter);

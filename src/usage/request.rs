@@ -41,7 +41,7 @@ pub enum Grouping {
 /// A question about usage, as a person or program puts it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageRequest {
-    /// Names of meters.
+    /// Names of meters, each perhaps with a version: `name@2e1ab785c667`, `name@published`.
     pub meters: Vec<String>,
     /// A period such as `2026-10`; not together with `from` and `to`.
     pub period: Option<String>,
@@ -68,6 +68,8 @@ pub struct UsageRequest {
 /// A request resolved for one meter.
 #[derive(Debug, Clone)]
 pub(super) struct Resolved {
+    /// What the meter is called in the answer.
+    pub(super) label: String,
     pub(super) zone: TimeZone,
     pub(super) zone_name: String,
     pub(super) group_names: Vec<String>,
@@ -109,6 +111,7 @@ impl UsageRequest {
                 spans,
                 parts,
             },
+            label: meter.name.clone(),
             zone_name: zone_name.to_owned(),
             zone,
             group_names,

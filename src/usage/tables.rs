@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use super::versions::is_asked;
 use super::{Context, UsageRequest};
 use crate::error::{Error, Result};
 use crate::lake::snapshot::Snapshot;
@@ -22,15 +23,15 @@ pub(super) struct Filled {
 /// # Errors
 /// A table that the lake does not have, or that is no table for the meter.
 pub(super) async fn filled(context: &Context, request: &UsageRequest) -> Result<Option<Filled>> {
-    let asked = |meter: &&Meter| request.meters.contains(&meter.name);
+    let is_asked = |meter: &Meter| request.meters.iter().any(|asked| is_asked(meter, asked));
+    let asked = |meter: &&Meter| is_asked(meter);
     if !context.meters.iter().filter(asked).any(needs_tables) {
         return Ok(None);
     }
     let snapshot = context.lake.events.snapshot(request.at).await?;
     let mut meters = Vec::with_capacity(context.meters.len());
     for meter in context.meters.iter() {
-        let asked = request.meters.contains(&meter.name);
-        meters.push(match asked && needs_tables(meter) {
+        meters.push(match is_asked(meter) && needs_tables(meter) {
             true => with_tables(&context.lake, &snapshot, meter).await?,
             false => meter.clone(),
         });

@@ -13,9 +13,9 @@ const FLOORS: [&[&str]; 8] = [
     &["clock", "document", "event", "time", "unit"],
     &["meter", "schema"],
     &["lake", "dedupe", "functions", "plan"],
-    &["ingest", "table"],
+    &["ingest", "registry", "table"],
     &["engine"],
-    &["usage", "sql", "verify", "correct"],
+    &["usage", "catalogue", "comparison", "correct", "sql", "trial", "verify"],
     &["cli"],
 ];
 

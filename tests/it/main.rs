@@ -6,10 +6,12 @@
 mod agreement;
 mod architecture;
 mod cases;
+mod catalogue;
 mod cli;
 mod compact;
 mod corrections;
 mod crash;
+mod definitions;
 mod faults;
 mod follow;
 mod kills;

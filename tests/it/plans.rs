@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema};
 use datafusion::datasource::{empty::EmptyTable, provider_as_source};
 use meterhouse::meter::{Field as BuiltIn, Meter, Operand, load_folder};
+use meterhouse::plan::catalogue::{CatalogueQuery, properties_plan};
 use meterhouse::plan::{TableFacts, UsageQuery, usage_plan};
 use meterhouse::schema::{ValueKind, events_schema};
 use meterhouse::time::{TimeRange, Timestamp, Window, parse_zone, window_starts};
@@ -79,4 +80,19 @@ fn meters_over_one_event_share_a_scan() {
         plan_text(&[pick("requests"), pick("bandwidth"), pick("clients")], &UsageQuery::default());
     assert_eq!(text.matches("TableScan").count(), 1, "{text}");
     insta::assert_snapshot!("shared_scan", text);
+}
+
+#[test]
+fn properties_are_counted_in_one_scan_of_the_columns_that_hold_values() {
+    let (schema, mut facts) = web_requests();
+    // Statistics say that nothing has a referrer.
+    facts.properties.insert("referrer_host".to_owned(), Vec::new());
+    let table = provider_as_source(Arc::new(EmptyTable::new(Arc::new(schema))));
+    let query = CatalogueQuery { event: Some("http_request".to_owned()), ..Default::default() };
+    let plan = properties_plan(&table, &query, &facts).unwrap();
+    let text = plan.display_indent().to_string();
+    assert_eq!(text.matches("TableScan").count(), 1, "{text}");
+    assert!(text.contains("count(events.i_bytes)") && !text.contains("s_bytes"), "{text}");
+    assert!(!text.contains("referrer_host"), "{text}");
+    assert!(text.contains("event_name = Utf8(\"http_request\")"), "{text}");
 }

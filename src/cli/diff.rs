@@ -1,0 +1,169 @@
+//! `meterhouse meters diff`: what another definition would say, for whom, before it is used.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema};
+
+use super::flags::{DiffFlags, Global};
+use super::numbers::{counted, grouped, grouped_text};
+use super::opening::{context, load_meter_files, resolve_at};
+use super::outcome::{Failure, Outcome};
+use super::output::{check_format, say, write_rows};
+use super::render::{NUMERIC_TEXT, OutputFormat};
+use crate::comparison::{COLUMNS, Comparison, compare};
+use crate::decimal::Decimal;
+use crate::error::{Error, Result};
+use crate::lake::table::Table;
+use crate::meter::{Meter, describe, load_file, version};
+use crate::registry;
+use crate::usage::{Grouping, UsageRequest, reference};
+
+/// The definition in the folder of meters.
+const FILE: &str = "file";
+/// The definition that was published last.
+const PUBLISHED: &str = "published";
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, flags: &DiffFlags) -> Result<Outcome, Failure> {
+    let format = flags.output.output;
+    check_format(format)?;
+    let context = context(global, Vec::new()).await?;
+    let table = &context.lake.events;
+    let name = &flags.meter;
+    let old = flags.old.as_deref().unwrap_or(PUBLISHED);
+    let old = definition(global, table, name, old).await?;
+    let new = definition(global, table, name, flags.new.as_deref().unwrap_or(FILE)).await?;
+    if version(&old) == version(&new) {
+        if !global.quiet {
+            say(&format!("{} is what both say: nothing to compare", reference(&old)));
+        }
+        return Ok(Outcome::Done);
+    }
+    let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
+    let request = UsageRequest {
+        period: flags.period.clone(),
+        from: flags.from.clone(),
+        to: flags.to.clone(),
+        grouping: match (flags.total, flags.by.is_empty()) {
+            (true, _) => Grouping::Total,
+            (false, true) => Grouping::Customer,
+            (false, false) => Grouping::By(flags.by.clone()),
+        },
+        customer: flags.customer.clone(),
+        conditions: flags.conditions.clone(),
+        timezone: flags.tz.clone(),
+        at,
+        ..UsageRequest::default()
+    };
+    let compared = compare(&context, [&old, &new], &request, flags.all).await?;
+    write_rows(format, &shown(format, &compared.rows)?)?;
+    if !global.quiet {
+        say(&definitions_text(&old, &new));
+        say(&summary(&compared, &request.grouping));
+    }
+    Ok(Outcome::Done)
+}
+
+/// A definition of `name` as it is named on the command line.
+async fn definition(global: &Global, table: &Table, name: &str, which: &str) -> Result<Meter> {
+    match which {
+        FILE => {
+            let mut files = load_meter_files(global, &[name.to_owned()])?;
+            let found = files.pop().map(|(_, meter)| meter);
+            found.ok_or_else(|| Error::not_found(format!("no meter `{name}`")))
+        }
+        PUBLISHED => {
+            let publications = registry::publications(table, name).await?;
+            let last = publications.last().ok_or_else(|| registry::not_published(name))?;
+            registry::definition(table, name, &last.version).await
+        }
+        path if path.contains(['/', '\\', '.']) => load_file(Path::new(path)),
+        prefix => {
+            let version = registry::find(table, name, prefix).await?;
+            registry::definition(table, name, &version).await
+        }
+    }
+}
+
+/// The rows; a table is told which of its texts are numbers.
+fn shown(format: OutputFormat, rows: &RecordBatch) -> Result<RecordBatch> {
+    if format != OutputFormat::Table {
+        return Ok(rows.clone());
+    }
+    let numeric = |field: &Arc<Field>| {
+        let mut metadata = field.metadata().clone();
+        if COLUMNS.contains(&field.name().as_str()) {
+            metadata.insert(NUMERIC_TEXT.to_owned(), String::new());
+        }
+        field.as_ref().clone().with_metadata(metadata)
+    };
+    let fields: Vec<Field> = rows.schema().fields().iter().map(numeric).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), rows.columns().to_vec())
+        .map_err(|error| Error::internal("rows of a comparison").with_source(error))
+}
+
+/// What two definitions have not in common, in lines; their versions are told anyway.
+fn definitions_text(old: &Meter, new: &Meter) -> String {
+    let (old_text, new_text) = (describe(old), describe(new));
+    let only = |these: &str, those: &str, mark: &str| -> Vec<String> {
+        let lines = these.lines().filter(|line| !those.lines().any(|other| other == *line));
+        let lines = lines.filter(|line| !line.starts_with("version "));
+        lines.map(|line| format!("{mark} {line}")).collect()
+    };
+    let mut lines = only(&old_text, &new_text, "-");
+    lines.extend(only(&new_text, &old_text, "+"));
+    for (name, lookup) in &new.lookups {
+        let Some(before) = old.lookups.get(name) else { continue };
+        let keys: BTreeSet<&String> = before.rows.keys().chain(lookup.rows.keys()).collect();
+        let differ = keys.iter().filter(|key| before.rows.get(**key) != lookup.rows.get(**key));
+        let differ = differ.count() as u64;
+        if differ > 0 {
+            let keys = counted(differ, "key");
+            lines.push(format!("  the tables of lookup {name} differ in {keys}"));
+        }
+    }
+    lines.join("\n")
+}
+
+fn summary(compared: &Comparison, grouping: &Grouping) -> String {
+    let what = match grouping {
+        Grouping::Customer => "customers",
+        Grouping::By(_) | Grouping::Breakdown => "groups",
+        Grouping::Total => "totals",
+    };
+    let [old, new] = &compared.notes;
+    let bounds = match (&new.from, &new.to) {
+        (None, None) => "all of history".to_owned(),
+        (Some(from), None) => format!("from {from}"),
+        (None, Some(to)) => format!("until {to}"),
+        (Some(from), Some(to)) => format!("{from} to {to}"),
+    };
+    format!(
+        "{}: {} to {}  {bounds} {}  table version {}\n{} of {} {what} differ, {}",
+        new.meter,
+        old.meter_version,
+        new.meter_version,
+        new.zone,
+        new.table_version,
+        grouped(compared.changed),
+        grouped(compared.groups),
+        totals_text(&compared.totals),
+    )
+}
+
+fn totals_text([old, new]: &[Option<Decimal>; 2]) -> String {
+    let text = |total: &Option<Decimal>| {
+        total.as_ref().map_or("nothing".to_owned(), |total| grouped_text(&total.to_string()))
+    };
+    let zero = Decimal::from(0);
+    let difference = new.as_ref().unwrap_or(&zero) - old.as_ref().unwrap_or(&zero);
+    let change = match difference.to_string() {
+        same if same == "0" => "no change".to_owned(),
+        less if less.starts_with('-') => format!("{} less", grouped_text(&less[1..])),
+        more => format!("{} more", grouped_text(&more)),
+    };
+    format!("total {} before, {} after: {change}", text(old), text(new))
+}

@@ -1,0 +1,217 @@
+//! Meters by version: `bandwidth@2e1a` is a published definition, `bandwidth@published` the one in
+//! effect.
+//!
+//! Turns a request that names versions into requests that name whole ones, with their definitions
+//! added to the meters there are. Where versions change within the range, windows that lie on one
+//! side of each change are asked of the version that holds then; anything else has no one answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Context;
+use super::request::UsageRequest;
+use crate::error::{Error, Result};
+use crate::lake::table::Table;
+use crate::meter::{self, Meter};
+use crate::registry::{self, Part, Schedule};
+use crate::time::{TimeRange, Timestamp};
+
+/// What stands for the version in effect.
+const IN_EFFECT: &str = "published";
+
+/// A request whose versions are found.
+pub(super) struct Versioned {
+    /// With the definitions that the requests name.
+    pub(super) context: Context,
+    /// To be answered one after the other, their ranges in order.
+    pub(super) requests: Vec<UsageRequest>,
+}
+
+/// A meter as it is asked for: its name, and perhaps a version of it.
+pub(super) fn split(asked: &str) -> (&str, Option<&str>) {
+    match asked.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (asked, None),
+    }
+}
+
+/// Whether `meter` is what is asked for.
+pub(super) fn is_asked(meter: &Meter, asked: &str) -> bool {
+    let (name, version) = split(asked);
+    meter.name == name && version.is_none_or(|version| meter::version(meter) == version)
+}
+
+/// A meter of this version, as it is asked for.
+pub fn reference(meter: &Meter) -> String {
+    format!("{}@{}", meter.name, meter::version(meter))
+}
+
+/// Finds the versions that `request` names.
+///
+/// # Errors
+/// A version that was never published, or is not the only one that begins so; a range in which the
+/// version in effect changes so that there is no one answer.
+pub(super) async fn find(context: &Context, request: &UsageRequest) -> Result<Versioned> {
+    let mut found = Versioned { context: context.clone(), requests: vec![request.clone()] };
+    if request.meters.iter().all(|asked| split(asked).1.is_none()) {
+        return Ok(found);
+    }
+    let table = &context.lake.events;
+    let mut meters: Vec<Meter> = context.meters.as_ref().clone();
+    for (place, asked) in request.meters.iter().enumerate() {
+        let parts = match split(asked) {
+            (_, None) => continue,
+            (name, Some(IN_EFFECT)) => in_effect(context, request, name, &mut meters).await?,
+            (name, Some(version)) => {
+                // A definition that is at hand need not be published.
+                let meter = match meters.iter().find(|meter| is_asked(meter, asked)) {
+                    Some(meter) => meter.clone(),
+                    None => published(table, name, version).await?,
+                };
+                let asked = reference(&meter);
+                meters.push(meter);
+                for request in &mut found.requests {
+                    request.meters[place].clone_from(&asked);
+                }
+                continue;
+            }
+        };
+        let [only] = parts.as_slice() else {
+            if request.meters.len() > 1 {
+                return Err(Error::invalid(format!(
+                    "the version of `{asked}` changes within the range: ask for it alone"
+                )));
+            }
+            found.requests = parts;
+            break;
+        };
+        for request in &mut found.requests {
+            request.meters[place].clone_from(&only.meters[0]);
+        }
+    }
+    found.context.meters = Arc::new(meters);
+    Ok(found)
+}
+
+async fn published(table: &Table, name: &str, prefix: &str) -> Result<Meter> {
+    let version = registry::find(table, name, prefix).await?;
+    registry::definition(table, name, &version).await
+}
+
+/// The request for `name` alone, in parts each of which one version answers; adds their definitions
+/// to `meters`.
+async fn in_effect(
+    context: &Context,
+    request: &UsageRequest,
+    name: &str,
+    meters: &mut Vec<Meter>,
+) -> Result<Vec<UsageRequest>> {
+    let table = &context.lake.events;
+    let schedule = Schedule::of(&registry::publications(table, name).await?);
+    let definitions = definitions(table, name, &schedule).await?;
+    let newest = schedule.last().and_then(|version| definitions.get(version));
+    let newest = newest.ok_or_else(|| registry::not_published(name))?;
+    let zone = |meter: &Meter| meter.timezone.clone();
+    if request.timezone.is_none() && definitions.values().any(|each| zone(each) != zone(newest)) {
+        return Err(Error::invalid(format!(
+            "the published versions of `{name}` have different timezones: say which with --tz"
+        )));
+    }
+    let now = context.clock.now();
+    let range = request.resolve(newest, None, now)?.query.range;
+    let parts = schedule.parts(range);
+    let one_each = |part: &Part| -> Result<UsageRequest> {
+        let version = part.version.as_ref().ok_or_else(|| not_in_effect(name, part))?;
+        let mut request =
+            UsageRequest { meters: vec![format!("{name}@{version}")], ..request.clone() };
+        if parts.len() > 1 {
+            request.period = None;
+            request.from = part.range.from.map(|from| from.to_string());
+            request.to = part.range.to.map(|to| to.to_string());
+        }
+        Ok(request)
+    };
+    let requests: Vec<UsageRequest> = parts.iter().map(one_each).collect::<Result<_>>()?;
+    for pair in parts.windows(2) {
+        let [before, after] = pair else { continue };
+        let change = after.range.from.ok_or_else(|| Error::internal("a change at no time"))?;
+        for version in [&before.version, &after.version].into_iter().flatten() {
+            let Some(meter) = definitions.get(version) else { continue };
+            if request.top.is_some() || !begins_window(request, meter, change, now)? {
+                return Err(straddles(name, (before, after), change, request.top.is_some()));
+            }
+        }
+    }
+    let asked = |part: &Part| part.version.as_ref().and_then(|v| definitions.get(v));
+    let used: Vec<&Meter> = parts.iter().filter_map(asked).collect();
+    let unit = |meter: &Meter| meter.unit.as_ref().map(|unit| unit.name.clone());
+    if used.windows(2).any(|pair| unit(pair[0]) != unit(pair[1])) {
+        return Err(Error::invalid(format!(
+            "the versions of `{name}` in effect have different units: ask for each part of the range \
+             apart (--from, --to)"
+        )));
+    }
+    meters.extend(used.into_iter().cloned());
+    Ok(requests)
+}
+
+/// The definitions that hold at some time, by version.
+async fn definitions(
+    table: &Table,
+    name: &str,
+    schedule: &Schedule,
+) -> Result<BTreeMap<String, Meter>> {
+    let parts = schedule.parts(TimeRange::ALL);
+    let versions: BTreeSet<String> = parts.into_iter().filter_map(|part| part.version).collect();
+    let mut definitions = BTreeMap::new();
+    for version in versions {
+        let meter = registry::definition(table, name, &version).await?;
+        definitions.insert(version, meter);
+    }
+    Ok(definitions)
+}
+
+/// Whether a window of the request begins at `instant`.
+fn begins_window(
+    request: &UsageRequest,
+    meter: &Meter,
+    instant: Timestamp,
+    now: Timestamp,
+) -> Result<bool> {
+    let after = Timestamp::from_micros(instant.micros().saturating_add(1));
+    let at_change = UsageRequest {
+        period: None,
+        from: Some(instant.to_string()),
+        to: Some(after.to_string()),
+        ..request.clone()
+    };
+    let day = instant.date_days();
+    let days = Some((day.saturating_sub(1), day.saturating_add(1)));
+    let windows = at_change.resolve(meter, days, now)?.query.windows;
+    Ok(windows.is_some_and(|windows| windows.start_of(instant.micros()) == instant.micros()))
+}
+
+fn not_in_effect(name: &str, part: &Part) -> Error {
+    match part.range.to {
+        Some(to) => Error::invalid(format!(
+            "no version of `{name}` is in effect before {to}: ask from then on (--from), or name a \
+             version"
+        )),
+        None => registry::not_published(name),
+    }
+}
+
+fn straddles(name: &str, (before, after): (&Part, &Part), at: Timestamp, top: bool) -> Error {
+    let version = |part: &Part| part.version.clone().unwrap_or_default();
+    let way = match top {
+        true => "ask for each part apart (--from, --to), or without --top",
+        false => {
+            "ask for each part apart (--from, --to), or by windows that begin there (--window)"
+        }
+    };
+    Error::invalid(format!(
+        "`{name}@{IN_EFFECT}` changes from version {} to {} at {at}, within the range: {way}",
+        version(before),
+        version(after),
+    ))
+}

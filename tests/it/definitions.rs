@@ -1,0 +1,497 @@
+//! Definitions as code through the program: tests beside meters, published versions, comparisons.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use crate::program::meterhouse;
+
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+const BYTES: &str = "meter: traffic\nevent: transfer\naggregation: sum\nproperty: bytes\n";
+const GOOD_BYTES: &str = "meter: traffic\nevent: transfer\nfilter: { property: status, equals: 200 }\n\
+                          aggregation: sum\nproperty: bytes\n";
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        write(folder.path(), name, text);
+    }
+    folder
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The standard output of a command that must succeed.
+fn answer(folder: &Path, args: &[&str]) -> String {
+    let output = meterhouse(folder, args);
+    assert_eq!(code(&output), 0, "{args:?}: {}", said(&output));
+    out(&output)
+}
+
+/// The words of a command that must fail.
+fn refusal(folder: &Path, args: &[&str]) -> String {
+    let output = meterhouse(folder, args);
+    assert_eq!(code(&output), 1, "{args:?}: {}{}", out(&output), said(&output));
+    said(&output)
+}
+
+/// An event of the tests: day of May 2026, customer, bytes and status.
+type Transfer = (u8, &'static str, i64, i64);
+
+const TRANSFERS: [Transfer; 7] = [
+    (1, "acme", 100, 200),
+    (2, "acme", 30, 500),
+    (20, "acme", 7, 200),
+    (3, "blue", 1_000, 200),
+    (21, "blue", 4_000, 200),
+    (4, "cold", 55, 404),
+    (22, "cold", 5, 200),
+];
+
+fn ingest(folder: &Path) {
+    let line = |(place, (day, customer, bytes, status)): (usize, &Transfer)| {
+        format!(
+            r#"{{"idempotency_key":"k{place}","event_name":"transfer","customer_id":"{customer}","timestamp":"2026-05-{day:02}T12:00:00Z","properties":{{"bytes":{bytes},"status":{status}}}}}"#
+        ) + "\n"
+    };
+    let lines: String = TRANSFERS.iter().enumerate().map(line).collect();
+    write(folder, "events.ndjson", &lines);
+    answer(folder, &["ingest", "events.ndjson"]);
+}
+
+/// The sums by customer of the events that `counts`, computed apart.
+fn sums(counts: impl Fn(&Transfer) -> bool) -> BTreeMap<&'static str, i64> {
+    let mut sums = BTreeMap::new();
+    for (_, customer, bytes, _) in TRANSFERS.iter().filter(|event| counts(event)) {
+        *sums.entry(*customer).or_insert(0) += bytes;
+    }
+    sums
+}
+
+fn csv(header: &str, sums: &BTreeMap<&str, i64>) -> String {
+    let rows = sums.iter().map(|(customer, sum)| format!("{customer},{sum}\n"));
+    format!("{header}\n{}", rows.collect::<String>())
+}
+
+/// Customer and value of an answer in CSV.
+fn values(answer: &str) -> String {
+    let columns = |line: &str| line.splitn(3, ',').take(2).collect::<Vec<_>>().join(",") + "\n";
+    answer.lines().map(columns).collect()
+}
+
+/// The version of the meter in the folder.
+fn version(folder: &Path) -> String {
+    let list = answer(folder, &["meters", "list", "-o", "csv"]);
+    list.lines().nth(1).unwrap().split(',').nth(4).unwrap().to_owned()
+}
+
+#[test]
+fn the_meters_of_the_repository_pass_their_tests_and_all_have_some() {
+    let meters = format!("{REPOSITORY}/queries/meters");
+    let folder = folder(&[]);
+    let output = meterhouse(folder.path(), &["meters", "test", "--meters", &meters]);
+    assert_eq!(code(&output), 0, "{}{}", out(&output), said(&output));
+    assert!(out(&output).lines().count() >= 5, "{}", out(&output));
+    assert!(out(&output).lines().all(|line| line.starts_with("ok ")), "{}", out(&output));
+    assert!(said(&output).ends_with("tests passed\n"), "{}", said(&output));
+    assert!(!folder.path().join("lake").exists());
+}
+
+#[test]
+fn a_test_that_fails_shows_what_was_expected_and_what_came() {
+    let tests = "\
+- test: passes
+  events:
+    - { customer_id: a, properties: { bytes: 12.50 } }
+  expect:
+    - { customer_id: a, value: 12.5 }
+- test: fails
+  events:
+    - { customer_id: a, properties: { bytes: 5 } }
+    - { customer_id: b, properties: { bytes: 6 } }
+  expect:
+    - { customer_id: a, value: 5 }
+    - { customer_id: b, value: 7, events: 1 }
+- test: refused
+  events:
+    - { properties: { bytes: 1 } }
+    - { idempotency_key: event-1, properties: { bytes: 2 } }
+  expect: []
+- test: no such column
+  events: []
+  expect:
+    - { valeu: 1 }
+- test: an error is expected
+  events: []
+  window: fortnight
+  error: fortnight
+- test: a period
+  events:
+    - { properties: { bytes: 1 } }
+    - { timestamp: 2026-04-30T23:59:59Z, properties: { bytes: 2 } }
+  period: 2026-05
+  where: bytes < 10
+  expect:
+    - { value: 1 }
+";
+    let folder = folder(&[
+        ("queries/meters/traffic.yaml", BYTES),
+        ("queries/meters/traffic.test.yaml", tests),
+        ("queries/meters/other.yaml", "meter: other\naggregation: count\n"),
+    ]);
+    let output = meterhouse(folder.path(), &["meters", "test"]);
+    let want = "\
+ok traffic: passes
+FAILED traffic: fails
+  ./queries/meters/traffic.test.yaml:10: other rows came than expected (- expected, + came)
+    - customer_id: b, value: 7, events: 1  (line 12)
+    + customer_id: b, value: 6, events: 1
+    and 1 as expected
+FAILED traffic: refused
+  ./queries/meters/traffic.test.yaml:16: an event is in conflict with an earlier one: ";
+    assert_eq!(code(&output), 1, "{}", said(&output));
+    assert!(out(&output).starts_with(want), "{}", out(&output));
+    for part in [
+        "FAILED traffic: no such column\n  ./queries/meters/traffic.test.yaml:20: the answer has no \
+         column `valeu`, which line 21 expects; it has customer_id, value, events, skipped\n",
+        "ok traffic: an error is expected\nok traffic: a period\n",
+    ] {
+        assert!(out(&output).contains(part), "no `{part}` in {}", out(&output));
+    }
+    assert_eq!(said(&output), "error: 3 of 6 tests failed\n");
+    let none = refusal(folder.path(), &["meters", "test", "other"]);
+    assert!(none.contains("no tests of meter `other`: write ./queries/meters/other.test.yaml"));
+    // Neither is a meter to anybody else.
+    assert_eq!(answer(folder.path(), &["meters", "list", "-o", "csv"]).lines().count(), 3);
+}
+
+#[test]
+fn mistakes_in_tests_are_told_with_their_places() {
+    let tests = "\
+- test: x
+  evnts: []
+  expect: []
+- events: [{ customer: a, properties: 5 }]
+  period: 2026-13
+  by: [a]
+  total: true
+  expect: []
+- test: z
+  events_file: /etc/passwd
+  error: e
+";
+    let folder = folder(&[
+        ("queries/meters/traffic.yaml", BYTES),
+        ("queries/meters/traffic.test.yaml", tests),
+        ("queries/meters/orphan.test.yaml", "- test: x\n"),
+    ]);
+    let told = refusal(folder.path(), &["meters", "test"]);
+    let checked = refusal(folder.path(), &["meters", "check"]);
+    assert!(checked.contains("traffic.test.yaml:2:3: unknown key `evnts`"), "{checked}");
+    for part in [
+        "orphan.test.yaml: no meter file of this name without `.test` stands beside it",
+        "traffic.test.yaml:2:3: unknown key `evnts`",
+        "did you mean `events`?",
+        "traffic.test.yaml:1:3: missing key `events`",
+        "traffic.test.yaml:4:3: missing key `test`",
+        "traffic.test.yaml:4:14: unknown key `customer`",
+        "traffic.test.yaml:4:39: `properties` needs a mapping, not a value",
+        "traffic.test.yaml:5:11: period `2026-13`",
+        "`by`, `breakdown` and `total` exclude each other",
+        "traffic.test.yaml:10:16: `events_file` needs a relative path",
+    ] {
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+}
+
+#[test]
+fn events_of_a_test_may_lie_in_a_file() {
+    let tests = "- test: from a file\n  events_file: data/two.ndjson\n  total: true\n  expect:\n    \
+                 - { value: 3, events: 2 }\n- test: no file\n  events_file: data/none.ndjson\n  \
+                 expect: []\n";
+    let event = |key: &str, bytes: u8| {
+        format!(
+            r#"{{"idempotency_key":"{key}","event_name":"transfer","customer_id":"a","timestamp":"2026-05-01T00:00:00Z","properties":{{"bytes":{bytes}}}}}"#
+        ) + "\n"
+    };
+    let folder = folder(&[
+        ("queries/meters/traffic.yaml", BYTES),
+        ("queries/meters/traffic.test.yaml", tests),
+        ("queries/meters/data/two.ndjson", &(event("a", 1) + &event("b", 2))),
+    ]);
+    let output = meterhouse(folder.path(), &["meters", "test"]);
+    assert_eq!(code(&output), 1);
+    assert!(out(&output).starts_with("ok traffic: from a file\nFAILED traffic: no file\n"));
+    assert!(out(&output).contains("traffic.test.yaml:7: "), "{}", out(&output));
+}
+
+#[test]
+fn a_published_version_answers_for_ever_without_its_files() {
+    let lookup =
+        "dimensions: [kind]\nlookups: { kind: { of: status, file: ../k.csv, key: s, value: k } }\n";
+    let meter = BYTES.to_owned() + lookup;
+    let folder =
+        folder(&[("queries/meters/traffic.yaml", &meter), ("queries/k.csv", "s,k\n200,good\n")]);
+    let folder = folder.path();
+    ingest(folder);
+    let old = version(folder);
+    let output = meterhouse(folder, &["meters", "publish", "--reason", "the contract"]);
+    assert_eq!(
+        said(&output),
+        format!("traffic@{old} is published and in effect for all of history\n")
+    );
+    let ask = |which: &str| answer(folder, &["usage", which, "--by", "kind", "-o", "csv"]);
+    let before = ask("traffic");
+    assert!(before.contains("good,5112,"), "{before}");
+    let output = meterhouse(folder, &["meters", "publish", "traffic"]);
+    assert!(said(&output).contains("already; nothing changed"), "{}", said(&output));
+
+    // The table changes, then everything goes.
+    write(folder, "queries/k.csv", "s,k\n500,bad\n");
+    assert_ne!(version(folder), old);
+    assert_ne!(ask("traffic"), before);
+    assert_eq!(ask(&format!("traffic@{}", &old[..4])), before);
+    fs::remove_dir_all(folder.join("queries")).unwrap();
+    assert_eq!(ask(&format!("traffic@{old}")), before);
+    assert_eq!(ask("traffic@published"), before);
+    let sql = format!("SELECT * FROM meter('traffic@{}', by => 'kind')", &old[..5]);
+    assert_eq!(answer(folder, &["sql", "-o", "csv", &sql]), before);
+
+    let shown = answer(folder, &["meters", "show", "traffic@published"]);
+    assert!(shown.contains(&format!("version      {old}\n")), "{shown}");
+    assert!(shown.contains("1 rows, otherwise unmapped"), "{shown}");
+
+    let history = answer(folder, &["meters", "history", "traffic", "-o", "csv"]);
+    let lines: Vec<&str> = history.lines().collect();
+    assert_eq!(lines[0], "meter,version,effective_from,in_effect,published_at,by,reason");
+    assert!(lines[1].starts_with(&format!("traffic,{old},,always,")), "{history}");
+    assert!(lines[1].ends_with(",tester,the contract"), "{history}");
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn a_version_may_hold_from_a_date() {
+    let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
+    let folder = folder.path();
+    ingest(folder);
+    answer(folder, &["meters", "publish"]);
+    let old = version(folder);
+    write(folder, "queries/meters/traffic.yaml", GOOD_BYTES);
+    answer(folder, &["meters", "publish", "--from", "2026-05-15"]);
+    let new = version(folder);
+    assert_ne!(old, new);
+
+    let ask = |args: &[&str]| {
+        let all: Vec<&str> =
+            ["usage", "traffic@published", "-o", "csv"].iter().chain(args).copied().collect();
+        answer(folder, &all)
+    };
+    let header = "customer_id,value";
+    let first = sums(|event| event.0 < 15);
+    let second = sums(|event| event.0 >= 15 && event.3 == 200);
+    assert_eq!(values(&ask(&["--to", "2026-05-15"])), csv(header, &first));
+    assert_eq!(values(&ask(&["--from", "2026-05-15"])), csv(header, &second));
+    assert_eq!(values(&ask(&["--period", "2026-06"])), format!("{header}\n"));
+
+    // Windows that begin at the change are each of one version.
+    let output = meterhouse(
+        folder,
+        &["usage", "traffic@published", "--total", "--window", "day", "-o", "csv"],
+    );
+    let mut days: BTreeMap<u8, i64> = BTreeMap::new();
+    for (day, _, bytes, _) in TRANSFERS.iter().filter(|event| event.0 < 15 || event.3 == 200) {
+        *days.entry(*day).or_insert(0) += bytes;
+    }
+    let got: Vec<String> = out(&output)
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let cells: Vec<&str> = line.split(',').collect();
+            format!("{} {}", &cells[0][8..10], cells[2])
+        })
+        .collect();
+    let want: Vec<String> = days.iter().map(|(day, sum)| format!("{day:02} {sum}")).collect();
+    assert_eq!(got, want, "{}", said(&output));
+    assert!(said(&output).contains(&format!("traffic {old}  ")), "{}", said(&output));
+    assert!(said(&output).contains(&format!("traffic {new}  ")), "{}", said(&output));
+
+    // Anything else has no one answer.
+    for args in [
+        &["usage", "traffic@published"][..],
+        &["usage", "traffic@published", "--period", "2026-05", "--window", "month"],
+        &["usage", "traffic@published", "--window", "day", "--top", "3"],
+    ] {
+        let told = refusal(folder, args);
+        let change = format!("from version {old} to {new} at 2026-05-15T00:00:00Z");
+        assert!(told.contains(&change) && told.contains("ask for each part apart"), "{told}");
+    }
+    let history = answer(folder, &["meters", "history", "-o", "csv"]);
+    assert!(history.contains(",until 2026-05-15T00:00:00Z,"), "{history}");
+    assert!(history.contains(",2026-05-15T00:00:00Z,from 2026-05-15T00:00:00Z,"), "{history}");
+}
+
+#[test]
+fn versions_of_other_units_dimensions_or_zones_are_not_mixed() {
+    let change = |line: &str, args: &[&str]| {
+        let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
+        ingest(folder.path());
+        answer(folder.path(), &["meters", "publish"]);
+        write(folder.path(), "queries/meters/traffic.yaml", &(BYTES.to_owned() + line));
+        answer(folder.path(), &["meters", "publish", "--from", "2026-05-15T00:00:00Z"]);
+        let all = ["usage", "traffic@published", "--window", "day"];
+        let all: Vec<&str> = all.iter().chain(args).copied().collect();
+        refusal(folder.path(), &all)
+    };
+    for (line, args, part) in [
+        ("unit: { name: kB, divide_by: 1000 }\n", &["--total"][..], "have different units"),
+        ("dimensions: [status]\n", &["--breakdown"], "have different dimensions"),
+        (
+            "timezone: Europe/Berlin\n",
+            &["--total"],
+            "have different timezones: say which with --tz",
+        ),
+        ("timezone: Europe/Berlin\n", &["--tz", "Asia/Tokyo"], "ask for each part apart"),
+    ] {
+        let told = change(line, args);
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+}
+
+#[test]
+fn versions_that_are_not_there_are_told() {
+    let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
+    let folder = folder.path();
+    ingest(folder);
+    for (args, part) in [
+        (&["usage", "traffic@published"][..], "meter `traffic` was never published"),
+        (&["usage", "traffic@abcd"], "meter `traffic` was never published"),
+        (&["meters", "history", "traffic"], "meter `traffic` was never published"),
+        (&["meters", "diff", "traffic"], "meter `traffic` was never published"),
+        (&["usage", "../traffic@abcd"], "`../traffic` can be no meter's name"),
+        (&["usage", "traffic@../../x"], "a version has 4 to 12 digits"),
+        (&["usage", "traffic@abc"], "a version has 4 to 12 digits"),
+        (&["meters", "publish", "none"], "no meter `none` in ./queries/meters; it holds traffic"),
+    ] {
+        let told = refusal(folder, args);
+        assert!(told.contains(part), "no `{part}` in {told}");
+    }
+    answer(folder, &["meters", "publish", "--from", "2026-05-10"]);
+    let told = refusal(folder, &["usage", "traffic@published"]);
+    assert!(told.contains("no version of `traffic` is in effect before 2026-05-10"), "{told}");
+    let told = refusal(folder, &["usage", "traffic@0000"]);
+    assert!(told.contains("begins with 0000; there are"), "{told}");
+}
+
+#[test]
+fn a_comparison_tells_who_would_pay_what() {
+    let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
+    let folder = folder.path();
+    ingest(folder);
+    answer(folder, &["meters", "publish"]);
+    let old = version(folder);
+    write(folder, "queries/meters/traffic.yaml", GOOD_BYTES);
+    let new = version(folder);
+
+    let all = |counts: fn(&Transfer) -> bool| sums(counts);
+    let (before, after) = (all(|_| true), all(|event| event.3 == 200));
+    let rows = |every: bool| {
+        let mut text = "customer_id,old_value,new_value,difference\n".to_owned();
+        for (customer, old) in &before {
+            let new = after.get(customer).copied();
+            if every || new != Some(*old) {
+                let shown = new.map_or(String::new(), |new| new.to_string());
+                text += &format!("{customer},{old},{shown},{}\n", new.unwrap_or(0) - old);
+            }
+        }
+        text
+    };
+    let output = meterhouse(folder, &["meters", "diff", "traffic", "-o", "csv"]);
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert_eq!(out(&output), rows(false));
+    let total = |sums: &BTreeMap<&str, i64>| sums.values().sum::<i64>();
+    let (sum_before, sum_after) = (total(&before), total(&after));
+    assert_eq!((sum_before, sum_after), (5_197, 5_112));
+    let told = said(&output);
+    assert!(told.contains("+ filter       status = 200\n"), "{told}");
+    assert!(told.contains(&format!("traffic: {old} to {new}  all of history UTC")), "{told}");
+    assert!(
+        told.contains("2 of 3 customers differ, total 5,197 before, 5,112 after: 85 less"),
+        "{told}"
+    );
+    assert_eq!(answer(folder, &["meters", "diff", "traffic", "--all", "-o", "csv"]), rows(true));
+
+    // Both definitions are asked in one scan.
+    let both = format!("traffic@{old}");
+    let plan = answer(folder, &["usage", "traffic", &both, "--explain"]);
+    assert!(plan.contains(": 1 scans read "), "{plan}");
+
+    // A customer whose usage goes away altogether, and the other way round.
+    let period = ["--period", "2026-05-04"];
+    let mut args = vec!["meters", "diff", "traffic", &old[..4], "file", "-o", "csv"];
+    args.extend(period);
+    assert!(answer(folder, &args).ends_with("\ncold,55,,-55\n"));
+    write(folder, "draft/traffic.yaml", BYTES);
+    let mut args = vec!["meters", "diff", "traffic", "file", "draft/traffic.yaml", "-o", "csv"];
+    args.extend(period);
+    assert!(answer(folder, &args).ends_with("\ncold,,55,55\n"));
+    let same =
+        meterhouse(folder, &["meters", "diff", "traffic", "published", "draft/traffic.yaml"]);
+    assert!(said(&same).contains("nothing to compare"), "{}", said(&same));
+    assert_eq!(code(&same), 0);
+}
+
+#[test]
+fn a_comparison_knows_units_and_aggregations_that_do_not_add_up() {
+    let unit = "unit: { name: kB, divide_by: 1000, round: up, precision: 0 }\n";
+    let folder = folder(&[
+        ("queries/meters/traffic.yaml", &(BYTES.to_owned() + unit)),
+        ("max.yaml", &(BYTES.replace("sum", "max") + unit)),
+        ("plain.yaml", BYTES),
+        ("all.yaml", &BYTES.replace("event: transfer\n", "")),
+    ]);
+    let folder = folder.path();
+    ingest(folder);
+    let diff = |old: &str, new: &str| {
+        let output = meterhouse(folder, &["meters", "diff", "traffic", old, new, "-o", "csv"]);
+        assert_eq!(code(&output), 0, "{}", said(&output));
+        (out(&output), said(&output))
+    };
+    let (rows, told) = diff("file", "max.yaml");
+    assert_eq!(
+        rows,
+        "customer_id,old_value,new_value,difference,old_converted,new_converted,old_billable,\
+         new_billable,billable_difference\n\
+         acme,137,100,-37,0.137,0.1,1,1,0\n\
+         blue,5000,4000,-1000,5,4,5,4,-1\n\
+         cold,60,55,-5,0.06,0.055,1,1,0\n"
+    );
+    // The largest value of all, not the sum of the largest.
+    assert!(told.contains("total 5,197 before, 4,000 after: 1,197 less"), "{told}");
+    // Two units have no difference.
+    let (rows, _) = diff("file", "plain.yaml");
+    assert!(rows.contains("\nacme,137,137,0,0.137,137,1,137,\n"), "{rows}");
+    // Other events are another scan and the same answer.
+    let (rows, told) = diff("plain.yaml", "all.yaml");
+    assert_eq!(rows.lines().count(), 1, "{rows}");
+    assert!(told.contains("0 of 3 customers differ"), "{told}");
+}
