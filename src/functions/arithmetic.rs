@@ -1,8 +1,9 @@
 //! Exact arithmetic on the numbers of an event, whatever their widths.
 //!
 //! Integers stay integers and become decimal(38,0) where they could overflow; any other number is
-//! computed with 38 integer and 38 fractional digits, and a result that does not fit is an error
-//! that shows both sides. Null where a side is null.
+//! computed with 38 integer and 38 fractional digits. A result that does not fit is the mark of an
+//! overflow, and so is everything computed from it; [`Arithmetic::Checked`] makes an error of it, so
+//! that a plan can ask which event it was. Null where a side is null.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use datafusion::logical_expr::{
 use super::average::{AVERAGE_SCALE, half_even};
 use super::number::{WIDE_SCALE, wide_type};
 use super::sum::OVERFLOW;
-use crate::decimal::{Decimal, text_of_scaled};
+use crate::decimal::Decimal;
 
 /// Fractional digits of a quotient: as many as a property's decimals have.
 const QUOTIENT_SCALE: u32 = 18;
@@ -51,7 +52,7 @@ pub enum Arithmetic {
     Least,
     /// The first that there is.
     Coalesce,
-    /// The number itself; an error where it is the mark of an overflow.
+    /// The number itself; the error [`BEYOND`] where it is the mark of an overflow.
     Checked,
 }
 
@@ -194,15 +195,7 @@ impl ScalarUDFImpl for ArithmeticFunction {
             match computed(self.of, &operands, results.scale) {
                 Outcome::Fits(value) => results.push(Some(value))?,
                 Outcome::Nothing => results.push(None)?,
-                Outcome::Overflowed => results.push(Some(OVERFLOW))?,
-                Outcome::Beyond => {
-                    let texts: Vec<String> = operands.iter().map(|number| number.text()).collect();
-                    return exec_err!(
-                        "{}({}) has more than 38 digits before or after the point",
-                        self.name(),
-                        texts.join(", ")
-                    );
-                }
+                Outcome::Beyond => results.push(Some(OVERFLOW))?,
             }
         }
         Ok(ColumnarValue::Array(results.finish()))
@@ -216,14 +209,15 @@ impl ArithmeticFunction {
     }
 }
 
+/// What is said of a number that does not fit.
+pub const BEYOND: &str = "a computed number has more than 38 digits before or after the point";
+
 /// The array itself, unless a value of it is the mark of an overflow.
 fn checked(array: &ArrayRef) -> Result<ArrayRef> {
     if let Some(wide) = array.as_primitive_opt::<Decimal256Type>()
         && wide.iter().flatten().any(|value| value == OVERFLOW)
     {
-        return exec_err!(
-            "a result that another aggregation reads has more than 38 integer digits"
-        );
+        return exec_err!("{BEYOND}");
     }
     Ok(Arc::clone(array))
 }
@@ -236,10 +230,6 @@ struct Scaled {
 }
 
 impl Scaled {
-    fn text(self) -> String {
-        text_of_scaled(self.scaled, u8::try_from(self.scale).unwrap_or(u8::MAX))
-    }
-
     fn decimal(self) -> Decimal {
         Decimal::from_scaled(self.scaled, u8::try_from(self.scale).unwrap_or(u8::MAX))
     }
@@ -288,12 +278,10 @@ impl<'a> Column<'a> {
     }
 }
 
-/// What came of one row: a value at the scale of the results, none, one of a total that overflowed
-/// already, or one that does not fit.
+/// What came of one row: a value at the scale of the results, none, or one that does not fit.
 enum Outcome {
     Fits(i256),
     Nothing,
-    Overflowed,
     Beyond,
 }
 
@@ -302,12 +290,10 @@ fn ten_to(digits: u32) -> Option<i256> {
 }
 
 fn computed(of: Arithmetic, operands: &[Scaled], scale: u32) -> Outcome {
+    if operands.iter().any(|operand| operand.scaled == OVERFLOW) {
+        return Outcome::Beyond;
+    }
     let result = match (of, operands) {
-        (Arithmetic::Mean, [sum, weights])
-            if sum.scaled == OVERFLOW || weights.scaled == OVERFLOW =>
-        {
-            return Outcome::Overflowed;
-        }
         (Arithmetic::Divide | Arithmetic::Mean, [_, divisor]) if divisor.scaled == i256::ZERO => {
             return Outcome::Nothing;
         }
@@ -427,10 +413,8 @@ impl Results {
             Values::Narrow(values) => values.append_option(value.and_then(i256::to_i128)),
             Values::Wide(values) => {
                 let limit = ten_to(DECIMAL256_MAX_PRECISION.into()).unwrap_or(i256::MAX);
-                if value.is_some_and(|value| value != OVERFLOW && value.wrapping_abs() >= limit) {
-                    return exec_err!("a number has more than 38 integer digits");
-                }
-                values.append_option(value);
+                let fits = |value: i256| value != i256::MIN && value.wrapping_abs() < limit;
+                values.append_option(value.map(|value| if fits(value) { value } else { OVERFLOW }));
             }
         }
         Ok(())
@@ -448,7 +432,7 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decimal::wide_of_text;
+    use crate::decimal::{text_of_scaled, wide_of_text};
 
     fn wide(text: &str) -> Scaled {
         Scaled { scaled: wide_of_text(text).unwrap(), scale: WIDE }
@@ -458,7 +442,6 @@ mod tests {
         match computed(of, operands, WIDE) {
             Outcome::Fits(value) => text_of_scaled(value, 38),
             Outcome::Nothing => "nothing".to_owned(),
-            Outcome::Overflowed => "overflowed".to_owned(),
             Outcome::Beyond => "beyond".to_owned(),
         }
     }

@@ -137,6 +137,43 @@ pub fn usage_plan(
     order(projected, query, &keys).and_then(LogicalPlanBuilder::build).map_err(defect)
 }
 
+/// The plan that finds an event of `meter` whose expression gives a number that does not fit: at most
+/// one row, of its idempotency key. `None` where the meter computes nothing.
+///
+/// # Errors
+/// As [`usage_plan`].
+pub fn overflow_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    facts: &TableFacts,
+) -> Result<Option<LogicalPlan>> {
+    let lookups = all_lookups(&[meter]);
+    let operands = Operands { facts, lookups: &lookups, customer: &meter.customer };
+    let computed = |operand: &Operand| match operand {
+        Operand::Expression(expression) => Some(operands.computed(expression)),
+        Operand::Property(_) | Operand::Field(_) | Operand::Lookup(_) => None,
+    };
+    let beyond = lit(ScalarValue::Decimal256(
+        Some(functions::sum::OVERFLOW),
+        arrow::datatypes::DECIMAL256_MAX_PRECISION,
+        functions::number::WIDE_SCALE,
+    ));
+    let overflows = meter.aggregation.operands().into_iter().filter_map(computed);
+    let overflows =
+        overflows.map(|number| cast(number, functions::number::wide_type()).eq(beyond.clone()));
+    let Some(overflows) = disjunction(overflows) else { return Ok(None) };
+    let condition = row_condition(meter, query, operands, true)?;
+    let defect = |error| Error::internal("plan the search of an event").with_source(error);
+    let plan = range::scan(events, query.reads(meter), facts.days, condition.as_ref())?
+        .filter(overflows)
+        .and_then(|found| found.project(vec![ident(crate::schema::IDEMPOTENCY_KEY)]))
+        .and_then(|found| found.limit(0, Some(1)))
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(defect)?;
+    Ok(Some(plan))
+}
+
 fn all_lookups(meters: &[&Meter]) -> BTreeMap<String, Lookup> {
     let tables = meters.iter().flat_map(|meter| &meter.lookups);
     tables.map(|(name, table)| (name.clone(), table.clone())).collect()

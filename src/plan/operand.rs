@@ -55,7 +55,7 @@ impl Operands<'_> {
     /// The exact numeric value, null where there is none.
     pub(super) fn number(self, operand: &Operand) -> Expr {
         if let Operand::Expression(expression) = operand {
-            return self.computed(expression);
+            return arithmetic(Arithmetic::Checked).call(vec![self.computed(expression)]);
         }
         let sources = self.sources(operand);
         let texts: Vec<Expr> = [sources.text, sources.other].into_iter().flatten().collect();
@@ -77,8 +77,8 @@ impl Operands<'_> {
 
     /// The text, null where the value is absent.
     pub(super) fn text(self, operand: &Operand) -> Expr {
-        if let Operand::Expression(expression) = operand {
-            return canonical_text().call(vec![self.computed(expression)]);
+        if let Operand::Expression(_) = operand {
+            return canonical_text().call(vec![self.number(operand)]);
         }
         let sources = self.sources(operand);
         let mut values: Vec<Expr> = [sources.text, sources.other].into_iter().flatten().collect();
@@ -119,8 +119,8 @@ impl Operands<'_> {
 
     /// Whether the operand has a value, one expression per place where it could be.
     pub(super) fn present(self, operand: &Operand) -> Vec<Expr> {
-        if let Operand::Expression(expression) = operand {
-            return vec![self.computed(expression).is_not_null()];
+        if let Operand::Expression(_) = operand {
+            return vec![self.number(operand).is_not_null()];
         }
         let sources = self.sources(operand);
         [sources.integer, sources.decimal, sources.text, sources.boolean, sources.other]
@@ -139,7 +139,8 @@ impl Operands<'_> {
         to_instant().call(vec![value, lit(shift)])
     }
 
-    fn computed(self, expression: &Expression) -> Expr {
+    /// The number of an expression, or the mark of an overflow.
+    pub(super) fn computed(self, expression: &Expression) -> Expr {
         let call = |of, arguments: &[&Expression]| {
             let arguments = arguments.iter().map(|argument| self.computed(argument));
             arithmetic(of).call(arguments.collect())

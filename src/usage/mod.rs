@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
@@ -31,9 +31,10 @@ use crate::clock::Clock;
 use crate::decimal::Decimal;
 use crate::engine::{Engine, Reach, engine_error};
 use crate::error::{Error, Result};
+use crate::functions::arithmetic::BEYOND;
 use crate::lake::tables::Lake;
 use crate::meter::{self, Filter, Meter, Operand};
-use crate::plan::{TableFacts, usage_plan};
+use crate::plan::{TableFacts, overflow_plan, usage_plan};
 use crate::table::EventsTable;
 use crate::time::{Timestamp, format_in_zone};
 
@@ -168,7 +169,11 @@ async fn answer(context: &Context, request: &UsageRequest, take: Take<'_>) -> Re
         let mut held: Vec<Vec<RecordBatch>> = vec![Vec::new(); question.meters.len()];
         let mut rows = answer_rows(context, question, &prepared.shape)?;
         while let Some(parts) = rows.next().await {
-            for (place, (rows, of_rows)) in parts?.into_iter().enumerate() {
+            let parts = match parts {
+                Ok(parts) => parts,
+                Err(error) => return Err(blamed(context, &prepared, question, error).await),
+            };
+            for (place, (rows, of_rows)) in parts.into_iter().enumerate() {
                 totals[place].add(of_rows);
                 if !streams {
                     held[place].push(rows);
@@ -193,6 +198,43 @@ async fn answer(context: &Context, request: &UsageRequest, take: Take<'_>) -> Re
         }
     }
     Ok(notes)
+}
+
+/// The error, with the meter and the event that it is about where an expression gave a number that
+/// does not fit.
+async fn blamed(
+    context: &Context,
+    prepared: &Prepared<'_>,
+    question: &Question<'_>,
+    error: Error,
+) -> Error {
+    let [(_, meter, resolved)] = question.meters.as_slice() else { return error };
+    if !error.to_string().contains(BEYOND) {
+        return error;
+    }
+    let about = |event: String| Error::invalid(format!("meter `{}`{event}: {BEYOND}", meter.name));
+    let source = provider_as_source(Arc::clone(&prepared.table) as Arc<_>);
+    let plan = overflow_plan(&source, meter, &resolved.query, &question.facts);
+    let Ok(Some(plan)) = plan else { return about(String::new()) };
+    match first_text(context, &plan).await {
+        Ok(Some(key)) => about(format!(", event `{key}`")),
+        Ok(None) | Err(_) => about(String::new()),
+    }
+}
+
+/// The text in the first row and column of a plan's answer.
+async fn first_text(context: &Context, plan: &LogicalPlan) -> Result<Option<String>> {
+    let physical = context.engine.physical(plan, Reach::Broad).await?;
+    let mut rows = context.engine.execute(physical)?;
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(engine_error)?;
+        if batch.num_rows() > 0 {
+            let texts = arrow::compute::cast(batch.column(0), &DataType::Utf8)
+                .map_err(|error| Error::internal("a key as text").with_source(error))?;
+            return Ok(Some(texts.as_string::<i32>().value(0).to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// Batches whose texts are made at the same time.

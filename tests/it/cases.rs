@@ -374,6 +374,34 @@ fn results_of_results_weights_and_expressions() {
 }
 
 #[test]
+fn a_number_that_does_not_fit_is_an_error_with_meter_and_event() {
+    let events = [
+        event("small", "2026-01-01T00:00:00Z", r#""v":3"#),
+        event("huge", "2026-01-01T00:00:00Z", r#""v":99999999999999999999999999999999999999"#),
+        event("tiny", "2026-01-01T00:00:00Z", r#""v":0.00000000000000000000000000000000000001"#),
+    ];
+    let (folder, _) = lake(&events.concat());
+    fs::create_dir_all(folder.path().join("meters")).unwrap();
+    for (name, meter, want) in [
+        ("too large", "aggregation: max\nexpression: v * 2", "meter `m`, event `huge`: a computed"),
+        (
+            "too fine",
+            "aggregation: min\nexpression: v * 0.1",
+            "meter `m`, event `tiny`: a computed",
+        ),
+        ("a total", "aggregation: sum\nproperty: v\nweight: v", "meter `m`"),
+        ("a sum of sums", "aggregation: sum\nof: { aggregation: max, property: v, per: day }", ""),
+    ] {
+        let file = format!("meter: m\n{meter}\n");
+        fs::write(folder.path().join("meters/m.yaml"), file).unwrap();
+        let output = meterhouse(folder.path(), &["usage", "m", "--meters", "meters", "--total"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), want.is_empty(), "{name}: {said}");
+        assert!(said.contains(want), "{name}: {said}");
+    }
+}
+
+#[test]
 fn reported_usage_is_set_moved_and_reset() {
     let report = |key: &str, time: &str, resource: &str, value: i64, behaviour: &str| {
         let text = event(key, time, &format!(r#""v":{value},"b":"{behaviour}""#));
