@@ -374,7 +374,7 @@ m.yaml:2:1: unknown key `agregation`
             ),
             (
                 format!("{SUM}of: {{ aggregation: max, property: p, per: [hour, day] }}"),
-                "3:54: a result has one window, and this is the second [day]",
+                "3:50: a result has one window, and this is the second [day]",
             ),
             (
                 "meter: m\naggregation: latest\nof: { aggregation: count, per: day }".to_owned(),
@@ -571,9 +571,19 @@ m.yaml:2:1: unknown key `agregation`
             ),
             (
                 count("lookups:\n  region:\n    of: a\n    fiel: f.csv\n    key: ''\n    value: v"),
-                "5:5: missing key `file` [of] a CSV file, relative to the meter file\n\
+                "5:5: missing key `file` [of] a CSV or Parquet file, relative to the meter file, or a \
+                 `table` of the lake\n\
                  6:5: unknown key `fiel` [fiel] did you mean `file`?\n\
                  7:10: `key` is empty ['']",
+            ),
+            (
+                count("lookups: {r: {of: a, file: f.csv, table: t, key: k, value: v}}"),
+                "3:32: `file` and `table` cannot stand together [table] leave one of them out",
+            ),
+            (
+                count("lookups: {r: {of: a, table: ../t, key: k, value: v}}"),
+                "3:29: `../t` is no name of a table [../t] a lower-case letter, then letters, \
+                 digits, `_` and `-`, at most 63",
             ),
             (
                 count("unit: GB"),

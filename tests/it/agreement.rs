@@ -399,16 +399,28 @@ fn check(
     Ok(())
 }
 
-fn without_conflicts(lines: Vec<Line>) -> Vec<Line> {
+pub(crate) fn without_conflicts(lines: Vec<Line>) -> Vec<Line> {
     let mut intake = Intake::default();
     let keep = |line: &Line| intake.receive(std::slice::from_ref(line), NOW, false).conflict == 0;
     lines.into_iter().filter(keep).collect()
 }
 
-fn without_ties(meter: Meter) -> Meter {
-    let aggregation = match meter.aggregation {
+/// The meter, or one like it, whose value no order of receipt can change.
+pub(crate) fn without_ties(meter: Meter) -> Meter {
+    let plain = |aggregation| match aggregation {
         Aggregation::Latest | Aggregation::Earliest => Aggregation::Sum,
         other => other,
+    };
+    let aggregation = match meter.aggregation {
+        Aggregation::TimeWeighted { .. } => {
+            Aggregation::TimeWeighted { change: true, per: Vec::new() }
+        }
+        Aggregation::Reported { .. } => Aggregation::Sum,
+        Aggregation::Active { .. } => Aggregation::CountUnique,
+        Aggregation::Nested { outer, inner, window, per } => {
+            Aggregation::Nested { outer, inner: Box::new(plain(*inner)), window, per }
+        }
+        other => plain(other),
     };
     Meter { aggregation, ..meter }
 }

@@ -21,7 +21,10 @@ use meterhouse::usage::Context;
 use meterhouse::verify::verify;
 use proptest::prelude::*;
 
-use crate::agreement::{Place, RUNTIME, ask, cases, counts, difference, limits, settings, sound};
+use crate::agreement::{
+    Place, RUNTIME, ask, cases, counts, difference, limits, settings, sound, without_conflicts,
+    without_ties,
+};
 use crate::naive::answer::answer;
 use crate::naive::correction::Corrections;
 use crate::naive::event::{Event, Value};
@@ -270,6 +273,60 @@ proptest! {
         let listed = RUNTIME.block_on(list(&life.place.lake().events)).unwrap();
         let unreverted = listed.iter().filter(|c| c.reverted_by.is_none() && c.record.reverts.is_none());
         prop_assert_eq!(unreverted.count(), life.done.len());
+    }
+}
+
+proptest! {
+    // Two lakes each, asked three questions.
+    #![proptest_config(cases(12))]
+
+    #[test]
+    fn what_changes_nothing_changes_no_byte_of_an_answer(
+        (lines, shuffled) in generate::lines().prop_flat_map(|lines| {
+            let lines = without_conflicts(lines);
+            (Just(lines.clone()), Just(lines).prop_shuffle())
+        }),
+        first in settings(),
+        second in settings(),
+        meters in generate::meters(),
+        questions in proptest::collection::vec(generate::question(), 3),
+    ) {
+        let meters: Vec<Meter> = meters.into_iter().map(without_ties).collect();
+        let questions: Vec<Question> =
+            questions.into_iter().map(|question| sound(question, &meters)).collect();
+        let answers = |life: &Life| {
+            let ask = |question| ask(life.place.lake(), &meters, question, limits(2)).ok();
+            questions.iter().map(ask).collect::<Vec<_>>()
+        };
+        let required = first.rules.customer_required;
+        let mut plain = Life::new();
+        plain.intake.receive(&lines, NOW, required);
+        plain.place.ingest(&lines, &first);
+        let want = answers(&plain);
+        // In another order and other batches, twice, compacted, corrected, and that undone.
+        let second = meterhouse::ingest::IngestSettings { rules: first.rules, ..second };
+        let mut moved = Life::new();
+        moved.intake.receive(&shuffled, NOW, required);
+        moved.place.ingest(&shuffled, &second);
+        moved.place.ingest(&lines, &first);
+        prop_assert_eq!(&answers(&moved), &want);
+        let steps = [
+            Step::Compact,
+            Step::Void(vec![0, 1, 2]),
+            Step::Amend(vec![3, 4, 5, 6], "bytes", Some(86_400), true),
+            Step::VoidOfCustomer(7),
+            Step::Revert(2),
+            Step::Revert(1),
+            Step::Compact,
+            Step::Revert(0),
+        ];
+        for step in &steps {
+            moved.take(step);
+        }
+        while !moved.done.is_empty() {
+            moved.take(&Step::Revert(moved.done.len() - 1));
+        }
+        prop_assert_eq!(&answers(&moved), &want);
     }
 }
 
