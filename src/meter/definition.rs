@@ -578,7 +578,7 @@ m.yaml:2:1: unknown key `agregation`
             ),
             (
                 count("lookups: {r: {of: a, file: f.csv, table: t, key: k, value: v}}"),
-                "3:32: `file` and `table` cannot stand together [table] leave one of them out",
+                "3:35: `file` and `table` cannot stand together [table] leave one of them out",
             ),
             (
                 count("lookups: {r: {of: a, table: ../t, key: k, value: v}}"),
