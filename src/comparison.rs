@@ -51,6 +51,15 @@ struct Side {
     billable: Option<String>,
 }
 
+impl Side {
+    /// Whether anything is another number there; nothing is 0.
+    fn differs(&self, other: &Self) -> bool {
+        let number = |text: &Option<String>| text.clone().unwrap_or_else(|| "0".to_owned());
+        let all = |side: &Self| [&side.value, &side.converted, &side.billable].map(number);
+        all(self) != all(other)
+    }
+}
+
 type Groups = BTreeMap<Vec<Option<String>>, [Side; 2]>;
 
 /// Asks `old` and `new` what `request` asks (its meters are not looked at), for the groups in which
@@ -89,9 +98,9 @@ pub async fn compare(
         (Some(_), None) | (None, Some(_)) => Some(false),
     };
     let count = groups.len() as u64;
-    let changed = groups.values().filter(|[old, new]| old != new).count() as u64;
+    let changed = groups.values().filter(|[old, new]| old.differs(new)).count() as u64;
     if !all {
-        groups.retain(|_, [old, new]| old != new);
+        groups.retain(|_, [old, new]| old.differs(new));
     }
     let rows = rows(&names, &groups, same_unit)?;
     Ok(Comparison { rows, groups: count, changed, totals, notes })

@@ -10,13 +10,13 @@ use arrow::record_batch::RecordBatch;
 
 use super::actor::actor;
 use super::flags::{Global, LookupsCommand};
-use super::opening::{open_lake, resolve_at};
+use super::opening::{load_meters_if_any, open_lake, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows, write_text};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::history::BY;
-use crate::meter::{csv_of_parquet, is_identifier};
+use crate::meter::{Lookup, Meter, TablePlace, csv_of_parquet, is_identifier};
 
 /// Largest table, in bytes.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
@@ -80,6 +80,9 @@ async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> 
     let rows = records(&csv).map_err(|error| {
         Error::invalid(format!("{} is not readable as CSV: {error}", file.display()))
     })?;
+    for meter in load_meters_if_any(global)? {
+        check(&meter, &name, &csv, file)?;
+    }
     let lake = open_lake(global).await?;
     let mut info = BTreeMap::new();
     info.extend(actor().map(|actor| (BY.to_owned(), actor)));
@@ -93,6 +96,16 @@ async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> 
             "lookup table `{name}` {done} version {} with {rows}, as of table version {}",
             put.number, put.version
         ));
+    }
+    Ok(())
+}
+
+/// That `meter` can read the table, if it names it.
+fn check(meter: &Meter, name: &str, csv: &str, file: &Path) -> Result<()> {
+    let named = |lookup: &&Lookup| lookup.table == TablePlace::Lake(name.to_owned());
+    for lookup in meter.lookups.values().filter(named) {
+        let read = lookup.clone().read(csv, &file.display().to_string(), &meter.zone());
+        read.map_err(|found| Error::invalid(format!("for meter `{}`: {found}", meter.name)))?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator, Value,
+    BinaryOperator, CeilFloorKind, DateTimeField, Expr, FunctionArg, FunctionArgExpr,
+    FunctionArguments, UnaryOperator, Value,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::Parser;
@@ -213,8 +214,8 @@ fn translated(expr: &Expr, lookups: &BTreeMap<String, Lookup>) -> Result<Express
             let (left, right) = (translated(left, lookups)?, translated(right, lookups)?);
             Ok(Expression::Binary(Box::new(left), operator, Box::new(right)))
         }
-        Expr::Ceil { expr, .. } => call(Function::Ceil, &[expr], lookups),
-        Expr::Floor { expr, .. } => call(Function::Floor, &[expr], lookups),
+        Expr::Ceil { expr, field } if is_plain(field) => call(Function::Ceil, &[expr], lookups),
+        Expr::Floor { expr, field } if is_plain(field) => call(Function::Floor, &[expr], lookups),
         Expr::Function(function) => {
             let name = function.name.to_string();
             let lower = name.to_ascii_lowercase();
@@ -241,6 +242,11 @@ fn translated(expr: &Expr, lookups: &BTreeMap<String, Lookup>) -> Result<Express
         }
         other => Err(format!("`{other}` is no arithmetic, such as bytes * replication_factor")),
     }
+}
+
+/// Whether a number is rounded to a whole one: neither to digits nor to days.
+fn is_plain(field: &CeilFloorKind) -> bool {
+    *field == CeilFloorKind::DateTimeField(DateTimeField::NoDateTime)
 }
 
 fn call(
@@ -313,6 +319,8 @@ mod tests {
             ("a +", "cannot be read"),
             ("", "cannot be read"),
             ("case when a then b end", "is no arithmetic"),
+            ("ceil(a, 2)", "is no arithmetic"),
+            ("floor(a TO DAY)", "is no arithmetic"),
         ] {
             let error = shown(text).unwrap_err();
             assert!(error.contains(want), "{text}: {error}");

@@ -41,6 +41,9 @@ pub use lookup::{Lookup, TablePlace, UNMAPPED, is_identifier, read_rows};
 pub use uses::{Role, counts_event, property_uses};
 pub use version::{normalised, version};
 
+use jiff::tz::TimeZone;
+
+use crate::time::parse_zone;
 use crate::unit::Unit;
 
 /// What a name starts with when it can only mean a property: `property.source` is the property
@@ -106,12 +109,26 @@ impl Operand {
 }
 
 impl Meter {
+    /// What is read of an event to measure it: without what it may leave out.
+    pub fn measured(&self) -> Vec<&Operand> {
+        let measured = self.aggregation.operands().into_iter().take(1);
+        let measured = measured.filter(|_| self.aggregation.measures());
+        measured.flat_map(Operand::parts).collect()
+    }
+
     /// Everything that is read of an event to compute the value, without what the filter reads.
     pub fn operands(&self) -> Vec<&Operand> {
         let period = self.period.iter().flat_map(|period| [&period.start, &period.end]);
         let whole = self.aggregation.operands().into_iter().chain(&self.weight).chain(period);
         let whole = whole.chain(&self.customer);
         whole.flat_map(Operand::parts).collect()
+    }
+
+    /// The zone whose days and months are meant: its own, or UTC.
+    pub fn zone(&self) -> TimeZone {
+        let named = self.timezone.as_deref().and_then(|zone| parse_zone(zone).ok());
+        // A zone that is named was found when the file was read.
+        named.unwrap_or(TimeZone::UTC)
     }
 
     /// Whether the plan is one of its own, which no other meter can share.

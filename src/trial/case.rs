@@ -374,6 +374,11 @@ fn want(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Option<Want> {
             }
             let rows = items(entry).into_iter().filter_map(|(node, place)| {
                 let entries = mapping(node, place, "an expected row", findings)?;
+                if entries.is_empty() {
+                    let help = "name a column, or write `expect: []` where no row is expected";
+                    findings.report_help(place, "an expected row names no column", help);
+                    return None;
+                }
                 let cells = entries
                     .iter()
                     .filter_map(|entry| Some((entry.key.clone(), cell(entry, findings)?)));

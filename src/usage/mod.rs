@@ -347,7 +347,7 @@ fn note(
 /// The properties that meter and query name and that nothing in the range has. Names that are only
 /// in the map of other properties cannot be told from statistics; then nothing is said.
 fn unseen(meter: &Meter, resolved: &Resolved, facts: &TableFacts) -> Vec<(String, Option<String>)> {
-    let operands = resolved.query.groups.iter().chain(meter.operands());
+    let operands = resolved.query.groups.iter().chain(meter.measured());
     let mut names: BTreeSet<String> =
         operands.filter_map(operand_property).map(ToOwned::to_owned).collect();
     filter_properties(&resolved.query.filter, &mut names);

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-
 use super::versions::is_asked;
 use super::{Context, UsageRequest};
 use crate::error::{Error, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::tables::Lake;
 use crate::meter::{Meter, TablePlace};
-use crate::time::parse_zone;
 
 /// A question whose meters have their tables, asked of one version.
 pub(super) struct Filled {
@@ -62,8 +59,7 @@ fn needs_tables(meter: &Meter) -> bool {
 /// As [`filled`].
 pub async fn with_tables(lake: &Lake, snapshot: &Arc<Snapshot>, meter: &Meter) -> Result<Meter> {
     let mut meter = meter.clone();
-    let zone = meter.timezone.as_deref().and_then(|zone| parse_zone(zone).ok());
-    let zone = zone.unwrap_or(TimeZone::UTC);
+    let zone = meter.zone();
     for (name, lookup) in &mut meter.lookups {
         let TablePlace::Lake(table) = lookup.table.clone() else { continue };
         let Some((number, text)) = lake.events.lookup(snapshot, &table).await? else {
@@ -73,10 +69,12 @@ pub async fn with_tables(lake: &Lake, snapshot: &Arc<Snapshot>, meter: &Meter) -
                 meter.name, snapshot.version
             )));
         };
-        let text = String::from_utf8_lossy(&text);
+        let text = std::str::from_utf8(&text).map_err(|error| {
+            Error::corrupt(format!("table {table}, version {number}, is no text: {error}"))
+        })?;
         lookup.number = Some(number);
         lookup
-            .read(&text, &format!("table {table}, version {number}"), &zone)
+            .read(text, &format!("table {table}, version {number}"), &zone)
             .map_err(|found| Error::invalid(format!("meter `{}`: {found}", meter.name)))?;
     }
     Ok(meter)

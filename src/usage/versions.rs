@@ -107,6 +107,13 @@ async fn in_effect(
     meters: &mut Vec<Meter>,
 ) -> Result<Vec<UsageRequest>> {
     let table = &context.lake.events;
+    if request.at.is_some() {
+        return Err(Error::invalid(format!(
+            "`{name}@{IN_EFFECT}` is what is in effect by what was published until now, which no \
+             version of the events knows: with --at, name a version (`meterhouse meters history \
+             {name}`)"
+        )));
+    }
     let schedule = Schedule::of(&registry::publications(table, name).await?);
     let definitions = definitions(table, name, &schedule).await?;
     let newest = schedule.last().and_then(|version| definitions.get(version));

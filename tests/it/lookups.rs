@@ -130,8 +130,11 @@ fn a_table_that_contradicts_itself_is_named_with_its_line() {
     write(folder, "t.csv", table);
     let said = refusal(meterhouse(folder, &["usage", "m", "--meters", "meters"]));
     assert!(said.contains("t.csv:3:1: key `a` is mapped to `y` at a time"), "{said}");
-    write(folder, "m.yaml", &meter.replace("PLACE", "table: t"));
     succeed(folder, &["lookups", "put", "t", "meters/t.csv"]);
+    write(folder, "m.yaml", &meter.replace("PLACE", "table: t"));
+    let put = ["lookups", "put", "t", "meters/t.csv", "--meters", "meters"];
+    let said = refusal(meterhouse(folder, &put));
+    assert!(said.contains("for meter `m`: meters/t.csv:3:1: key `a` is mapped"), "{said}");
     let said = refusal(meterhouse(folder, &["usage", "m", "--meters", "meters"]));
     assert!(said.contains("table t, version 1:3:1: key `a` is mapped to `y`"), "{said}");
     for (arguments, want) in [
