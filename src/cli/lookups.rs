@@ -77,6 +77,9 @@ fn checked(name: &str) -> Result<String> {
 async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> Result<()> {
     let name = checked(name)?;
     let csv = text_of(file)?;
+    if csv.trim().is_empty() {
+        return Err(Error::invalid(format!("{} is empty: a table has a header", file.display())));
+    }
     let rows = records(&csv).map_err(|error| {
         Error::invalid(format!("{} is not readable as CSV: {error}", file.display()))
     })?;

@@ -149,6 +149,14 @@ fn quoted(text: &str) -> String {
     shown
 }
 
+/// An operand as people name it.
+pub fn describe_operand(operand: &Operand) -> String {
+    match operand {
+        Operand::Field(field) => field.to_string(),
+        operand => operand_text(operand),
+    }
+}
+
 fn operand_text(operand: &Operand) -> String {
     match operand {
         Operand::Property(name) | Operand::Lookup(name) => name_text(name),

@@ -20,6 +20,17 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// Adds what its conditions look at to `found`.
+    pub fn operands<'f>(&'f self, found: &mut Vec<&'f Operand>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                parts.iter().for_each(|part| part.operands(found));
+            }
+            Self::Not(part) => part.operands(found),
+            Self::Test(test) => found.push(&test.operand),
+        }
+    }
+
     /// The filter that every event matches.
     pub fn everything() -> Self {
         Self::All(Vec::new())

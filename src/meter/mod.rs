@@ -28,7 +28,7 @@ pub use aggregation::{
     Activity, Aggregation, Levels, Nested, Operation, Outer, Percent, Period, Placing, Report, Told,
 };
 pub use definition::parse;
-pub use describe::{describe, describe_filter};
+pub use describe::{describe, describe_filter, describe_operand};
 pub use expression::{Expression, Function, Operator};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};

@@ -37,13 +37,15 @@ pub(super) fn aggregated(
         return series::prorated(events, meter, period, query, operands);
     }
     let at = meter.period.as_ref().map(|period| placed(period, operands));
+    // What holds for a time only, holds where the event counts.
+    let operands = Operands { at: at.as_ref().map(|at| &at.instant), ..operands };
     let condition = row_condition(meter, query, operands, true)?;
     let reads = if at.is_some() { TimeRange::default() } else { query.range };
     let instants = at.as_ref().map(|at| conjunction(bounds(&at.instant, query.range)));
     let condition = conjunction(condition.into_iter().chain(instants.flatten()));
     let scan = range::scan(events, reads, operands.facts.days, condition.as_ref())?;
     let keys = group_keys(query, operands, at.as_ref().map(|at| &at.instant));
-    let usable = at.map(|at| at.known);
+    let usable = at.as_ref().map(|at| at.known.clone());
     let aggregated = match &meter.aggregation {
         Aggregation::TimeWeighted(levels) => {
             return series::time_weighted(events, meter, levels, query, operands);
@@ -69,22 +71,24 @@ pub(super) fn aggregated(
 }
 
 /// Where an event with a period counts whole.
-struct Placed {
-    /// The instant; that of the event where the period does not tell one.
-    instant: Expr,
-    /// Whether the period tells one.
+pub(super) struct Placed {
+    /// The instant; that of the event where the period is none.
+    pub(super) instant: Expr,
+    /// Whether the period is one that ends after it begins.
     known: Expr,
 }
 
-fn placed(period: &Period, operands: Operands<'_>) -> Placed {
+pub(super) fn placed(period: &Period, operands: Operands<'_>) -> Placed {
+    let (start, end) = (operands.instant(&period.start, 0), operands.instant(&period.end, 0));
     let told = match period.place {
-        Placing::Prorate | Placing::Start => operands.instant(&period.start, 0),
+        Placing::Prorate | Placing::Start => start.clone(),
         // A period ends before its end.
         Placing::End => operands.instant(&period.end, -1),
     };
-    let instant =
-        datafusion::functions::core::expr_fn::coalesce(vec![told.clone(), ident(TIMESTAMP)]);
-    Placed { instant, known: told.is_not_null() }
+    // Null where one of both is.
+    let known = start.lt(end);
+    let instant = when(known.clone(), told).otherwise(ident(TIMESTAMP));
+    Placed { instant: instant.unwrap_or_else(|_| ident(TIMESTAMP)), known }
 }
 
 /// That an instant lies in a range.

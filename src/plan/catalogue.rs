@@ -84,7 +84,7 @@ pub fn properties_plan(
     let no_lookups = std::collections::BTreeMap::new();
     // The map is another plan's: one expression per name would read it once for each.
     let columns_only = TableFacts { others: false, ..facts.clone() };
-    let operands = Operands { facts: &columns_only, lookups: &no_lookups, customer: &[] };
+    let operands = Operands { facts: &columns_only, lookups: &no_lookups, customer: &[], at: None };
     let mut aggregates = vec![count(lit(1_i64)).alias(output::EVENTS)];
     let defect = |error| Error::internal("plan the properties").with_source(error);
     for (place, (name, kinds)) in facts.properties.iter().enumerate() {

@@ -109,7 +109,7 @@ pub fn usage_plan(
 ) -> Result<LogicalPlan> {
     let lookups = all_lookups(meters);
     let customer = meters.first().map_or(&[][..], |meter| meter.customer.as_slice());
-    let operands = Operands { facts, lookups: &lookups, customer };
+    let operands = Operands { facts, lookups: &lookups, customer, at: None };
     let defect = |error| Error::internal("plan usage").with_source(error);
     if let [meter] = meters
         && meter.stands_alone()
@@ -149,7 +149,7 @@ pub fn overflow_plan(
     facts: &TableFacts,
 ) -> Result<Option<LogicalPlan>> {
     let lookups = all_lookups(&[meter]);
-    let operands = Operands { facts, lookups: &lookups, customer: &meter.customer };
+    let operands = Operands { facts, lookups: &lookups, customer: &meter.customer, at: None };
     let computed = |operand: &Operand| match operand {
         Operand::Expression(expression) => Some(operands.computed(expression)),
         Operand::Property(_) | Operand::Field(_) | Operand::Lookup(_) => None,

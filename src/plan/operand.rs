@@ -10,7 +10,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType};
 use datafusion::common::ScalarValue;
 use datafusion::functions::core::expr_fn::{coalesce, get_field};
-use datafusion::logical_expr::{Expr, cast, ident, lit};
+use datafusion::logical_expr::utils::disjunction;
+use datafusion::logical_expr::{Expr, cast, ident, lit, not, when};
 
 use crate::decimal::{Number, parse_number};
 use crate::functions::arithmetic::Arithmetic;
@@ -39,6 +40,8 @@ pub(super) struct Operands<'a> {
     pub(super) lookups: &'a BTreeMap<String, Lookup>,
     /// What tells the customer, if it is not the field alone.
     pub(super) customer: &'a [Operand],
+    /// When an event happened, if that is not its timestamp.
+    pub(super) at: Option<&'a Expr>,
 }
 
 /// Where the values of an operand are, by kind; each is `None` if there are none of that kind.
@@ -106,7 +109,7 @@ impl Operands<'_> {
         let sources = self.sources(operand);
         let mut values: Vec<Expr> = sources.boolean.into_iter().collect();
         values.extend(sources.other.map(|other| {
-            datafusion::logical_expr::when(other.clone().eq(lit("true")), lit(true))
+            when(other.clone().eq(lit("true")), lit(true))
                 .when(other.eq(lit("false")), lit(false))
                 .end()
                 .unwrap_or_else(|_| lit(ScalarValue::Boolean(None)))
@@ -160,11 +163,13 @@ impl Operands<'_> {
                 };
                 call(of, &[left, right])
             }
+            Expression::Call(Function::Coalesce, arguments) => self.first_there(arguments),
             Expression::Call(function, arguments) => {
                 let of = match function {
                     Function::Abs => Arithmetic::Abs,
                     Function::Ceil => Arithmetic::Ceil,
                     Function::Floor => Arithmetic::Floor,
+                    // Told apart above.
                     Function::Coalesce => Arithmetic::Coalesce,
                     Function::Greatest => Arithmetic::Greatest,
                     Function::Least => Arithmetic::Least,
@@ -174,6 +179,11 @@ impl Operands<'_> {
         }
     }
 
+    /// The same without attribution of customers.
+    pub(super) fn as_sent(self) -> Self {
+        Self { customer: &[], ..self }
+    }
+
     /// The customer of an event.
     pub(super) fn customer(self) -> Expr {
         self.text(&Operand::Field(Field::CustomerId))
@@ -181,7 +191,7 @@ impl Operands<'_> {
 
     /// The first of those that tell the customer; only the last says `otherwise`.
     fn attributed(self) -> Expr {
-        let as_stored = Operands { customer: &[], ..self };
+        let as_stored = self.as_sent();
         let last = self.customer.len().saturating_sub(1);
         let told = self.customer.iter().enumerate().map(|(place, operand)| match operand {
             Operand::Lookup(name) if place < last => match self.lookups.get(name) {
@@ -191,6 +201,26 @@ impl Operands<'_> {
             operand => as_stored.text(operand),
         });
         one_of(told.collect())
+    }
+
+    /// The first of several that is there. A value that is there but no number is no number: the
+    /// event is skipped, rather than counted as what stands in for events without a value.
+    fn first_there(self, arguments: &[Expression]) -> Expr {
+        let nothing = || lit(ScalarValue::Int64(None));
+        let Some((first, rest)) = arguments.split_first() else { return nothing() };
+        let number = self.computed(first);
+        if rest.is_empty() {
+            return number;
+        }
+        let there = match first {
+            Expression::Value(operand) => {
+                disjunction(self.present(operand)).unwrap_or_else(|| lit(false))
+            }
+            _ => number.clone().is_not_null(),
+        };
+        let otherwise = when(not(there), self.first_there(rest)).end();
+        let otherwise = otherwise.unwrap_or_else(|_| nothing());
+        arithmetic(Arithmetic::Coalesce).call(vec![number, otherwise])
     }
 
     fn sources(self, operand: &Operand) -> Sources {
@@ -207,7 +237,7 @@ impl Operands<'_> {
             Operand::Lookup(name) => match self.lookups.get(name) {
                 Some(table) => {
                     // What is mapped is what was sent.
-                    let as_stored = Operands { customer: &[], ..self };
+                    let as_stored = self.as_sent();
                     let mapped = as_stored.looked_up(table, Some(table.fallback()));
                     Sources { text: Some(mapped), ..Sources::default() }
                 }
@@ -249,7 +279,7 @@ impl Operands<'_> {
         };
         lookup_at().call(vec![
             of,
-            ident(TIMESTAMP),
+            self.at.cloned().unwrap_or_else(|| ident(TIMESTAMP)),
             list(rows().map(|(key, _)| key).collect()),
             instants(rows().map(|(_, row)| row.from).collect()),
             instants(rows().map(|(_, row)| row.to).collect()),

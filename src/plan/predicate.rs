@@ -162,7 +162,8 @@ mod tests {
             ]),
             ..TableFacts::default()
         };
-        let operands = Operands { facts: &facts, lookups: &BTreeMap::new(), customer: &[] };
+        let operands =
+            Operands { facts: &facts, lookups: &BTreeMap::new(), customer: &[], at: None };
         predicate(filter, operands).unwrap().map(|e| e.to_string()).unwrap_or_default()
     }
 

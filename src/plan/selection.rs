@@ -46,7 +46,7 @@ pub fn row_plan(
     facts: &TableFacts,
 ) -> Result<LogicalPlan> {
     let lookups = BTreeMap::new();
-    let operands = Operands { facts, lookups: &lookups, customer: &[] };
+    let operands = Operands { facts, lookups: &lookups, customer: &[], at: None };
     let mut all: Vec<Expr> = Vec::new();
     if query.live && facts.corrections {
         all.push(ident(KIND).eq(lit(KIND_EVENT)));

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlanBuilder, TableSource, ident, in_list, lit, when,
 };
 
+use super::alone::placed;
 use super::operand::{Operands, instant};
 use super::{
     Aggregated, Built, Column, GroupKey, UsageQuery, group_keys, output, predicate, range,
@@ -136,8 +137,10 @@ fn with_levels(
     const SKIPPED: &str = "skipped";
     let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));
     let series = |place: usize| format!("series_{place}");
+    // Who sends a level ends it, whoever it is attributed to meanwhile.
+    let sent = operands.as_sent();
     let per = levels.per.iter().enumerate();
-    let per = per.map(|(place, of)| operands.text(of).alias(series(place)));
+    let per = per.map(|(place, of)| sent.text(of).alias(series(place)));
     let number = operands.number(&levels.of);
     let columns = [
         number.clone().alias(LEVEL),
@@ -272,6 +275,9 @@ pub(super) fn prorated(
     operands: Operands<'_>,
 ) -> Planned {
     let spans = spans(query)?;
+    // What holds for a time only, holds where a stretch begins.
+    let begins = placed(period, operands).instant;
+    let operands = Operands { at: Some(&begins), ..operands };
     let keys = keys_without_window(query, operands);
     let condition = row_condition(meter, query, operands, true)?;
     // A stretch may reach into the range from any instant.

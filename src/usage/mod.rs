@@ -14,6 +14,7 @@ mod answer;
 mod conditions;
 mod parts;
 mod request;
+mod series;
 mod tables;
 mod versions;
 

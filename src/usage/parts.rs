@@ -8,6 +8,10 @@ use crate::functions::series::spans::Spans;
 use crate::meter::{Aggregation, Meter, Placing};
 use crate::time::{TimeRange, Timestamp, Window, WindowStarts, window_starts};
 
+/// Most windows of a question whose groups may have a value in every one of them: as many values
+/// may be held at once for each of some thousand groups.
+const WINDOWS_MAX: usize = 3_000;
+
 /// The spans and own windows of `meter` for a question over `range`, whose windows cover `reach`.
 ///
 /// # Errors
@@ -31,6 +35,14 @@ pub(super) fn of(
     let prorates = meter.period.as_ref().is_some_and(|period| period.place == Placing::Prorate);
     let carries = meter.aggregation.carries();
     let spans = (carries || prorates).then(|| spans(range, reach, windows));
+    if let (Some(spans), Some(_)) = (&spans, windows)
+        && spans.windows_from(i64::MIN).nth(WINDOWS_MAX).is_some()
+    {
+        return Err(about(&format!(
+            "has a value in every window once something is known, and more than {WINDOWS_MAX} \
+             windows are asked for: take longer windows or a shorter range"
+        )));
+    }
     let whole = spans.as_ref().map_or(reach, |spans| whole(spans, reach));
     let parts = match &meter.aggregation {
         Aggregation::TimeWeighted(_) if !bounded && windows.is_none() => {
@@ -46,9 +58,23 @@ pub(super) fn of(
                      --period 2026-10, or --window",
                 ));
             }
-            Some(window_starts(Window::DAY, zone, whole.0, whole.1)?)
+            let days = window_starts(Window::DAY, zone, whole.0, whole.1)?;
+            if windows.is_some_and(|windows| !fit(&days, windows, reach)) {
+                return Err(about(&format!(
+                    "counts days of {}, which do not fit into the windows: ask for windows of whole \
+                     days in that zone",
+                    zone.iana_name().unwrap_or("its zone")
+                )));
+            }
+            Some(days)
         }
         Aggregation::Reported(report) => match report.reset {
+            Some(_) if range.to.is_none() && windows.is_none() => {
+                return Err(about(
+                    "begins at nothing again and again, so that its value depends on the end: say \
+                     --to, --period or --window",
+                ));
+            }
             Some(reset) => Some(window_starts(reset, zone, whole.0, whole.1)?),
             None => None,
         },

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::answer::columns;
 use super::conditions::parse_conditions;
-use super::parts;
+use super::{parts, series};
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
@@ -94,17 +94,19 @@ impl UsageRequest {
         let reach = reach(meter, range, days).unwrap_or((now, now));
         let windows =
             window.map(|window| window_starts(window, &zone, reach.0, reach.1)).transpose()?;
-        let (spans, parts) = parts::of(meter, range, reach, windows.as_ref(), &zone)?;
+        let (spans, parts) = parts::of(meter, range, reach, windows.as_ref(), &meter.zone())?;
         let group_names = self.group_names(meter)?;
         let filter = match &self.conditions {
             Some(text) => parse_conditions(text, meter)?,
             None => Filter::everything(),
         };
+        let groups: Vec<Operand> = group_names.iter().map(|name| resolve(name, meter)).collect();
+        series::check(meter, &groups, &filter, self.customer.as_ref())?;
         Ok(Resolved {
             query: UsageQuery {
                 range,
                 windows,
-                groups: group_names.iter().map(|name| resolve(name, meter)).collect(),
+                groups,
                 customer: self.customer.clone(),
                 filter,
                 top: self.top,

@@ -242,6 +242,19 @@ pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
     if meters.iter().any(empty) {
         question.to = None;
     }
+    // Series that a group or condition would tear apart are refused.
+    for meter in &asked {
+        let (Aggregation::Active { per, .. } | Aggregation::Reported { per, .. }) =
+            &meter.aggregation
+        else {
+            continue;
+        };
+        question.groups.retain(|name| per.contains(&meter.resolve(name)));
+        question.filter = None;
+        if !per.contains(&Operand::Field("customer_id")) {
+            question.customer = None;
+        }
+    }
     // Means over time have no value over all of history, and windows of periods no end there.
     let follows = |meter: &&Meter| series::follows(meter);
     let placed = |meter: &&Meter| meter.period.is_some();
@@ -262,6 +275,12 @@ pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
         _ => None,
     };
     let inner: Vec<Window> = asked.iter().filter_map(inner).collect();
+    // A meter's own windows and days are those of its zone, and have to fit into those asked.
+    let days =
+        |meter: &&Meter| matches!(meter.aggregation, Aggregation::Active { by_days: true, .. });
+    if !inner.is_empty() || asked.iter().any(days) {
+        question.zone = None;
+    }
     if !inner.is_empty() {
         question.window = question.window.map(|window| match window {
             Window::Months(_) => window,

@@ -402,6 +402,72 @@ fn a_number_that_does_not_fit_is_an_error_with_meter_and_event() {
 }
 
 #[test]
+fn what_would_tear_series_apart_or_has_no_end_is_refused() {
+    let (folder, _) = lake(&event("1", "2026-01-01T00:00:00Z", r#""v":3,"o":"add","g":"x""#));
+    fs::create_dir_all(folder.path().join("meters")).unwrap();
+    let unique = "aggregation: count_unique\nproperty: v\noperation: o";
+    let days = format!("{unique}\nprorate: days\ntimezone: Europe/Berlin");
+    let reported = "aggregation: reported\nproperty: v\noperation: o";
+    let mean = "aggregation: time_weighted\nproperty: v\nof: level";
+    for (meter, flags, want) in [
+        (unique, vec!["--by", "g"], "group by customer_id, or add that to `per`"),
+        (unique, vec!["--where", "g = 'x'"], "need not say its g"),
+        (
+            &format!("{unique}\nper: g"),
+            vec!["--customer", "c"],
+            "told apart by g, and an event that ends one need not say its customer_id",
+        ),
+        (&format!("{unique}\ncustomer: [g, customer_id]"), vec!["--total"], "leave `customer` out"),
+        (&format!("{reported}\nreset: hour"), vec!["--total"], "say --to, --period or --window"),
+        (mean, vec!["--total"], "all of history has no length"),
+        (&days, vec!["--total"], "no number of days"),
+        (
+            &days,
+            vec!["--total", "--window", "day", "--tz", "UTC", "--period", "2026-01"],
+            "days of Europe/Berlin, which do not fit",
+        ),
+        (
+            "aggregation: sum\nof: { aggregation: max, property: v, per: day }",
+            vec!["--total", "--window", "hour"],
+            "ask for windows of whole days",
+        ),
+        (mean, vec!["--window", "minute", "--period", "2026-01"], "more than 3000 windows"),
+    ] {
+        fs::write(folder.path().join("meters/m.yaml"), format!("meter: m\n{meter}\n")).unwrap();
+        let asked = [&["usage", "m", "--meters", "meters"], flags.as_slice()].concat();
+        let output = meterhouse(folder.path(), &asked);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{meter} {flags:?}: {said}");
+        assert!(said.contains("meter `m`") && said.contains(want), "{meter} {flags:?}: {said}");
+    }
+}
+
+#[test]
+fn a_level_ends_with_its_sender_whoever_it_is_attributed_to() {
+    let level = |key: &str, customer: &str, time: &str, value: u32| {
+        let text = event(key, time, &format!(r#""v":{value}"#));
+        let text = text.replace(r#""customer_id":"c""#, &format!(r#""customer_id":"{customer}""#));
+        text.replace(r#""customer_id""#, r#""resource_id":"r","customer_id""#)
+    };
+    let events = [
+        level("1", "old", "2026-09-10T00:00:00Z", 10),
+        level("2", "old", "2026-10-11T00:00:00Z", 0),
+        level("3", "acme", "2026-09-20T00:00:00Z", 100),
+    ];
+    let (folder, _) = lake(&events.concat());
+    fs::create_dir_all(folder.path().join("meters")).unwrap();
+    let aliases = "alias,customer,from,to\nold,oldco,,2026-10-01\nold,acme,2026-10-01,\n";
+    fs::write(folder.path().join("meters/aliases.csv"), aliases).unwrap();
+    let meter = "aggregation: time_weighted\nproperty: v\nof: level\n\
+                 customer: [alias, customer_id]\nlookups:\n  \
+                 alias: { of: customer_id, file: aliases.csv, key: alias, value: customer, from: from, to: to }";
+    let rows = ask(folder.path(), meter, &["--period", "2026-10"], &["customer_id", "value"]);
+    // 10 of 31 days, by whom the level was set; the two senders' levels add up.
+    assert_eq!(rows, [["acme", "100"], ["oldco", "3.225806451613"]]);
+    assert_eq!(value(folder.path(), meter, &["--period", "2026-10"]), "103.225806451613");
+}
+
+#[test]
 fn reported_usage_is_set_moved_and_reset() {
     let report = |key: &str, time: &str, resource: &str, value: i64, behaviour: &str| {
         let text = event(key, time, &format!(r#""v":{value},"b":"{behaviour}""#));
@@ -480,16 +546,16 @@ fn events_of_a_stretch_of_time_are_prorated_or_placed() {
         [
             ["2026-01-01T00:00:00Z", "100.3", "0"],
             ["2026-01-02T00:00:00Z", "10", "0"],
-            ["2026-01-03T00:00:00Z", "5", "0"],
-            ["2026-01-05T00:00:00Z", "", "1"],
+            ["2026-01-05T00:00:00Z", "", "2"],
         ]
     );
     assert_eq!(
         placed("end"),
         [
-            ["2026-01-02T00:00:00Z", "10.3", "0"],
+            ["2026-01-02T00:00:00Z", "0.3", "0"],
             ["2026-01-03T00:00:00Z", "100", "0"],
             ["2026-01-04T00:00:00Z", "10", "0"],
+            ["2026-01-05T00:00:00Z", "", "2"],
         ]
     );
 }

@@ -430,7 +430,12 @@ fn measure() -> BoxedStrategy<Measure> {
         let operation = named("op");
         bare(Aggregation::Active { operation, per, by_days }, Some(Operand::Property(of)))
     });
-    let reset = option::of(select(&[Window::Day, Window::Months(1), Window::Months(12)]));
+    let reset = option::of(select(&[
+        Window::Minutes(60),
+        Window::Day,
+        Window::Months(1),
+        Window::Months(12),
+    ]));
     let reported = (per(), reset).prop_map(move |(per, reset)| {
         let operation = named("op");
         bare(Aggregation::Reported { operation, per, reset }, Some(named("level")))
@@ -563,7 +568,9 @@ fn meter(name: String, lookups: BTreeMap<String, Lookup>) -> BoxedStrategy<Meter
             let (aggregation, operand, weight, period) = measure;
             // A lookup before or after what the events say, if there is one.
             let field = Operand::Field("customer_id");
-            let customer = match (attributed, lookups.is_empty()) {
+            let pairs =
+                matches!(aggregation, Aggregation::Active { .. } | Aggregation::Reported { .. });
+            let customer = match (attributed, lookups.is_empty() || pairs) {
                 (None, _) | (_, true) => Vec::new(),
                 (Some(true), _) => vec![Operand::Lookup("looked_up".to_owned()), field],
                 (Some(false), _) => vec![field, Operand::Lookup("looked_up".to_owned())],

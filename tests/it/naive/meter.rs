@@ -201,11 +201,11 @@ impl Meter {
 
     fn looked_up(&self, lookup: &Lookup, event: &Event) -> Option<String> {
         let key = self.sent(&lookup.of, event).map(|value| value.text());
-        key.and_then(|key| lookup.find(&key, event.micros))
+        key.and_then(|key| lookup.find(&key, self.looked_up_at(event)))
     }
 
     /// The value, without attribution of customers.
-    fn sent(&self, operand: &Operand, event: &Event) -> Option<Value> {
+    pub(crate) fn sent(&self, operand: &Operand, event: &Event) -> Option<Value> {
         match operand {
             Operand::Property(name) => event.properties.get(name).cloned(),
             Operand::Field(name) => event.field(name),
@@ -247,7 +247,15 @@ impl Meter {
             Expression::Coalesce(all) => {
                 let mut found = None;
                 for one in all {
+                    if let Expression::Value(operand) = one
+                        && self.value(operand, event).is_some()
+                    {
+                        return self.computed(one, event);
+                    }
                     found = found.or(self.computed(one, event)?);
+                    if found.is_some() {
+                        break;
+                    }
                 }
                 Ok(found)
             }
@@ -284,28 +292,41 @@ impl Meter {
 
     /// The instant that `operand` tells, in microseconds.
     pub(crate) fn instant(&self, operand: &Operand, event: &Event) -> Option<i64> {
-        let text = self.value(operand, event)?.text();
+        // A period is told by what was sent.
+        let Operand::Property(name) = operand else { panic!("no property {operand:?}") };
+        let text = event.properties.get(name)?.text();
         text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_microsecond)
+    }
+
+    /// Start and end of what the event is about, if it is a stretch of time.
+    pub(crate) fn stretch(&self, event: &Event) -> Option<(i64, i64)> {
+        let (start, end, _) = self.period.as_ref()?;
+        let stretch = self.instant(start, event).zip(self.instant(end, event));
+        stretch.filter(|(start, end)| start < end)
+    }
+
+    /// When what holds for a time is looked up.
+    fn looked_up_at(&self, event: &Event) -> i64 {
+        match (&self.period, self.stretch(event)) {
+            (Some((_, _, Placing::Prorate)), Some((start, _))) => start,
+            _ => self.micros(event),
+        }
     }
 
     /// Where an event counts.
     pub(crate) fn micros(&self, event: &Event) -> i64 {
-        let told = match &self.period {
-            Some((start, _, Placing::Start)) => self.instant(start, event),
-            Some((_, end, Placing::End)) => self.instant(end, event).map(|end| end - 1),
-            Some((_, _, Placing::Prorate)) | None => None,
-        };
+        let told = self.stretch(event).zip(self.period.as_ref());
+        let told = told.and_then(|((start, end), (_, _, place))| match place {
+            Placing::Start => Some(start),
+            Placing::End => Some(end - 1),
+            Placing::Prorate => None,
+        });
         told.unwrap_or(event.micros)
     }
 
     /// How much an event counts; nothing where that cannot be told.
     pub(crate) fn weight(&self, event: &Event) -> Option<BigInt> {
-        let untold = match &self.period {
-            Some((start, _, Placing::Start)) => self.instant(start, event).is_none(),
-            Some((_, end, Placing::End)) => self.instant(end, event).is_none(),
-            Some((_, _, Placing::Prorate)) | None => false,
-        };
-        if untold {
+        if self.period.is_some() && self.stretch(event).is_none() {
             return None;
         }
         let Some(weight) = &self.weight else { return Some(one()) };

@@ -63,6 +63,8 @@ pub(crate) fn lines(
 ) -> Result<Vec<Line>, Refused> {
     let zone_name = question.zone(meter);
     let zone = TimeZone::get(zone_name).unwrap();
+    // Days and resets are the meter's, whatever zone is asked in.
+    let own_zone = TimeZone::get(meter.zone.as_deref().unwrap_or("UTC")).unwrap();
     let texts = |event: &Event| -> Texts {
         let name = |name: &String| meter.value(&meter.resolve(name), event).map(|v| v.text());
         question.groups.iter().map(name).collect()
@@ -84,11 +86,11 @@ pub(crate) fn lines(
                     time_weighted(members, meter, &until, (from, to))?
                 }
                 Aggregation::Active { operation, per, by_days } => {
-                    let days = by_days.then(|| days(start, end, &zone));
+                    let days = by_days.then(|| days(start, end, &own_zone));
                     active(members, meter, (operation, per), (from, to), days.as_deref())
                 }
                 Aggregation::Reported { operation, per, reset } => {
-                    reported(members, meter, (operation, per), (from, to), (*reset, &zone))
+                    reported(members, meter, (operation, per), (from, to), (*reset, &own_zone))
                 }
                 _ => prorated(members, meter, (from, to))?,
             };
@@ -144,7 +146,7 @@ fn time_weighted(
 fn next_of_series(event: &Event, all: &[&Event], meter: &Meter, per: &[Operand]) -> i64 {
     let operand = meter.operand.as_ref().unwrap();
     let series = |event: &Event| -> Texts {
-        per.iter().map(|of| meter.value(of, event).map(|value| value.text())).collect()
+        per.iter().map(|of| meter.sent(of, event).map(|value| value.text())).collect()
     };
     let place = |event: &Event| all.iter().position(|other| std::ptr::eq(*other, event)).unwrap();
     let own = (event.micros, place(event));
@@ -279,11 +281,9 @@ fn reported(
 
 fn prorated(members: &[&Event], meter: &Meter, (from, to): (i64, i64)) -> Result<Piece, Refused> {
     let operand = meter.operand.as_ref().unwrap();
-    let Some((start, end, _)) = &meter.period else { panic!("nothing to prorate by") };
     let (mut total, mut events, mut matched) = (BigInt::ZERO, 0, 0);
     for event in members {
-        let stretch = meter.instant(start, event).zip(meter.instant(end, event));
-        let Some((start, end)) = stretch.filter(|(start, end)| start < end) else {
+        let Some((start, end)) = meter.stretch(event) else {
             matched += usize::from(within(event, (from, to)));
             continue;
         };
