@@ -26,3 +26,4 @@ mod unfit;
 mod vacuum;
 mod verify;
 mod writers;
+mod zones;
