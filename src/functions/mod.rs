@@ -8,6 +8,8 @@ use std::sync::{Arc, LazyLock};
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub mod average;
+pub mod calendar;
+pub mod calendar_window;
 pub mod checked;
 pub mod count_unique;
 pub mod latest;
@@ -68,6 +70,20 @@ pub fn window_start() -> Arc<ScalarUDF> {
     Arc::clone(&SHARED)
 }
 
+/// The number of a customer's calendar.
+pub fn calendar() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(calendar::Calendar::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The start of an instant's window in one of several calendars.
+pub fn calendar_window_start() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(calendar_window::CalendarWindowStart::new().into()));
+    Arc::clone(&SHARED)
+}
+
 /// The exact number that a text reads as.
 pub fn to_number() -> Arc<ScalarUDF> {
     static SHARED: LazyLock<Arc<ScalarUDF>> =
@@ -114,6 +130,8 @@ pub fn quotient() -> Arc<ScalarUDF> {
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         window_start(),
+        calendar(),
+        calendar_window_start(),
         to_number(),
         canonical_text(),
         lookup(),

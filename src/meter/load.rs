@@ -7,6 +7,7 @@ use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::billing::{Billing, read_billing_rows};
 use super::definition::{Located, parse_located, too_large};
 use super::lookup::read_rows;
 use super::{FILE_MAX_BYTES, Meter};
@@ -132,16 +133,12 @@ fn load(path: &Path) -> Result<Loaded, Failure> {
     Ok(Loaded { located, file, text })
 }
 
-/// Reads the table of every lookup into the meter; gives what is wrong with them.
+/// Reads the tables of lookups and billing into the meter; gives what is wrong with them.
 fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Diagnostics {
     let mut wrong = Diagnostics::default();
     let folder = path.parent().unwrap_or(Path::new(""));
     for (name, lookup) in &mut located.meter.lookups {
-        let table_path = folder.join(&lookup.file);
-        let table_file = table_path.display().to_string();
-        let table = File::open(&table_path)
-            .map_err(Unfit::Io)
-            .and_then(|opened| read_text(opened, TABLE_MAX_BYTES));
+        let (table_file, table) = read_table(folder, &lookup.file);
         match table {
             Ok(table) => match read_rows(&table, &table_file, &lookup.key, &lookup.value) {
                 Ok(rows) => lookup.rows = Arc::new(rows),
@@ -154,7 +151,27 @@ fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Di
             }
         }
     }
+    if let Some(Billing::PerCustomer(billing)) = &mut located.meter.billing {
+        let (table_file, table) = read_table(folder, &billing.file);
+        match table.map(|table| read_billing_rows(&table, &table_file, billing)) {
+            Ok(Ok(rows)) => billing.rows = Arc::new(rows),
+            Ok(Err(found)) => wrong.append(found),
+            Err(unfit) => {
+                let message = format!("table {table_file} of `billing` {}", unfit.reason());
+                let source = Source::new(text, file);
+                wrong.list.push(source.diagnostic(&located.billing_file_span, message, None));
+            }
+        }
+    }
     wrong
+}
+
+/// The path of a table, for messages, and its text.
+fn read_table(folder: &Path, file: &str) -> (String, Result<String, Unfit>) {
+    let path = folder.join(file);
+    let opened = File::open(&path).map_err(Unfit::Io);
+    let text = opened.and_then(|opened| read_text(opened, TABLE_MAX_BYTES));
+    (path.display().to_string(), text)
 }
 
 /// Why a file has no text for us.

@@ -108,7 +108,7 @@ fn lookup(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Lookup {
 }
 
 /// A definition must mean the same on every machine it is checked out on.
-fn check_file(file: &str, entry: &Entry, findings: &mut Findings<'_>) {
+pub(super) fn check_file(file: &str, entry: &Entry, findings: &mut Findings<'_>) {
     if Path::new(file).is_absolute() || file.starts_with(['/', '\\']) || file.contains("://") {
         let message = format!("`file` needs a relative path, not {}", quote(file));
         findings.report_help(entry.value_span(), message, "it starts at the meter file's folder");
@@ -158,7 +158,11 @@ pub fn read_rows(
 }
 
 /// The place of the only column of this name.
-fn column(header: &csv::StringRecord, name: &str, findings: &mut Findings<'_>) -> Option<usize> {
+pub(super) fn column(
+    header: &csv::StringRecord,
+    name: &str,
+    findings: &mut Findings<'_>,
+) -> Option<usize> {
     let mut places = header.iter().enumerate().filter(|(_, title)| *title == name);
     let place = places.next().map(|(place, _)| place);
     if place.is_none() {
@@ -175,10 +179,10 @@ fn column(header: &csv::StringRecord, name: &str, findings: &mut Findings<'_>) -
 }
 
 /// A CSV text whose records are told apart by their places.
-struct Table<'t> {
-    text: &'t str,
+pub(super) struct Table<'t> {
+    pub(super) text: &'t str,
     /// Where the reader started.
-    offset: usize,
+    pub(super) offset: usize,
 }
 
 impl Table<'_> {
@@ -208,7 +212,7 @@ impl Table<'_> {
         }
     }
 
-    fn report(&self, error: &csv::Error, findings: &mut Findings<'_>) {
+    pub(super) fn report(&self, error: &csv::Error, findings: &mut Findings<'_>) {
         let message = match error.kind() {
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                 format!("row has {len} fields, but the header has {expected_len}")
@@ -219,7 +223,7 @@ impl Table<'_> {
     }
 
     /// The place of a record; the reader's may still be at the end of the line before.
-    fn span(&self, position: Option<&csv::Position>) -> Range<usize> {
+    pub(super) fn span(&self, position: Option<&csv::Position>) -> Range<usize> {
         let byte = position.and_then(|position| usize::try_from(position.byte()).ok()).unwrap_or(0);
         let rest = self.text.get(byte + self.offset..).unwrap_or("");
         let start = self.text.len() - rest.trim_start_matches(['\r', '\n']).len();

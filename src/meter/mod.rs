@@ -5,6 +5,7 @@
 //! reads the lookup tables beside it. [`version`] identifies a definition by its content. Nothing
 //! here sees an event: evaluation is planned elsewhere.
 
+mod billing;
 mod condition;
 mod definition;
 mod describe;
@@ -19,6 +20,7 @@ mod version;
 
 use std::collections::BTreeMap;
 
+pub use billing::{Billing, BillingTable, Given, read_billing_rows};
 pub use definition::parse;
 pub use describe::{describe, describe_filter};
 pub use field::Field;
@@ -60,6 +62,8 @@ pub struct Meter {
     pub unit: Option<Unit>,
     /// IANA name of the zone whose days and months are meant, known to the zone database.
     pub timezone: Option<String>,
+    /// The billing periods of customers.
+    pub billing: Option<Billing>,
 }
 
 /// What is computed over the events of a meter.

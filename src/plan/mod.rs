@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::functions_aggregate::min_max::{max, min};
 use datafusion::logical_expr::utils::{conjunction, disjunction};
@@ -18,15 +18,17 @@ use datafusion::logical_expr::{
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::meter::{Aggregation, Filter, Lookup, Meter, Operand};
-use crate::schema::{EVENT_DATE, EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL, TIMESTAMP};
-use crate::time::{TimeRange, WindowStarts};
+use crate::schema::{EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL, TIMESTAMP};
+use crate::time::TimeRange;
 
 mod operand;
 mod predicate;
 mod range;
+mod windows;
 
 use operand::Operands;
 pub use operand::TableFacts;
+pub use windows::Windows;
 
 /// Names of the columns that a usage plan puts out.
 pub mod output {
@@ -60,7 +62,7 @@ pub struct UsageQuery {
     /// Which instants.
     pub range: TimeRange,
     /// The windows that tile the range, if the answer is windowed.
-    pub windows: Option<WindowStarts>,
+    pub windows: Option<Windows>,
     /// What to group by; empty for a total.
     pub groups: Vec<Operand>,
     /// Only this customer's events.
@@ -162,7 +164,7 @@ impl GroupKey {
 }
 
 fn group_keys(query: &UsageQuery, operands: Operands<'_>) -> Vec<GroupKey> {
-    let window = query.windows.as_ref().map(window_key);
+    let window = query.windows.as_ref().map(windows::key);
     let groups = query.groups.iter().enumerate().map(|(place, operand)| {
         let name = output::group(place);
         match operands.only_integers(operand) {
@@ -174,25 +176,6 @@ fn group_keys(query: &UsageQuery, operands: Operands<'_>) -> Vec<GroupKey> {
         }
     });
     window.into_iter().chain(groups).collect()
-}
-
-/// Windows that begin at midnights of UTC are told from the partition, without any timestamp; where
-/// each is a date, the date itself is hashed.
-fn window_key(windows: &WindowStarts) -> GroupKey {
-    let start = |instant| functions::window_start().call(vec![instant, lit(windows.to_literal())]);
-    let midnight = |date: Expr| {
-        let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
-        cast(cast(date, plain), crate::schema::timestamp_type())
-    };
-    let name = output::WINDOW_START;
-    if windows.all_utc_dates() {
-        let key = GroupKey::new(name, ident(EVENT_DATE));
-        GroupKey { shown: start(midnight(key.shown)), ..key }
-    } else if windows.all_utc_midnights() {
-        GroupKey::new(name, start(midnight(ident(EVENT_DATE))))
-    } else {
-        GroupKey::new(name, start(ident(TIMESTAMP)))
-    }
 }
 
 /// Groups with their aggregates, and which of those each meter's columns are.

@@ -4,18 +4,19 @@ use jiff::tz::TimeZone;
 
 use super::answer::columns;
 use super::conditions::parse_conditions;
+use super::fill::Fill;
+use super::windows::{Asked, ResolvedWindows};
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
-use crate::time::{
-    TimeRange, Timestamp, Window, parse_bound, parse_period, parse_zone, window_starts,
-};
+use crate::time::{TimeRange, Timestamp, parse_bound, parse_period, parse_zone};
 
 /// Columns of answers that no group may be called like.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     columns::METER,
     columns::WINDOW_START,
     columns::WINDOW_END,
+    columns::PARTIAL,
     columns::VALUE,
     columns::CONVERTED,
     columns::BILLABLE,
@@ -50,8 +51,14 @@ pub struct UsageRequest {
     pub to: Option<String>,
     /// How to group.
     pub grouping: Grouping,
-    /// Length of windows, such as `day`.
+    /// Length of windows, such as `day` or `billing_period`.
     pub window: Option<String>,
+    /// Where billing periods begin, a date; the meter's own `billing` if none.
+    pub anchor: Option<String>,
+    /// How long billing periods from `anchor` are; monthly if none.
+    pub cycle: Option<String>,
+    /// What stands in windows without a value: `zero`, `null` or `previous`; no row if none.
+    pub fill: Option<String>,
     /// Only this customer.
     pub customer: Option<String>,
     /// Conditions as SQL.
@@ -70,6 +77,10 @@ pub(super) struct Resolved {
     pub(super) zone: TimeZone,
     pub(super) zone_name: String,
     pub(super) group_names: Vec<String>,
+    /// Which of the groups is the customer.
+    pub(super) customer_place: Option<usize>,
+    pub(super) windows: Option<ResolvedWindows>,
+    pub(super) fill: Option<Fill>,
     pub(super) query: UsageQuery,
 }
 
@@ -87,13 +98,23 @@ impl UsageRequest {
         let zone_name = self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC");
         let zone = parse_zone(zone_name)?;
         let range = self.range(&zone, now)?;
-        let window: Option<Window> = self.window.as_deref().map(str::parse).transpose()?;
-        let windows = match (window, covered(range, days)) {
-            (Some(window), Some((from, to))) => Some(window_starts(window, &zone, from, to)?),
-            (Some(window), None) => Some(window_starts(window, &zone, now, now)?),
-            (None, _) => None,
-        };
+        let fill = self.fill()?;
         let group_names = self.group_names(meter)?;
+        let groups: Vec<Operand> = group_names.iter().map(|name| resolve(name, meter)).collect();
+        let covered = match fill {
+            Some(_) => filled(range, days),
+            None => covered(range, days),
+        };
+        let asked = Asked {
+            request: self,
+            meter,
+            groups: &groups,
+            zone: &zone,
+            zone_name,
+            range,
+            covered: covered.unwrap_or((now, now)),
+        };
+        let windows = asked.resolve()?;
         let filter = match &self.conditions {
             Some(text) => parse_conditions(text, meter)?,
             None => Filter::everything(),
@@ -101,16 +122,36 @@ impl UsageRequest {
         Ok(Resolved {
             query: UsageQuery {
                 range,
-                windows,
-                groups: group_names.iter().map(|name| resolve(name, meter)).collect(),
+                windows: windows.as_ref().map(|resolved| resolved.windows.clone()),
+                groups: groups.clone(),
                 customer: self.customer.clone(),
                 filter,
                 top: self.top,
             },
+            customer_place: groups
+                .iter()
+                .position(|group| *group == Operand::Field(Field::CustomerId)),
+            windows,
+            fill,
             zone_name: zone_name.to_owned(),
             zone,
             group_names,
         })
+    }
+
+    fn fill(&self) -> Result<Option<Fill>> {
+        let fill: Option<Fill> = self.fill.as_deref().map(str::parse).transpose()?;
+        if fill.is_some() && self.window.is_none() {
+            return Err(Error::invalid(
+                "fill is for the windows in which a group has no value: say which, such as day",
+            ));
+        }
+        if fill.is_some() && self.top.is_some() {
+            return Err(Error::invalid(
+                "fill and the largest values exclude each other: a window without a value is none                  of the largest",
+            ));
+        }
+        Ok(fill)
     }
 
     fn range(&self, zone: &TimeZone, now: Timestamp) -> Result<TimeRange> {
@@ -164,13 +205,26 @@ impl UsageRequest {
 
 /// The instants that windows must cover: the range, as far as there are events.
 fn covered(range: TimeRange, days: Option<(i32, i32)>) -> Option<(Timestamp, Timestamp)> {
-    const DAY_MICROS: i64 = 86_400_000_000;
-    let (first, last) = days?;
-    let start = Timestamp::from_micros(i64::from(first) * DAY_MICROS);
-    let end = Timestamp::from_micros((i64::from(last) + 1) * DAY_MICROS);
+    let (start, end) = instants(days?);
     let from = range.from.map_or(start, |from| from.max(start));
     let to = range.to.map_or(end, |to| to.min(end));
     (from < to).then_some((from, to))
+}
+
+/// The instants that windows must cover where each of the range has rows: the range, and where it is
+/// open as far as there are events.
+fn filled(range: TimeRange, days: Option<(i32, i32)>) -> Option<(Timestamp, Timestamp)> {
+    let events = days.map(instants);
+    let from = range.from.or(events.map(|(start, _)| start))?;
+    let to = range.to.or(events.map(|(_, end)| end))?;
+    (from < to).then_some((from, to))
+}
+
+/// From the beginning of the first day to the end of the last.
+fn instants((first, last): (i32, i32)) -> (Timestamp, Timestamp) {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let start = Timestamp::from_micros(i64::from(first) * DAY_MICROS);
+    (start, Timestamp::from_micros((i64::from(last) + 1) * DAY_MICROS))
 }
 
 /// Whether two meters with these resolutions can share one scan.
@@ -183,6 +237,7 @@ pub(super) fn share_scan(one: (&Meter, &Resolved), other: (&Meter, &Resolved)) -
         && a.groups == b.groups
         && a.filter == b.filter
         && a.range == b.range
+        && a.windows == b.windows
 }
 
 /// The operands that a query asks the sort key for: one customer is a needle.

@@ -16,6 +16,7 @@ mod naive;
 mod object_storage;
 mod odd;
 mod payloads;
+mod periods;
 mod plans;
 mod program;
 mod quickstart;

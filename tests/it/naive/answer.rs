@@ -7,9 +7,9 @@ use jiff::tz::TimeZone;
 
 use super::event::Event;
 use super::filter::Filter;
-use super::meter::{Aggregation, Amount, Meter, Question, Unit};
+use super::meter::{Aggregation, Amount, Fill, Meter, Question, Unit};
 use super::number::{self, DIGITS, Reading, Round, divide, one, ten_to};
-use super::window;
+use super::window::{self, Window};
 
 /// A row; `None` is null.
 pub(crate) type Row = Vec<Option<String>>;
@@ -35,14 +35,19 @@ pub(crate) fn answer(
         .map(|name| meters.iter().find(|meter| meter.name == *name).unwrap())
         .collect();
     let has_unit = asked.iter().any(|meter| meter.unit.is_some());
+    let cut = asked.iter().any(|meter| cuts(meter, question));
     let mut rows = Vec::new();
     for meter in &asked {
-        for line in lines(events, meter, question)? {
+        let mut lines = lines(events, meter, question)?;
+        if let Some(fill) = question.fill {
+            lines = filled(&lines, meter, question, fill);
+        }
+        for line in lines {
             let mut row = Row::new();
             if asked.len() > 1 {
                 row.push(Some(meter.name.clone()));
             }
-            row.extend(line.window.into_iter().flatten().map(Some));
+            row.extend(window_cells(line.window, meter, question, &line.groups, cut));
             row.extend(line.groups);
             row.push(line.value.as_ref().map(|value| number::text(value, DIGITS)));
             if has_unit {
@@ -57,25 +62,152 @@ pub(crate) fn answer(
 }
 
 /// One row before it is written.
+#[derive(Clone)]
 struct Line {
-    window: Option<[String; 2]>,
+    /// Start and end; within, none where the customer has no periods.
+    window: Option<Option<(i64, i64)>>,
     groups: Vec<Option<String>>,
     value: Amount,
     events: usize,
     skipped: usize,
 }
 
-/// Start and end of the window, then the groups.
-type Key = (Option<(i64, i64)>, Vec<Option<String>>);
+/// Start of the window, then the groups.
+type Key = (Option<Option<i64>>, Vec<Option<String>>);
+
+/// A window, or none where the customer has no periods.
+type Around = Option<(i64, i64)>;
+
+/// The window of an instant, as a meter's customer has it.
+fn around(
+    micros: i64,
+    customer: Option<&String>,
+    meter: &Meter,
+    question: &Question,
+) -> Option<Around> {
+    let zone = || TimeZone::get(question.zone(meter)).unwrap();
+    match question.window? {
+        Window::BillingPeriod => {
+            let cycle = meter.billing.as_ref().unwrap().of(customer);
+            Some(cycle.map(|cycle| cycle.around(micros)))
+        }
+        window => Some(Some(window.around(micros, &zone()))),
+    }
+}
+
+/// The range, in microseconds.
+fn range(meter: &Meter, question: &Question) -> [Option<i64>; 2] {
+    let zone = TimeZone::get(question.zone(meter)).unwrap();
+    [&question.from, &question.to].map(|bound| bound.as_ref().map(|bound| bound.micros(&zone)))
+}
+
+/// Whether a bound lies within a window that somebody may have.
+fn cuts(meter: &Meter, question: &Question) -> bool {
+    let zone = TimeZone::get(question.zone(meter)).unwrap();
+    let cut = |bound: i64| match question.window {
+        None => false,
+        Some(Window::BillingPeriod) => {
+            let cycles = meter.billing.as_ref().unwrap().cycles(question.customer.as_ref());
+            cycles.into_iter().any(|cycle| cycle.around(bound).0 < bound)
+        }
+        Some(window) => window.around(bound, &zone).0 < bound,
+    };
+    range(meter, question).into_iter().flatten().any(cut)
+}
+
+/// The customer of a row, as far as it can be told.
+fn customer_of<'r>(question: &'r Question, groups: &'r [Option<String>]) -> Option<&'r String> {
+    let place = question.groups.iter().position(|name| name == "customer_id");
+    match place {
+        Some(place) => groups[place].as_ref(),
+        None => question.customer.as_ref(),
+    }
+}
+
+/// Start, end and, where any window is cut, whether this one is.
+fn window_cells(
+    window: Option<Around>,
+    meter: &Meter,
+    question: &Question,
+    groups: &[Option<String>],
+    any_cut: bool,
+) -> Row {
+    let Some(window) = window else { return Row::new() };
+    let Some((start, end)) = window else { return vec![None; if any_cut { 3 } else { 2 }] };
+    let zone = match question.window {
+        Some(Window::BillingPeriod) => {
+            let customer = customer_of(question, groups);
+            meter.billing.as_ref().unwrap().of(customer).unwrap().zone.clone()
+        }
+        _ => question.zone(meter).to_owned(),
+    };
+    let [from, to] = range(meter, question);
+    let shown = [start.max(from.unwrap_or(start)), end.min(to.unwrap_or(end))];
+    let mut cells: Row = shown.map(|micros| Some(window::text(micros, &zone))).into();
+    if any_cut {
+        cells.push(Some((shown != [start, end]).to_string()));
+    }
+    cells
+}
+
+/// The lines of every window and group, one after the other.
+fn filled(lines: &[Line], meter: &Meter, question: &Question, fill: Fill) -> Vec<Line> {
+    let mut groups: Vec<Vec<Option<String>>> = lines.iter().map(|l| l.groups.clone()).collect();
+    if question.groups.is_empty() {
+        groups.push(Vec::new());
+    }
+    groups.sort();
+    groups.dedup();
+    let windows = || lines.iter().filter_map(|line| line.window.flatten());
+    // An open range begins with the first end of a window with events, and ends with the last start.
+    let [from, to] = range(meter, question);
+    let first_end = windows().map(|(_, end)| end.min(to.unwrap_or(end))).min();
+    let last_start = windows().map(|(start, _)| start.max(from.unwrap_or(start))).max();
+    let from = from.or(first_end.map(|end| end - 1));
+    let to = to.or(last_start.map(|start| start + 1));
+    let counts = matches!(meter.aggregation, Aggregation::Count | Aggregation::CountUnique);
+    let mut all: Vec<Line> =
+        lines.iter().filter(|line| line.window == Some(None)).cloned().collect();
+    let mut made = Vec::new();
+    for group in groups {
+        let (Some(mut at), Some(to)) = (from, to) else { continue };
+        let mut last: Amount = None;
+        while at < to {
+            let window = around(at, customer_of(question, &group), meter, question).unwrap();
+            let Some((_, end)) = window else { break };
+            let found = lines.iter().find(|l| l.window == Some(window) && l.groups == group);
+            let empty = Line {
+                window: Some(window),
+                groups: group.clone(),
+                value: None,
+                events: 0,
+                skipped: 0,
+            };
+            let mut line = found.cloned().unwrap_or(empty);
+            if line.value.is_some() {
+                last.clone_from(&line.value);
+            } else {
+                line.value = match fill {
+                    _ if counts => Some(BigInt::ZERO),
+                    Fill::Zero => Some(BigInt::ZERO),
+                    Fill::Null => None,
+                    Fill::Previous => last.clone(),
+                };
+            }
+            made.push(line);
+            at = end;
+        }
+    }
+    made.sort_by_key(|line| (line.window.flatten().map(|(start, _)| start), line.groups.clone()));
+    all.extend(made);
+    all
+}
 
 fn lines(events: &[Event], meter: &Meter, question: &Question) -> Result<Vec<Line>, Refused> {
-    let zone_name = question.zone(meter);
-    let zone = TimeZone::get(zone_name).unwrap();
-    let from = question.from.as_ref().map(|bound| bound.micros(&zone));
-    let to = question.to.as_ref().map(|bound| bound.micros(&zone));
-    let mut groups: BTreeMap<Key, Vec<&Event>> = BTreeMap::new();
+    let [from, to] = range(meter, question);
+    let mut groups: BTreeMap<Key, (Option<Around>, Vec<&Event>)> = BTreeMap::new();
     if question.groups.is_empty() && question.window.is_none() {
-        groups.insert((None, Vec::new()), Vec::new());
+        groups.insert((None, Vec::new()), (None, Vec::new()));
     }
     for event in events {
         let in_range =
@@ -83,23 +215,20 @@ fn lines(events: &[Event], meter: &Meter, question: &Question) -> Result<Vec<Lin
         if !in_range || !matches(event, meter, question) {
             continue;
         }
-        let window = question.window.map(|window| window.around(event.micros, &zone));
+        let window = around(event.micros, event.customer.as_ref(), meter, question);
+        let start = window.map(|window| window.map(|(start, _)| start));
         let texts = question
             .groups
             .iter()
             .map(|name| meter.value(&meter.resolve(name), event).map(|value| value.text()));
-        groups.entry((window, texts.collect())).or_default().push(event);
+        let key = (start, texts.collect());
+        groups.entry(key).or_insert((window, Vec::new())).1.push(event);
     }
     let mut lines = Vec::new();
-    for ((window, groups), members) in groups {
+    for ((_, groups), (window, members)) in groups {
         let (value, events) = aggregate(meter, &members)?;
-        let cut = window.map(|(start, end)| {
-            let start = from.map_or(start, |from| start.max(from));
-            let end = to.map_or(end, |to| end.min(to));
-            [window::text(start, zone_name), window::text(end, zone_name)]
-        });
         let skipped = members.len() - events;
-        lines.push(Line { window: cut, groups, value, events, skipped });
+        lines.push(Line { window, groups, value, events, skipped });
     }
     if let Some(top) = question.top {
         // Largest first, none last; the sort is stable, so that ties keep the order of the groups.
