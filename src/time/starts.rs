@@ -110,15 +110,15 @@ impl WindowStarts {
         }
     }
 
-    /// The starts of the windows that overlap `[from, to)`, in ascending order.
-    pub fn overlapping(&self, from: i64, to: i64) -> impl Iterator<Item = i64> + '_ {
-        let first = (from < to).then(|| self.start_of(from));
-        std::iter::successors(first, move |start| {
+    /// The starts of the windows that end after one instant and begin before the other, in ascending
+    /// order: those that overlap a range, if its bounds are given.
+    pub fn between(&self, end_after: i64, start_before: i64) -> impl Iterator<Item = i64> + '_ {
+        std::iter::successors(Some(self.start_of(end_after)), move |start| {
             let end = self.end_of(*start);
-            (end > *start && end < to).then_some(end)
+            (end > *start && end < start_before).then_some(end)
         })
         // Before all windows and behind them there are none.
-        .filter(move |start| *start < to && self.end_of(*start) > from.max(*start))
+        .filter(move |start| *start < start_before && self.end_of(*start) > end_after.max(*start))
     }
 
     /// Whether every window begins and ends at a midnight UTC, so that whole dates make it up.

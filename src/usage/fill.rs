@@ -328,8 +328,10 @@ fn group_keys(columns: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u8>>> {
     Ok(converted.iter().map(|row| row.data().to_vec()).collect())
 }
 
-/// What is filled: the windows that overlap the range; where that is open, none that ends before any
-/// that holds events, and none that begins after all of them.
+/// What is filled: the windows that end after the first of two instants and begin before the second.
+///
+/// Those are the bounds of the range; where it is open, no window is filled that ends before any that
+/// holds events, and none that begins after all of them.
 fn span(
     range: TimeRange,
     resolved: &ResolvedWindows,
@@ -346,8 +348,7 @@ fn span(
         let start = windowed().map(|(start, _)| start).max();
         start.map(|start| from.map_or(start, |from| from.max(start)) + 1)
     };
-    let (from, to) = (from.or_else(first)?, to.or_else(last)?);
-    (from < to).then_some((from, to))
+    Some((from.or_else(first)?, to.or_else(last)?))
 }
 
 fn starts_of(windows: &Windows, calendar: usize) -> Option<&WindowStarts> {
@@ -357,7 +358,7 @@ fn starts_of(windows: &Windows, calendar: usize) -> Option<&WindowStarts> {
     }
 }
 
-/// The windows of `[from, to)` of all calendars that have a group, in order.
+/// The windows between two instants of all calendars that have a group, in order.
 fn windows_of(
     windows: &Windows,
     calendars: &[Option<usize>],
@@ -370,7 +371,7 @@ fn windows_of(
     let mut all = Vec::new();
     for calendar in used {
         let Some(starts) = starts_of(windows, calendar) else { continue };
-        for start in starts.overlapping(from, to) {
+        for start in starts.between(from, to) {
             all.push((start, calendar));
             if all.len() > ROWS_MAX {
                 return Err(Error::invalid(format!(

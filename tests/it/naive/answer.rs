@@ -172,9 +172,12 @@ fn filled(lines: &[Line], meter: &Meter, question: &Question, fill: Fill) -> Vec
     for group in groups {
         let (Some(mut at), Some(to)) = (from, to) else { continue };
         let mut last: Amount = None;
-        while at < to {
+        loop {
             let window = around(at, customer_of(question, &group), meter, question).unwrap();
-            let Some((_, end)) = window else { break };
+            let Some((start, end)) = window else { break };
+            if start >= to {
+                break;
+            }
             let found = lines.iter().find(|l| l.window == Some(window) && l.groups == group);
             let empty = Line {
                 window: Some(window),
