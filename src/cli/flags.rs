@@ -13,7 +13,9 @@ use super::size::parse_memory;
 use crate::clock::Clock;
 use crate::ingest::input::InputFormat;
 use crate::lake::vacuum::RETENTION_MIN;
-use crate::time::{Anchor, Cycle, Timestamp, Windowing, parse_bound, parse_period, parse_zone};
+use crate::time::{
+    Anchor, BillingPeriod, Cycle, Timestamp, Windowing, parse_bound, parse_period, parse_zone,
+};
 use crate::usage::Fill;
 
 /// Where the lake is unless something else is said.
@@ -292,7 +294,8 @@ pub(super) struct UsageFlags {
     /// Names of meters; `meterhouse meters list` shows them
     #[arg(value_name = "METER")]
     pub(super) meters: Vec<String>,
-    /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, 7d, …
+    /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, last-billing-period,
+    /// 7d, …
     #[arg(long, value_name = "PERIOD", value_parser = period, conflicts_with_all = ["from", "to"])]
     pub(super) period: Option<String>,
     /// First instant: a date or RFC 3339
@@ -315,7 +318,7 @@ pub(super) struct UsageFlags {
     #[arg(long, value_name = "WINDOW", value_parser = window)]
     pub(super) window: Option<String>,
     /// Where billing periods begin: a date, or a date and time [default: the meter's `billing`]
-    #[arg(long, value_name = "DATE", value_parser = anchor, requires = "window")]
+    #[arg(long, value_name = "DATE", value_parser = anchor)]
     pub(super) anchor: Option<String>,
     /// How long billing periods from the anchor are: monthly, quarterly, annual, weekly, 30d
     /// [default: monthly]
@@ -477,6 +480,10 @@ fn fill(text: &str) -> Result<String, String> {
 }
 
 fn period(text: &str) -> Result<String, String> {
+    // What they are depends on the meter.
+    if BillingPeriod::named(text).is_some() {
+        return Ok(text.to_owned());
+    }
     checked(text, parse_period(text, &jiff::tz::TimeZone::UTC, Clock::System.now()))
 }
 

@@ -19,7 +19,7 @@ mod timestamp;
 mod window;
 mod zone;
 
-pub use billing::{Anchor, BILLING_PERIOD, BillingCycle, Cycle};
+pub use billing::{Anchor, BILLING_PERIOD, BillingCycle, BillingPeriod, Cycle};
 pub use calendars::Calendars;
 pub use epoch::EpochUnit;
 pub use local::format_in_zone;

@@ -5,11 +5,11 @@ use jiff::tz::TimeZone;
 use super::answer::columns;
 use super::conditions::parse_conditions;
 use super::fill::Fill;
-use super::windows::{Asked, ResolvedWindows};
+use super::windows::{Asked, ResolvedWindows, one_cycle};
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
-use crate::time::{TimeRange, Timestamp, parse_bound, parse_period, parse_zone};
+use crate::time::{BillingPeriod, TimeRange, Timestamp, parse_bound, parse_period, parse_zone};
 
 /// Columns of answers that no group may be called like.
 const RESERVED: [&str; 9] = [
@@ -97,7 +97,7 @@ impl UsageRequest {
     ) -> Result<Resolved> {
         let zone_name = self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC");
         let zone = parse_zone(zone_name)?;
-        let range = self.range(&zone, now)?;
+        let range = self.range((meter, zone_name), &zone, now)?;
         let fill = self.fill()?;
         let group_names = self.group_names(meter)?;
         let groups: Vec<Operand> = group_names.iter().map(|name| resolve(name, meter)).collect();
@@ -154,12 +154,20 @@ impl UsageRequest {
         Ok(fill)
     }
 
-    fn range(&self, zone: &TimeZone, now: Timestamp) -> Result<TimeRange> {
+    fn range(
+        &self,
+        (meter, zone_name): (&Meter, &str),
+        zone: &TimeZone,
+        now: Timestamp,
+    ) -> Result<TimeRange> {
         if let Some(period) = &self.period {
             if self.from.is_some() || self.to.is_some() {
                 return Err(Error::invalid("a period stands alone, without --from and --to"));
             }
-            return parse_period(period, zone, now);
+            return match BillingPeriod::named(period) {
+                Some(named) => one_cycle(self, meter, zone_name)?.bounds(named, now),
+                None => parse_period(period, zone, now),
+            };
         }
         let bound =
             |text: &Option<String>| text.as_deref().map(|text| parse_bound(text, zone)).transpose();

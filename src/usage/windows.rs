@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::meter::{Billing, BillingTable, Field, Meter, Operand};
 use crate::plan::Windows;
 use crate::time::{
-    BILLING_PERIOD, BillingCycle, Calendars, Cycle, TimeRange, Timestamp, Window, WindowStarts,
-    Windowing, parse_zone, window_starts,
+    BILLING_PERIOD, BillingCycle, BillingPeriod, Calendars, Cycle, TimeRange, Timestamp, Window,
+    WindowStarts, Windowing, parse_zone, window_starts,
 };
 
 /// The windows of an answer and what it takes to show them.
@@ -73,10 +73,12 @@ impl Asked<'_> {
     pub(super) fn resolve(&self) -> Result<Option<ResolvedWindows>> {
         let windowing: Option<Windowing> =
             self.request.window.as_deref().map(str::parse).transpose()?;
-        let anchored = self.anchored()?;
-        if anchored.is_some() && windowing != Some(Windowing::BillingPeriod) {
+        let anchored = anchored(self.request, self.zone_name)?;
+        let named = self.request.period.as_deref().and_then(BillingPeriod::named);
+        if anchored.is_some() && windowing != Some(Windowing::BillingPeriod) && named.is_none() {
             return Err(Error::invalid(format!(
-                "an anchor is one of billing periods: add the window `{BILLING_PERIOD}`"
+                "an anchor is one of billing periods: add the window `{BILLING_PERIOD}`, or the period \
+                 `this-billing-period` or `last-billing-period`"
             )));
         }
         let resolved = match windowing {
@@ -92,40 +94,15 @@ impl Asked<'_> {
         resolved.map(Some)
     }
 
-    /// The cycle that the request itself asks for.
-    fn anchored(&self) -> Result<Option<BillingCycle>> {
-        let cycle: Option<Cycle> = self.request.cycle.as_deref().map(str::parse).transpose()?;
-        match (&self.request.anchor, cycle) {
-            (Some(anchor), cycle) => Ok(Some(BillingCycle {
-                anchor: anchor.parse()?,
-                cycle: cycle.unwrap_or(Cycle::MONTHLY),
-                zone: self.zone_name.to_owned(),
-            })),
-            (None, Some(_)) => Err(Error::invalid("a billing cycle needs an anchor: a date")),
-            (None, None) => Ok(None),
-        }
-    }
-
     fn billing_of_meter(&self) -> Result<ResolvedWindows> {
-        let name = &self.meter.name;
-        match &self.meter.billing {
-            None => Err(Error::invalid(format!(
-                "meter `{name}` has no billing periods: give it `billing`, or the question an anchor \
-                 such as 2023-01-31"
-            ))),
-            Some(Billing::Shared(cycle)) => self.shared_billing(cycle.clone()),
-            Some(Billing::PerCustomer(table)) => match self.cycle_of_customer(table) {
+        match billing_of(self.meter)? {
+            Billing::Shared(cycle) => self.shared_billing(cycle.clone()),
+            Billing::PerCustomer(table) => match cycle_of_customer(self.request, table) {
                 Some(cycle) => self.shared_billing(cycle.clone()),
                 None if self.request.customer.is_some() => Ok(without_periods()),
                 None => self.per_customer(table),
             },
         }
-    }
-
-    /// The cycle of the only customer that is asked for.
-    fn cycle_of_customer<'t>(&self, table: &'t BillingTable) -> Option<&'t BillingCycle> {
-        let customer = self.request.customer.as_ref()?;
-        table.rows.get(customer).or(table.otherwise.as_ref())
     }
 
     fn shared_billing(&self, cycle: BillingCycle) -> Result<ResolvedWindows> {
@@ -175,6 +152,72 @@ impl Asked<'_> {
             cut: built.cut,
             partial: Vec::new(),
         })
+    }
+}
+
+/// The cycle that a request itself asks for.
+fn anchored(request: &UsageRequest, zone_name: &str) -> Result<Option<BillingCycle>> {
+    let cycle: Option<Cycle> = request.cycle.as_deref().map(str::parse).transpose()?;
+    match (&request.anchor, cycle) {
+        (Some(anchor), cycle) => Ok(Some(BillingCycle {
+            anchor: anchor.parse()?,
+            cycle: cycle.unwrap_or(Cycle::MONTHLY),
+            zone: zone_name.to_owned(),
+        })),
+        (None, Some(_)) => Err(Error::invalid("a billing cycle needs an anchor: a date")),
+        (None, None) => Ok(None),
+    }
+}
+
+fn billing_of(meter: &Meter) -> Result<&Billing> {
+    let missing = || {
+        Error::invalid(format!(
+            "meter `{}` has no billing periods: give it `billing`, or the question an anchor such as \
+             2023-01-31",
+            meter.name
+        ))
+    };
+    meter.billing.as_ref().ok_or_else(missing)
+}
+
+/// The cycle of the only customer that is asked for.
+fn cycle_of_customer<'t>(
+    request: &UsageRequest,
+    table: &'t BillingTable,
+) -> Option<&'t BillingCycle> {
+    let customer = request.customer.as_ref()?;
+    table.rows.get(customer).or(table.otherwise.as_ref())
+}
+
+/// The cycle whose periods a request means where it means those of one cycle.
+///
+/// # Errors
+/// A meter without billing periods, and one whose customers have different ones where none of them
+/// is asked for.
+pub(super) fn one_cycle(
+    request: &UsageRequest,
+    meter: &Meter,
+    zone_name: &str,
+) -> Result<BillingCycle> {
+    if let Some(cycle) = anchored(request, zone_name)? {
+        return Ok(cycle);
+    }
+    match billing_of(meter)? {
+        Billing::Shared(cycle) => Ok(cycle.clone()),
+        Billing::PerCustomer(table) => match (cycle_of_customer(request, table), &request.customer)
+        {
+            (Some(cycle), _) => Ok(cycle.clone()),
+            (None, Some(customer)) => Err(Error::invalid(format!(
+                "customer `{customer}` has no billing periods: the table of meter `{}` does not have \
+                 it, and there is no `otherwise`",
+                meter.name
+            ))),
+            (None, None) => Err(Error::invalid(format!(
+                "the billing periods of meter `{}` differ between customers: ask for one customer, \
+                 or for a range in the window `{BILLING_PERIOD}`",
+                meter.name
+            ))),
+        },
     }
 }
 

@@ -134,11 +134,46 @@ fn periods_need_no_meter_file_where_the_question_has_an_anchor() {
             &["--window", "billing_period", "--anchor", "2023-01-31", "--cycle", "lunar"],
             "unknown billing cycle `lunar`",
         ),
-        (&["--anchor", "2023-01-31"], "--window"),
+        (&["--anchor", "2023-01-31"], "add the window `billing_period`, or the period"),
         (&["--window", "billing_period", "--cycle", "monthly"], "--anchor"),
     ] {
         let said = refused(folder.path(), flags);
         assert!(said.contains(part), "{flags:?}: {said}");
+    }
+}
+
+#[test]
+fn a_period_may_be_a_billing_period() {
+    let folder = folder(BILLING);
+    let ends = |flags: &[&str]| {
+        let (_, said) = ask(folder.path(), &[&["--total"], flags].concat());
+        let bounds = said.split("  ").nth(1).unwrap().to_owned();
+        let (from, to) = bounds.split_once(" to ").unwrap();
+        let to = to.split_whitespace().next().unwrap();
+        (from.to_owned(), to.to_owned())
+    };
+    // The clock is the machine's: two periods meet, and both begin where bob's do.
+    let named = |name: &'static str| ends(&["--customer", "bob", "--period", name]);
+    let (last, this) = (named("last-billing-period"), named("this-billing-period"));
+    assert_eq!(last.1, this.0);
+    let instant = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let new_york = jiff::tz::TimeZone::get("America/New_York").unwrap();
+    for bound in [&last.0, &this.0, &this.1] {
+        let civil = instant(bound).to_zoned(new_york.clone());
+        assert_eq!((civil.day(), civil.hour()), (15, 6), "{bound}");
+    }
+    let now = jiff::Timestamp::now();
+    assert!(instant(&this.0) <= now && now < instant(&this.1), "{this:?}");
+
+    let weekly = ["--anchor", "2026-01-01", "--cycle", "weekly", "--period"];
+    let (from, to) = ends(&[&weekly[..], &["last-billing-period", "--tz", "UTC"]].concat());
+    assert_eq!(instant(&to).duration_since(instant(&from)).as_hours(), 7 * 24);
+    for (flags, part) in [
+        (&["--total"][..], "differ between customers: ask for one customer"),
+        (&["--customer", "dan"], "customer `dan` has no billing periods"),
+    ] {
+        let said = refused(folder.path(), &[flags, &["--period", "this-billing-period"]].concat());
+        assert!(said.contains(part), "{said}");
     }
 }
 
