@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::csv::WriterBuilder;
@@ -12,6 +13,7 @@ use jiff::tz::TimeZone;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 
+use super::billing::{Billing, read_billing_rows};
 use super::definition::{Located, parse_located, too_large};
 use super::{FILE_MAX_BYTES, Meter, TablePlace};
 use crate::document::{Diagnostics, Source};
@@ -139,7 +141,7 @@ fn load(path: &Path) -> Result<Loaded, Failure> {
     Ok(Loaded { located, file, text })
 }
 
-/// Reads the table of every lookup into the meter; gives what is wrong with them.
+/// Reads the tables of lookups and billing into the meter; gives what is wrong with them.
 fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Diagnostics {
     let mut wrong = Diagnostics::default();
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -147,11 +149,7 @@ fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Di
     let zone = zone.unwrap_or(TimeZone::UTC);
     for (name, lookup) in &mut located.meter.lookups {
         let TablePlace::File(table_file) = &lookup.table else { continue };
-        let table_path = folder.join(table_file);
-        let table_file = table_path.display().to_string();
-        let table = File::open(&table_path)
-            .map_err(Unfit::Io)
-            .and_then(|opened| table_text(opened, &table_path));
+        let (table_file, table) = read_table(folder, table_file);
         match table {
             Ok(table) => {
                 if let Err(found) = lookup.read(&table, &table_file, &zone) {
@@ -165,7 +163,27 @@ fn load_tables(path: &Path, file: &str, text: &str, located: &mut Located) -> Di
             }
         }
     }
+    if let Some(Billing::PerCustomer(billing)) = &mut located.meter.billing {
+        let (table_file, table) = read_table(folder, &billing.file);
+        match table.map(|table| read_billing_rows(&table, &table_file, billing)) {
+            Ok(Ok(rows)) => billing.rows = Arc::new(rows),
+            Ok(Err(found)) => wrong.append(found),
+            Err(unfit) => {
+                let message = format!("table {table_file} of `billing` {}", unfit.reason());
+                let source = Source::new(text, file);
+                wrong.list.push(source.diagnostic(&located.billing_file_span, message, None));
+            }
+        }
+    }
     wrong
+}
+
+/// The path of a table, for messages, and its text.
+fn read_table(folder: &Path, file: &str) -> (String, Result<String, Unfit>) {
+    let path = folder.join(file);
+    let opened = File::open(&path).map_err(Unfit::Io);
+    let text = opened.and_then(|opened| table_text(opened, &path));
+    (path.display().to_string(), text)
 }
 
 /// The CSV text of a table's file.
