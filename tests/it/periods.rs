@@ -296,3 +296,127 @@ fn sql_asks_for_periods_and_filled_windows_too() {
                    WHERE window_start IS NULL");
     assert_eq!(got, "customer_id,value\ndan,256\n");
 }
+
+/// Another meter over the same events.
+fn write_whole_meter(folder: &Path, text: &str) {
+    let whole = format!("meter: m\ntimezone: Europe/Berlin\n{text}\n");
+    fs::write(folder.join("meters/m.yaml"), whole).unwrap();
+}
+
+#[test]
+fn what_is_carried_over_time_has_each_customers_own_periods() {
+    let folder = folder(BILLING);
+    let meter = format!("aggregation: reported\nproperty: v\noperation: how\n{BILLING}");
+    write_whole_meter(folder.path(), &meter);
+    let (rows, said) = ask(folder.path(), &["--window", "billing_period"]);
+    let want = "window_start,window_end,customer_id,value,events,skipped\n\
+                ,,dan,256,1,0\n\
+                2026-01-15T06:00:00-05:00,2026-02-15T06:00:00-05:00,bob,32,1,0\n\
+                2026-01-31T00:00:00+01:00,2026-02-28T00:00:00+01:00,ann,1,1,0\n\
+                2026-02-15T06:00:00-05:00,2026-03-15T06:00:00-04:00,bob,96,1,0\n\
+                2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,ann,7,2,0\n\
+                2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,cat,128,1,0\n\
+                2026-03-15T06:00:00-04:00,2026-04-15T06:00:00-04:00,bob,96,0,0\n\
+                2026-03-31T00:00:00+02:00,2026-04-30T00:00:00+02:00,ann,15,1,0\n\
+                2026-03-31T00:00:00+02:00,2026-04-30T00:00:00+02:00,cat,128,0,0\n\
+                2026-04-15T06:00:00-04:00,2026-05-15T06:00:00-04:00,bob,96,0,0\n\
+                2026-04-30T00:00:00+02:00,2026-05-31T00:00:00+02:00,ann,31,1,0\n\
+                2026-04-30T00:00:00+02:00,2026-05-31T00:00:00+02:00,cat,128,0,0\n";
+    assert_eq!(rows, want);
+    assert!(said.contains("m: 1 row of customers without a billing period"), "{said}");
+}
+
+#[test]
+fn shares_of_days_are_of_the_days_of_each_customers_period_and_zone() {
+    let folder = folder(BILLING);
+    let meter = "aggregation: count_unique\nproperty: v\noperation: how\nprorate: days\n";
+    write_whole_meter(folder.path(), &format!("{meter}{BILLING}"));
+    let flags = ["--window", "billing_period", "--from", "2026-02-28", "--to", "2026-03-31"];
+    let (rows, _) = ask(folder.path(), &flags);
+    // ann: 1 and 2 on all 31 days, 4 on the last; bob: 32 and 64 on 17 of the 29 days that his first
+    // period touches in New York, and on 16 of 32; cat and dan on 30 of 31.
+    let want = "window_start,window_end,partial,customer_id,value,events,skipped\n\
+                ,,,dan,0.967741935484,1,0\n\
+                2026-02-27T18:00:00-05:00,2026-03-15T06:00:00-04:00,true,bob,1.172413793103,0,0\n\
+                2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,false,ann,2.032258064516,2,0\n\
+                2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,false,cat,0.967741935484,1,0\n\
+                2026-03-15T06:00:00-04:00,2026-03-30T18:00:00-04:00,true,bob,1,0,0\n";
+    assert_eq!(rows, want);
+    // dan has no period: all of history, which has no number of days.
+    let said = refused(folder.path(), &["--window", "billing_period"]);
+    assert!(
+        said.contains("meter `m` counts shares of days") && said.contains("otherwise"),
+        "{said}"
+    );
+    let (rows, _) = ask(folder.path(), &["--window", "billing_period", "--customer", "ann"]);
+    assert!(
+        rows.contains("\n2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,ann,2.03"),
+        "{rows}"
+    );
+}
+
+#[test]
+fn what_is_carried_into_a_window_is_not_filled_over() {
+    let folder = folder(BILLING);
+    let meter = "aggregation: count_unique\nproperty: v\noperation: how\n";
+    write_whole_meter(folder.path(), &format!("{meter}{BILLING}"));
+    let flags = ["--window", "billing_period", "--from", "2026-01-31", "--to", "2026-04-30"];
+    let cat = ["--customer", "cat", "--fill", "null"];
+    let (rows, _) = ask(folder.path(), &[&flags[..], &cat].concat());
+    // Nothing counted is 0, whatever the rest is filled with.
+    let want = "window_start,window_end,customer_id,value,events,skipped\n\
+                2026-01-31T00:00:00+01:00,2026-02-28T00:00:00+01:00,cat,0,0,0\n\
+                2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,cat,1,1,0\n\
+                2026-03-31T00:00:00+02:00,2026-04-30T00:00:00+02:00,cat,1,0,0\n";
+    assert_eq!(rows, want);
+}
+
+#[test]
+fn results_of_days_do_not_fit_into_periods_that_begin_within_one() {
+    let folder = folder(BILLING);
+    let meter = |per: &str| {
+        format!("aggregation: sum\nof: {{ aggregation: max, property: v, per: {per} }}\n{BILLING}")
+    };
+    write_whole_meter(folder.path(), &meter("day"));
+    let said = refused(folder.path(), &["--window", "billing_period"]);
+    assert!(said.contains("meter `m` takes results per day, which do not fit"), "{said}");
+    let (rows, _) = ask(folder.path(), &["--window", "billing_period", "--customer", "ann"]);
+    assert!(
+        rows.contains("\n2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,ann,6,2,0\n"),
+        "{rows}"
+    );
+    write_whole_meter(folder.path(), &meter("hour"));
+    let (rows, _) = ask(folder.path(), &["--window", "billing_period"]);
+    assert!(
+        rows.contains("\n2026-02-15T06:00:00-05:00,2026-03-15T06:00:00-04:00,bob,64,1,0\n"),
+        "{rows}"
+    );
+    assert!(rows.contains("\n,,dan,256,1,0\n"), "{rows}");
+}
+
+#[test]
+fn an_event_is_in_the_period_of_the_customer_that_it_is_attributed_to() {
+    let folder = folder(BILLING);
+    fs::write(folder.path().join("owners.csv"), "k,v\nbob,cat\ndan,ann\n").unwrap();
+    let attributed = "customer: [owner, customer_id]\n\
+                      lookups: { owner: { of: customer_id, file: ../owners.csv, key: k, value: v } }\n";
+    write_meter(folder.path(), &format!("{attributed}{BILLING}"));
+    let (rows, said) = ask(folder.path(), &["--window", "billing_period", "--to", "2026-03-31"]);
+    let want = "window_start,window_end,customer_id,value,events,skipped\n\
+                2026-01-31T00:00:00+01:00,2026-02-28T00:00:00+01:00,ann,1,1,0\n\
+                2026-01-31T00:00:00+01:00,2026-02-28T00:00:00+01:00,cat,96,2,0\n\
+                2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,ann,262,3,0\n\
+                2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,cat,128,1,0\n";
+    // The table's own bob would have a period that the end of the range cuts.
+    assert_eq!(rows.replace(",false", "").replace(",partial", ""), want);
+    assert!(!said.contains("without a billing period"), "{said}");
+    let meter =
+        format!("aggregation: reported\nproperty: v\noperation: how\n{attributed}{BILLING}");
+    write_whole_meter(folder.path(), &meter);
+    let (rows, _) = ask(folder.path(), &["--window", "billing_period"]);
+    assert!(
+        rows.contains("\n2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,ann,263,3,0\n"),
+        "{rows}"
+    );
+    assert!(!rows.contains("bob") && !rows.contains("dan"), "{rows}");
+}
