@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{
     FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder,
@@ -120,6 +120,11 @@ impl Engine {
         reach: Reach,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         self.state(reach).create_physical_plan(plan).await.map_err(engine_error)
+    }
+
+    /// A part of the memory of questions, for rows that are held outside of plans.
+    pub fn memory(&self, purpose: &str) -> MemoryReservation {
+        MemoryConsumer::new(purpose).register(&self.runtime.memory_pool)
     }
 
     /// Runs a physical plan; rows come as one ordered stream.

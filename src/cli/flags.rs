@@ -19,7 +19,10 @@ use super::size::parse_memory;
 use crate::clock::Clock;
 use crate::ingest::input::InputFormat;
 use crate::lake::vacuum::RETENTION_MIN;
-use crate::time::{Timestamp, Window, parse_bound, parse_period, parse_zone};
+use crate::time::{
+    Anchor, BillingPeriod, Cycle, Timestamp, Windowing, parse_bound, parse_period, parse_zone,
+};
+use crate::usage::Fill;
 
 /// Where the lake is unless something else is said.
 pub(super) const LAKE_DEFAULT: &str = "./lake";
@@ -303,7 +306,8 @@ pub(super) struct UsageFlags {
     /// what was published
     #[arg(value_name = "METER")]
     pub(super) meters: Vec<String>,
-    /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, 7d, …
+    /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, last-billing-period,
+    /// 7d, …
     #[arg(long, value_name = "PERIOD", value_parser = period, conflicts_with_all = ["from", "to"])]
     pub(super) period: Option<String>,
     /// First instant: a date or RFC 3339
@@ -322,9 +326,20 @@ pub(super) struct UsageFlags {
     /// One row, no groups
     #[arg(long)]
     pub(super) total: bool,
-    /// A row per minute, 15m, hour, day, week, month, quarter, year or the like
+    /// A row per minute, 15m, hour, day, week, month, quarter, year, billing_period or the like
     #[arg(long, value_name = "WINDOW", value_parser = window)]
     pub(super) window: Option<String>,
+    /// Where billing periods begin: a date, or a date and time [default: the meter's `billing`]
+    #[arg(long, value_name = "DATE", value_parser = anchor)]
+    pub(super) anchor: Option<String>,
+    /// How long billing periods from the anchor are: monthly, quarterly, annual, weekly, 30d
+    /// [default: monthly]
+    #[arg(long, value_name = "CYCLE", value_parser = cycle, requires = "anchor")]
+    pub(super) cycle: Option<String>,
+    /// Fill windows in which a group has no value: zero, null or previous [default: no row]
+    #[arg(long, value_name = "VALUE", value_parser = fill, requires = "window",
+          conflicts_with = "top")]
+    pub(super) fill: Option<String>,
     /// Only this customer
     #[arg(long, value_name = "ID")]
     pub(super) customer: Option<String>,
@@ -662,10 +677,26 @@ fn zone(text: &str) -> Result<String, String> {
 }
 
 fn window(text: &str) -> Result<String, String> {
-    checked(text, text.parse::<Window>())
+    checked(text, text.parse::<Windowing>())
+}
+
+fn anchor(text: &str) -> Result<String, String> {
+    checked(text, text.parse::<Anchor>())
+}
+
+fn cycle(text: &str) -> Result<String, String> {
+    checked(text, text.parse::<Cycle>())
+}
+
+fn fill(text: &str) -> Result<String, String> {
+    checked(text, text.parse::<Fill>())
 }
 
 fn period(text: &str) -> Result<String, String> {
+    // What they are depends on the meter.
+    if BillingPeriod::named(text).is_some() {
+        return Ok(text.to_owned());
+    }
     checked(text, parse_period(text, &jiff::tz::TimeZone::UTC, Clock::System.now()))
 }
 

@@ -65,6 +65,9 @@ fn request(flags: &UsageFlags, at: Option<u64>) -> UsageRequest {
         to: flags.to.clone(),
         grouping,
         window: flags.window.clone(),
+        anchor: flags.anchor.clone(),
+        cycle: flags.cycle.clone(),
+        fill: flags.fill.clone(),
         customer: flags.customer.clone(),
         conditions: flags.conditions.clone(),
         timezone: flags.tz.clone(),
@@ -147,6 +150,21 @@ fn note_text(note: &Note) -> String {
             note.meter
         ));
     }
+    if note.partial_rows > 0 {
+        text.push_str(&format!(
+            "\n{}: {} of billing periods that a bound cuts, see `partial`",
+            note.meter,
+            counted(note.partial_rows, "row")
+        ));
+    }
+    if note.rows_without_period > 0 {
+        text.push_str(&format!(
+            "\n{}: {} of customers without a billing period, whose window is null: add them to the \
+             table of `billing`, or an `otherwise`",
+            note.meter,
+            counted(note.rows_without_period, "row")
+        ));
+    }
     if let Some(difference) = &note.rounding_difference {
         let digits = difference.to_string();
         let (word, digits) = match digits.strip_prefix('-') {
@@ -184,6 +202,8 @@ mod tests {
             unseen: vec![("domian".into(), Some("domain".into()))],
             lookups: vec![("regions".into(), 2)],
             partial_windows: vec!["2026-10-01T00:00:00+02:00".into()],
+            partial_rows: 2,
+            rows_without_period: 1,
         };
         assert_eq!(
             note_text(&note),
@@ -191,6 +211,9 @@ mod tests {
              table version 3  regions version 2  unit GB  9,888 events, 1,112 skipped\n\
              bandwidth: no event of the range has a property `domian`; did you mean `domain`?\n\
              bandwidth: the window that begins 2026-10-01T00:00:00+02:00 is partial, a bound cuts it\n\
+             bandwidth: 2 rows of billing periods that a bound cuts, see `partial`\n\
+             bandwidth: 1 row of customers without a billing period, whose window is null: add them \
+             to the table of `billing`, or an `otherwise`\n\
              bandwidth: the rounded rows are together 1,750 GB less than the rounded total"
         );
         let whole = Note {
@@ -204,6 +227,8 @@ mod tests {
             unseen: Vec::new(),
             lookups: Vec::new(),
             partial_windows: Vec::new(),
+            partial_rows: 0,
+            rows_without_period: 0,
             ..note
         };
         assert_eq!(

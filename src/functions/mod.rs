@@ -11,6 +11,8 @@ use arithmetic::{Arithmetic, ArithmeticFunction};
 
 pub mod arithmetic;
 pub mod average;
+pub mod calendar;
+pub mod calendar_window;
 pub mod checked;
 pub mod count_unique;
 pub mod latest;
@@ -70,6 +72,20 @@ pub fn count_unique() -> Arc<AggregateUDF> {
 pub fn window_start() -> Arc<ScalarUDF> {
     static SHARED: LazyLock<Arc<ScalarUDF>> =
         LazyLock::new(|| Arc::new(window_start::WindowStart::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The number of a customer's calendar.
+pub fn calendar() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(calendar::Calendar::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// The start of an instant's window in one of several calendars.
+pub fn calendar_window_start() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(calendar_window::CalendarWindowStart::new().into()));
     Arc::clone(&SHARED)
 }
 
@@ -172,6 +188,8 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     let arithmetic = Arithmetic::ALL.map(arithmetic);
     let others = vec![
         window_start(),
+        calendar(),
+        calendar_window_start(),
         to_number(),
         canonical_text(),
         lookup(),

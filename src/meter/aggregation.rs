@@ -257,6 +257,23 @@ impl Aggregation {
         }
     }
 
+    /// Whether it counts something, so that the value of nothing is 0.
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::Count | Self::CountUnique(_) | Self::Active(_) => true,
+            Self::Nested(nested) => nested.outer == Outer::Count,
+            Self::Sum(_)
+            | Self::Min(_)
+            | Self::Max(_)
+            | Self::Average(_)
+            | Self::Latest(_)
+            | Self::Earliest(_)
+            | Self::Percentile(..)
+            | Self::TimeWeighted(_)
+            | Self::Reported(_) => false,
+        }
+    }
+
     /// Whether the value of a window depends on events before it.
     pub fn carries(&self) -> bool {
         matches!(self, Self::TimeWeighted(_) | Self::Active(_) | Self::Reported(_))

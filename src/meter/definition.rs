@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::billing::{LocatedBilling, billing};
 use super::condition::filter;
 use super::keys::METER;
 use super::lookup::{Lookups, is_identifier, lookups};
@@ -37,6 +38,8 @@ pub(super) struct Located {
     pub(super) meter: Meter,
     pub(super) name_span: Range<usize>,
     pub(super) lookups: Lookups,
+    /// Where `billing` names its table.
+    pub(super) billing_file_span: Range<usize>,
 }
 
 /// Like [`parse`]; the places are bytes of `text`.
@@ -77,6 +80,14 @@ fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
     let dimensions = dimensions(&keys, findings);
     let unit = keys.get("unit").and_then(|entry| unit(entry, findings));
     let timezone = keys.get("timezone").and_then(|entry| timezone(entry, findings));
+    let billing = keys.get("billing").and_then(|entry| {
+        let zone = timezone.as_deref().unwrap_or("UTC");
+        billing(entry, zone, findings)
+    });
+    let (billing, billing_file_span) = match billing {
+        Some(LocatedBilling { billing, file_span }) => (Some(billing), file_span),
+        None => (None, 0..0),
+    };
     // A part that is wrong may be missing here: its finding keeps the meter from being used.
     let (name, name_entry) = name?;
     let meter = Meter {
@@ -93,8 +104,10 @@ fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
         lookups: lookups.by_name.clone(),
         unit,
         timezone,
+        billing,
     };
-    Some(Located { meter, name_span: name_entry.value_span().clone(), lookups })
+    let name_span = name_entry.value_span().clone();
+    Some(Located { meter, name_span, lookups, billing_file_span })
 }
 
 /// What is given must be right.

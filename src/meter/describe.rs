@@ -2,10 +2,11 @@
 
 use super::version::rounding_name;
 use super::{
-    Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Operation, Outer, Period,
-    Placing, TablePlace, Test, Told, version,
+    Aggregation, Billing, BillingTable, Comparison, Filter, Given, Literal, Lookup, Meter, Operand,
+    Operation, Outer, Period, Placing, TablePlace, Test, Told, version,
 };
 use crate::decimal::Decimal;
+use crate::time::BillingCycle;
 use crate::unit::{Factor, Unit};
 
 /// Width of the column of labels.
@@ -39,6 +40,7 @@ pub fn describe(meter: &Meter) -> String {
     }
     lines.push_some("unit", meter.unit.as_ref().map(unit_text).as_deref());
     lines.push_some("timezone", meter.timezone.as_deref());
+    lines.push_some("billing", meter.billing.as_ref().map(billing_text).as_deref());
     lines.text
 }
 
@@ -274,6 +276,42 @@ fn lookup_text(name: &str, lookup: &Lookup) -> String {
         bound("from", &lookup.from),
         bound("until", &lookup.to),
         name_text(lookup.fallback())
+    )
+}
+
+fn billing_text(billing: &Billing) -> String {
+    match billing {
+        Billing::Shared(cycle) => cycle_text(cycle),
+        Billing::PerCustomer(table) => table_text(table),
+    }
+}
+
+fn cycle_text(cycle: &BillingCycle) -> String {
+    format!("{} from {} in {}", cycle.cycle, cycle.anchor, cycle.zone)
+}
+
+fn table_text(table: &BillingTable) -> String {
+    let mut columns = vec![name_text(&table.anchor)];
+    let mut always = Vec::new();
+    match &table.cycle {
+        Given::Column(name) => columns.push(name_text(name)),
+        Given::Always(cycle) => always.push(format!(", {cycle}")),
+    }
+    match &table.timezone {
+        Given::Column(name) => columns.push(name_text(name)),
+        Given::Always(zone) => always.push(format!(", in {zone}")),
+    }
+    let columns = match columns.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => columns.concat(),
+    };
+    format!(
+        "by {} to {columns} in {}, {} rows{}, otherwise {}",
+        name_text(&table.key),
+        name_text(&table.file),
+        table.rows.len(),
+        always.concat(),
+        table.otherwise.as_ref().map_or_else(|| "no period".to_owned(), cycle_text)
     )
 }
 

@@ -1,7 +1,7 @@
 //! The words of the format: keys, operators and names of aggregations.
 
 /// Keys of a meter file.
-pub(super) const METER: [&str; 22] = [
+pub(super) const METER: [&str; 23] = [
     "meter",
     "name",
     "description",
@@ -24,6 +24,7 @@ pub(super) const METER: [&str; 22] = [
     "lookups",
     "unit",
     "timezone",
+    "billing",
 ];
 
 /// Names of the aggregations.
@@ -93,6 +94,15 @@ pub(super) const OPERATORS: [&str; 16] = [
 /// Keys of one lookup.
 pub(super) const LOOKUP: [&str; 8] =
     ["of", "file", "table", "key", "value", "from", "to", "otherwise"];
+
+/// Keys of billing cycles.
+pub(super) const BILLING: [&str; 6] = ["anchor", "cycle", "timezone", "file", "key", "otherwise"];
+
+/// Keys of one billing cycle.
+pub(super) const BILLING_CYCLE: [&str; 3] = ["anchor", "cycle", "timezone"];
+
+/// Keys of something that is the same for all.
+pub(super) const CONSTANT: [&str; 1] = ["value"];
 
 /// Keys of a unit.
 pub(super) const UNIT: [&str; 6] =

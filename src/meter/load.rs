@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::csv::WriterBuilder;
@@ -13,6 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 use serde::{Deserialize, Serialize};
 
+use super::billing::{Billing, read_billing_rows};
 use super::definition::{Located, parse_located, too_large};
 use super::{FILE_MAX_BYTES, Meter, TablePlace};
 use crate::document::{Diagnostics, Source};
@@ -195,6 +197,9 @@ pub(super) fn definition_text(path: &Path) -> Result<String, Failure> {
     }
 }
 
+/// What the table of billing cycles goes by among those of lookups, none of which has an empty name.
+const BILLING_TABLE: &str = "";
+
 /// Gives the text of a lookup's table: the lookup's name, its `file`, and where that lies.
 type ReadTable<'r> = dyn FnMut(&str, &str, &Path) -> Result<String, Unfit> + 'r;
 
@@ -227,6 +232,20 @@ fn load_tables(
                 let span = located.lookups.file_spans.get(name).cloned().unwrap_or(0..0);
                 let message = format!("table {table_file} of lookup `{name}` {}", unfit.reason());
                 wrong.list.push(Source::new(text, file).diagnostic(&span, message, None));
+            }
+        }
+    }
+    if let Some(Billing::PerCustomer(billing)) = &mut located.meter.billing {
+        let table_path = folder.join(&billing.file);
+        let table_file = table_path.display().to_string();
+        let table = read(BILLING_TABLE, &billing.file, &table_path);
+        match table.map(|table| read_billing_rows(&table, &table_file, billing)) {
+            Ok(Ok(rows)) => billing.rows = Arc::new(rows),
+            Ok(Err(found)) => wrong.append(found),
+            Err(unfit) => {
+                let message = format!("table {table_file} of `billing` {}", unfit.reason());
+                let source = Source::new(text, file);
+                wrong.list.push(source.diagnostic(&located.billing_file_span, message, None));
             }
         }
     }

@@ -194,7 +194,7 @@ pub fn is_identifier(text: &str) -> bool {
 }
 
 /// A definition must mean the same on every machine it is checked out on.
-fn check_file(file: &str, entry: &Entry, findings: &mut Findings<'_>) {
+pub(super) fn check_file(file: &str, entry: &Entry, findings: &mut Findings<'_>) {
     if Path::new(file).is_absolute() || file.starts_with(['/', '\\']) || file.contains("://") {
         let message = format!("`file` needs a relative path, not {}", quote(file));
         findings.report_help(entry.value_span(), message, "it starts at the meter file's folder");

@@ -6,6 +6,7 @@
 //! here sees an event: evaluation is planned elsewhere.
 
 mod aggregation;
+mod billing;
 mod condition;
 mod definition;
 mod describe;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 pub use aggregation::{
     Activity, Aggregation, Levels, Nested, Operation, Outer, Percent, Period, Placing, Report, Told,
 };
+pub use billing::{Billing, BillingTable, Given, read_billing_rows};
 pub use definition::parse;
 pub use describe::{describe, describe_filter, describe_operand};
 pub use expression::{Expression, Function, Operator};
@@ -83,6 +85,8 @@ pub struct Meter {
     pub unit: Option<Unit>,
     /// IANA name of the zone whose days and months are meant, known to the zone database.
     pub timezone: Option<String>,
+    /// The billing periods of customers.
+    pub billing: Option<Billing>,
 }
 
 /// Something that has a value for each event.

@@ -100,6 +100,7 @@ pub(super) fn bandwidth() -> Meter {
             precision: 0,
         }),
         timezone: Some("Europe/Berlin".to_owned()),
+        billing: None,
     }
 }
 
@@ -384,6 +385,8 @@ fn the_schema_has_the_words_of_the_parser() {
         ("/$defs/unit/properties", &keys::UNIT),
         ("/$defs/unit/properties/round/enum", &keys::ROUNDINGS),
         ("/$defs/lookup/properties", &keys::LOOKUP),
+        ("/$defs/billing/properties", &keys::BILLING),
+        ("/$defs/billingCycle/properties", &keys::BILLING_CYCLE),
         ("/$defs/test/properties", &[&keys::OPERANDS[..], &keys::OPERATORS].concat()),
     ] {
         assert_eq!(names(pointer), sorted(words), "{pointer}");

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Aggregation, Comparison, Filter, Literal, Lookup, Meter, Operand, Operation, Outer, Period,
-    TablePlace, Test, Told, Valid, resolve,
+    Aggregation, Billing, Comparison, Filter, Literal, Lookup, Meter, Operand, Operation, Outer,
+    Period, TablePlace, Test, Told, Valid, resolve,
 };
 use crate::decimal::Decimal;
+use crate::time::BillingCycle;
 use crate::unit::{Factor, Rounding, Unit};
 
 /// Length of a version, in hexadecimal digits.
@@ -55,6 +56,7 @@ pub fn normalised(meter: &Meter) -> String {
     }
     parts.extend(meter.unit.as_ref().map(|unit| ("unit", self::unit(unit))));
     parts.extend(meter.timezone.as_ref().map(|zone| ("timezone", text(zone))));
+    parts.extend(meter.billing.as_ref().map(|billing| ("billing", self::billing(billing))));
     object(parts)
 }
 
@@ -259,10 +261,32 @@ fn history_hash(history: &BTreeMap<String, Vec<Valid>>) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// A hash of a lookup's rows; each text goes in behind its length, so that no two tables collide.
+fn billing(billing: &Billing) -> String {
+    match billing {
+        Billing::Shared(cycle) => billing_cycle(cycle),
+        Billing::PerCustomer(table) => {
+            let cycles = table.rows.values().map(billing_cycle).collect::<Vec<_>>();
+            let rows = table.rows.keys().zip(&cycles).flat_map(|(key, cycle)| [key, cycle]);
+            let mut parts = vec![("rows", text(&texts_hash(rows)))];
+            parts.extend(table.otherwise.as_ref().map(|cycle| ("otherwise", billing_cycle(cycle))));
+            object(parts)
+        }
+    }
+}
+
+/// Any anchor of the same periods is the same.
+fn billing_cycle(cycle: &BillingCycle) -> String {
+    object(vec![("cycle", text(&cycle.phase())), ("timezone", text(&cycle.zone))])
+}
+
 fn rows_hash(rows: &BTreeMap<String, String>) -> String {
+    texts_hash(rows.iter().flat_map(|(key, value)| [key, value]))
+}
+
+/// A hash of a table's cells; each text goes in behind its length, so that no two tables collide.
+fn texts_hash<'t>(texts: impl Iterator<Item = &'t String>) -> String {
     let mut hasher = blake3::Hasher::new();
-    for part in rows.iter().flat_map(|(key, value)| [key, value]) {
+    for part in texts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 use super::operand::{Operands, instant};
 use super::{
     Aggregated, Built, Column, GroupKey, UsageQuery, counted_operand, group_keys, output, range,
-    row_condition, series, value_of,
+    row_condition, series, value_of, windows,
 };
 use crate::error::{Error, Result};
 use crate::functions;
@@ -185,10 +185,10 @@ fn results(
     operands: Operands<'_>,
 ) -> Built<Aggregated> {
     const RESULT: &str = "result";
-    let own_window = query.parts.iter().map(|parts| {
-        let literal = lit(parts.to_literal());
-        functions::window_start().call(vec![ident(TIMESTAMP), literal]).alias("result_window")
-    });
+    let own_window = query
+        .parts
+        .iter()
+        .map(|parts| windows::own(parts, query.windows.as_ref(), operands).alias("result_window"));
     let per = nested.per.iter().enumerate();
     let per = per.map(|(place, of)| operands.text(of).alias(format!("result_of_{place}")));
     let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::functions_aggregate::min_max::{max, min};
@@ -18,9 +18,10 @@ use datafusion::logical_expr::{
 
 use crate::error::{Error, Result};
 use crate::functions;
+use crate::functions::series::by_calendar::ByCalendar;
 use crate::functions::series::spans::Spans;
 use crate::meter::{Aggregation, Filter, Lookup, Meter, Operand};
-use crate::schema::{EVENT_DATE, EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL, TIMESTAMP};
+use crate::schema::{EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL, TIMESTAMP};
 use crate::time::{TimeRange, WindowStarts};
 
 mod alone;
@@ -30,10 +31,12 @@ mod predicate;
 mod range;
 mod selection;
 mod series;
+mod windows;
 
 use operand::Operands;
 pub use operand::TableFacts;
 pub use selection::{RowQuery, row_plan};
+pub use windows::Windows;
 
 /// Names of the columns that a usage plan puts out.
 pub mod output {
@@ -67,7 +70,7 @@ pub struct UsageQuery {
     /// Which instants.
     pub range: TimeRange,
     /// The windows that tile the range, if the answer is windowed.
-    pub windows: Option<WindowStarts>,
+    pub windows: Option<Windows>,
     /// What to group by; empty for a total.
     pub groups: Vec<Operand>,
     /// Only this customer's events.
@@ -77,10 +80,10 @@ pub struct UsageQuery {
     /// Only that many rows of the largest values; for one meter.
     pub top: Option<usize>,
     /// The range with its windows, where the value of a window depends on events outside of it.
-    pub spans: Option<Spans>,
+    pub spans: Option<ByCalendar<Spans>>,
     /// Windows of the meter's own: those of its inner results, the days it counts, or those after
     /// which a reported quantity begins anew.
-    pub parts: Option<WindowStarts>,
+    pub parts: Option<ByCalendar<WindowStarts>>,
 }
 
 impl UsageQuery {
@@ -260,7 +263,7 @@ impl GroupKey {
 
 /// `at` is the instant of an event, where that is not its timestamp.
 fn group_keys(query: &UsageQuery, operands: Operands<'_>, at: Option<&Expr>) -> Vec<GroupKey> {
-    let window = query.windows.as_ref().map(|windows| window_key(windows, at));
+    let window = query.windows.as_ref().map(|windows| windows::key(windows, operands, at));
     let groups = query.groups.iter().enumerate().map(|(place, operand)| {
         let name = output::group(place);
         match operands.only_integers(operand) {
@@ -272,27 +275,6 @@ fn group_keys(query: &UsageQuery, operands: Operands<'_>, at: Option<&Expr>) -> 
         }
     });
     window.into_iter().chain(groups).collect()
-}
-
-/// Windows that begin at midnights of UTC are told from the partition, without any timestamp; where
-/// each is a date, the date itself is hashed.
-fn window_key(windows: &WindowStarts, at: Option<&Expr>) -> GroupKey {
-    let start = |instant| functions::window_start().call(vec![instant, lit(windows.to_literal())]);
-    let midnight = |date: Expr| {
-        let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
-        cast(cast(date, plain), crate::schema::timestamp_type())
-    };
-    let name = output::WINDOW_START;
-    if let Some(at) = at {
-        GroupKey::new(name, start(at.clone()))
-    } else if windows.all_utc_dates() {
-        let key = GroupKey::new(name, ident(EVENT_DATE));
-        GroupKey { shown: start(midnight(key.shown)), ..key }
-    } else if windows.all_utc_midnights() {
-        GroupKey::new(name, start(midnight(ident(EVENT_DATE))))
-    } else {
-        GroupKey::new(name, start(ident(TIMESTAMP)))
-    }
 }
 
 /// Groups with their aggregates, and which of those each meter's columns are.

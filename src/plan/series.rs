@@ -15,20 +15,22 @@ use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlanBuilder, TableSource, ident, in_list, lit, when,
 };
 
+use super::Windows;
 use super::alone::placed;
 use super::operand::{Operands, instant};
 use super::{
     Aggregated, Built, Column, GroupKey, UsageQuery, group_keys, output, predicate, range,
-    row_condition,
+    row_condition, windows,
 };
 use crate::error::{Error, Result};
 use crate::functions;
+use crate::functions::series::by_calendar::ByCalendar;
 use crate::functions::series::change::Mode;
 use crate::functions::series::pieces;
-use crate::functions::series::spans::Spans;
+use crate::functions::series::spans::{Spans, parts_literal, spans_literal};
 use crate::meter::{Activity, Field, Levels, Meter, Operand, Operation, Period, Report, Told};
 use crate::schema::{INGESTED_AT, ORDINAL, TIMESTAMP, timestamp_type};
-use crate::time::{TimeRange, WindowStarts};
+use crate::time::TimeRange;
 
 /// Name of the list of pieces.
 const PIECES: &str = "pieces";
@@ -40,12 +42,21 @@ fn defect(error: datafusion::error::DataFusionError) -> Error {
 }
 
 /// The windows and bounds that a question has, which whoever resolves it must say.
-fn spans(query: &UsageQuery) -> Result<&Spans> {
+fn spans(query: &UsageQuery) -> Result<&ByCalendar<Spans>> {
     query.spans.as_ref().ok_or_else(|| Error::internal("a question without its spans"))
 }
 
 fn parts(query: &UsageQuery) -> Expr {
-    lit(query.parts.as_ref().map_or(String::new(), WindowStarts::to_literal))
+    lit(parts_literal(query.parts.as_ref()))
+}
+
+/// The calendar of a group's customer; periods that differ between customers are only asked for by
+/// customer.
+fn calendar_of_group(query: &UsageQuery) -> Expr {
+    let place = query.groups.iter().position(|of| *of == Operand::Field(Field::CustomerId));
+    let customer =
+        place.map_or_else(|| lit(ScalarValue::Utf8(None)), |place| ident(output::group(place)));
+    windows::calendar(query.windows.as_ref(), customer)
 }
 
 /// The keys of the groups alone: windows come with the pieces.
@@ -88,14 +99,20 @@ pub(super) fn time_weighted(
             with_levels(scan, &keys, levels, asked, operands)
         }
     };
-    let literal = lit(spans.to_literal());
-    let area =
-        functions::area().call(vec![ident(LEVEL), ident(TIMESTAMP), ident(UNTIL), literal.clone()]);
+    let literal = lit(spans_literal(spans));
+    let area = functions::area().call(vec![
+        ident(LEVEL),
+        ident(TIMESTAMP),
+        ident(UNTIL),
+        literal.clone(),
+        calendar_of_group(query),
+    ]);
     let groups = rows
         .and_then(|rows| rows.aggregate(names(&keys), vec![area.alias(PIECES)]))
         .map_err(defect)?;
     let mean = |value: Expr, window: Expr| {
-        functions::per_length().call(vec![value, window, literal.clone(), lit("")])
+        let calendar = calendar_of_group(query);
+        functions::per_length().call(vec![value, window, literal.clone(), lit(""), calendar])
     };
     taken_apart(groups, keys, query, spans, Some(&mean)).map_err(defect)
 }
@@ -187,9 +204,10 @@ pub(super) fn active(
     let per: Vec<Expr> =
         std::iter::once(value).chain(activity.per.iter().map(|of| operands.text(of))).collect();
     let by = Followed { mode, does, value: lit(0_i64), per };
-    let literal = lit(spans.to_literal());
+    let literal = lit(spans_literal(spans));
     let share = |value: Expr, window: Expr| {
-        functions::per_length().call(vec![value, window, literal.clone(), parts(query)])
+        let calendar = calendar_of_group(query);
+        functions::per_length().call(vec![value, window, literal.clone(), parts(query), calendar])
     };
     let share: Shown<'_> = if activity.by_days { Some(&share) } else { None };
     let (mut aggregated, keys) = followed(events, meter, by, query, operands, share)?;
@@ -258,8 +276,9 @@ fn followed(
         ident(TIMESTAMP),
         ident(INGESTED_AT),
         ident(ORDINAL),
-        lit(spans.to_literal()),
+        lit(spans_literal(spans)),
         resets,
+        windows::calendar(query.windows.as_ref(), operands.customer()),
     ]);
     let groups =
         scan.aggregate(groups.collect::<Vec<_>>(), vec![follow.alias(PIECES)]).map_err(defect)?;
@@ -289,7 +308,8 @@ pub(super) fn prorated(
         operands.instant(&period.start, 0),
         operands.instant(&period.end, 0),
         ident(TIMESTAMP),
-        lit(spans.to_literal()),
+        lit(spans_literal(spans)),
+        windows::calendar(query.windows.as_ref(), operands.customer()),
     ]);
     let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));
     let columns = groups.chain(std::iter::once(cut.alias(PIECES)));
@@ -305,13 +325,21 @@ fn taken_apart(
     lists: LogicalPlanBuilder,
     mut keys: Vec<GroupKey>,
     query: &UsageQuery,
-    spans: &Spans,
+    spans: &ByCalendar<Spans>,
     shown: Shown<'_>,
 ) -> Built<(Aggregated, Vec<GroupKey>)> {
     let part = |name: &str| get_field(ident(PIECES), name);
     let names = keys.iter().map(|key| ident(&key.name));
+    // Whoever has no calendar has no windows.
+    let start = match &query.windows {
+        Some(Windows::PerCustomer(_)) => {
+            let has_calendar = calendar_of_group(query).is_not_null();
+            when(has_calendar, part(pieces::WINDOW)).end()?
+        }
+        Some(Windows::Shared(_)) | None => part(pieces::WINDOW),
+    };
     let parts = [
-        part(pieces::WINDOW).alias(output::WINDOW_START),
+        start.alias(output::WINDOW_START),
         part(pieces::VALUE).alias(output::value(0)),
         part(pieces::EVENTS).alias(output::events(0)),
         part(pieces::MATCHED).alias(output::matched(0)),
@@ -321,7 +349,7 @@ fn taken_apart(
         .project(whole)?
         .unnest_column_with_options(PIECES, UnnestOptions::new().with_preserve_nulls(false))?
         .project(names.chain(parts).collect::<Vec<_>>())?;
-    let mut window = instant(spans.from);
+    let mut window = instant(spans.otherwise.from);
     if query.windows.is_some() {
         let start = ident(output::WINDOW_START);
         keys.insert(0, GroupKey::new(output::WINDOW_START, start.clone()));

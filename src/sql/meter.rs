@@ -26,7 +26,7 @@ pub(super) const METER: &str = "meter";
 const CALLS_MAX: usize = 32;
 
 /// What can be said in a call beside the meter's name.
-const ARGUMENTS: [&str; 11] = [
+const ARGUMENTS: [&str; 14] = [
     "period",
     "from",
     "to",
@@ -34,6 +34,9 @@ const ARGUMENTS: [&str; 11] = [
     "breakdown",
     "total",
     "window",
+    "anchor",
+    "cycle",
+    "fill",
     "customer",
     "where",
     "tz",
@@ -174,6 +177,9 @@ fn request(args: &[FunctionArg]) -> Result<UsageRequest> {
             "from" => request.from = Some(text(&name, value)?),
             "to" => request.to = Some(text(&name, value)?),
             "window" => request.window = Some(text(&name, value)?),
+            "anchor" => request.anchor = Some(text(&name, value)?),
+            "cycle" => request.cycle = Some(text(&name, value)?),
+            "fill" => request.fill = Some(text(&name, value)?),
             "customer" => request.customer = Some(text(&name, value)?),
             "where" => request.conditions = Some(text(&name, value)?),
             "tz" => request.timezone = Some(text(&name, value)?),

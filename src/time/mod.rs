@@ -2,9 +2,11 @@
 //!
 //! An instant is microseconds UTC ([`Timestamp`]); a zone turns it into a calendar and back. Ranges
 //! are half-open. What a query's windows are is computed once, for its whole range, as
-//! [`WindowStarts`]: plain data that a plan carries, so that no row asks a time zone.
+//! [`WindowStarts`], or as [`Calendars`] where each customer has its own: plain data that a plan carries, so that no row asks a time zone.
 //! Nothing here reads a clock.
 
+mod billing;
+mod calendars;
 mod civil;
 mod epoch;
 mod literal;
@@ -17,11 +19,13 @@ mod timestamp;
 mod window;
 mod zone;
 
+pub use billing::{Anchor, BILLING_PERIOD, BillingCycle, BillingPeriod, Cycle};
+pub use calendars::Calendars;
 pub use epoch::EpochUnit;
 pub use local::format_in_zone;
 pub use period::{parse_bound, parse_period};
 pub use range::TimeRange;
 pub use starts::{WindowStarts, window_starts};
 pub use timestamp::{Timestamp, TimestampError};
-pub use window::Window;
+pub use window::{Window, Windowing};
 pub use zone::parse_zone;

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 
 const PERIOD_FORMS: &str = "write a year (2026), quarter (2026-Q3), month (2026-10) or day \
     (2026-10-05), a range whose end is left out (2026-10-01..2026-10-15, either side may be open), \
-    today, yesterday, this-week, last-week, this-month, last-month, this-year, last-year, or the \
-    last days or hours (7d, 24h)";
+    today, yesterday, this-week, last-week, this-month, last-month, this-year, last-year, \
+    this-billing-period, last-billing-period, or the last days or hours (7d, 24h)";
 
 const BOUND_FORMS: &str = "write a date (2026-10-01), a date and time in the query's zone \
     (2026-10-01 12:30:00), or RFC 3339 (2026-10-01T12:30:00+02:00)";

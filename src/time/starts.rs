@@ -43,11 +43,7 @@ pub fn window_starts(
     from: Timestamp,
     to: Timestamp,
 ) -> Result<WindowStarts> {
-    if from > to || from < Timestamp::MIN || from > Timestamp::MAX || to.micros() > END_OF_TIME {
-        return Err(Error::invalid(format!(
-            "windows need a range of time within the years 0001 to 9999, not {from} to {to}"
-        )));
-    }
+    check_range(from, to)?;
     let starts = match window.step() {
         Step::Minutes(count) => grid(count * MINUTE, zone, from, to),
         Step::Hours(1) => grid(HOUR, zone, from, to),
@@ -61,6 +57,16 @@ pub fn window_starts(
              longer window or a shorter range"
         ))
     })
+}
+
+/// Refuses a range that no windows can cover.
+pub(super) fn check_range(from: Timestamp, to: Timestamp) -> Result<()> {
+    if from > to || from < Timestamp::MIN || from > Timestamp::MAX || to.micros() > END_OF_TIME {
+        return Err(Error::invalid(format!(
+            "windows need a range of time within the years 0001 to 9999, not {from} to {to}"
+        )));
+    }
+    Ok(())
 }
 
 /// The end of the last window there can be.
@@ -102,6 +108,17 @@ impl WindowStarts {
                 None => start,
             },
         }
+    }
+
+    /// The starts of the windows that end after one instant and begin before the other, in ascending
+    /// order: those that overlap a range, if its bounds are given.
+    pub fn between(&self, end_after: i64, start_before: i64) -> impl Iterator<Item = i64> + '_ {
+        std::iter::successors(Some(self.start_of(end_after)), move |start| {
+            let end = self.end_of(*start);
+            (end > *start && end < start_before).then_some(end)
+        })
+        // Before all windows and behind them there are none.
+        .filter(move |start| *start < start_before && self.end_of(*start) > end_after.max(*start))
     }
 
     /// Whether every window begins and ends at a midnight UTC, so that whole dates make it up.
@@ -159,10 +176,19 @@ fn segment_start(zone: &TimeZone, instant: Timestamp, offset: i64) -> i64 {
 }
 
 fn boundaries(step: Step, zone: &TimeZone, from: Timestamp, to: Timestamp) -> Option<WindowStarts> {
-    let (from, to) = (from.micros(), to.micros());
-    let start = |number: i64| first_instant_in_range(zone, civil_start(step, number));
+    let number = window_number(step, from.micros() + offset_at(zone, from.micros()));
+    covering(number, |number| first_instant_in_range(zone, civil_start(step, number)), from, to)
+}
 
-    let mut number = window_number(step, from + offset_at(zone, from));
+/// The windows, numbered in ascending order from `start`, that cover `[from, to)`, and `from` in any
+/// case; `number` is that of the one that holds `from`, or about it. `None` where they are too many.
+pub(super) fn covering(
+    mut number: i64,
+    start: impl Fn(i64) -> i64,
+    from: Timestamp,
+    to: Timestamp,
+) -> Option<WindowStarts> {
+    let (from, to) = (from.micros(), to.micros());
     while start(number) > from {
         number -= 1;
     }

@@ -3,11 +3,33 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::billing::BILLING_PERIOD;
 use crate::error::Error;
 
-const FORMS: &str = "write minute, hour, day, week, month, quarter or year, or a number of minutes \
-    that divides an hour (15m), of hours that divides a day (6h), or of months that divides a year \
-    (2month)";
+const FORMS: &str = "write minute, hour, day, week, month, quarter, year or billing_period, or a \
+    number of minutes that divides an hour (15m), of hours that divides a day (6h), or of months \
+    that divides a year (2month)";
+
+/// What the windows of a query go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Windowing {
+    /// The calendar of a zone.
+    Calendar(Window),
+    /// Billing periods, which have an anchor.
+    BillingPeriod,
+}
+
+/// Reads what [`Window`] reads, and `billing_period`.
+impl FromStr for Windowing {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            BILLING_PERIOD => Ok(Self::BillingPeriod),
+            text => text.parse().map(Self::Calendar),
+        }
+    }
+}
 
 /// The windows a query divides time into, always whole ones of the zone's calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,11 +75,6 @@ impl FromStr for Window {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text == "billing_period" {
-            return Err(Error::invalid(
-                "window `billing_period` needs a billing anchor, which this version does not have",
-            ));
-        }
         let unknown = || Error::invalid(format!("unknown window `{text}`: {FORMS}"));
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = text.split_at(digits);
@@ -167,6 +184,10 @@ mod tests {
             assert_eq!(want.parse::<Window>().unwrap(), window, "{text}");
         }
         assert_eq!("15m".parse::<Window>().unwrap().step(), Step::Minutes(15));
+        let windowing = |text: &str| text.parse::<Windowing>().map_err(|error| error.to_string());
+        assert_eq!(windowing("billing_period"), Ok(Windowing::BillingPeriod));
+        assert_eq!(windowing("day"), Ok(Windowing::Calendar(Window::DAY)));
+        assert!(windowing("billing").unwrap_err().contains("quarter, year or billing_period"));
     }
 
     #[test]
@@ -190,7 +211,7 @@ mod tests {
             ("5month", "does not divide a year evenly"),
             ("3quarter", "does not divide a year evenly"),
             ("2year", "does not divide"),
-            ("billing_period", "needs a billing anchor, which this version does not have"),
+            ("billing_period", "unknown window `billing_period`"),
         ] {
             let error = text.parse::<Window>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

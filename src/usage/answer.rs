@@ -13,13 +13,13 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 
 use super::request::Resolved;
+use super::window_texts::window_columns;
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
 use crate::functions::number::canonical_texts;
 use crate::functions::sum::OVERFLOW;
 use crate::meter::{Aggregation, Meter};
 use crate::plan::output;
-use crate::time::{Timestamp, format_in_zone};
 
 /// The columns of answers, in order, as far as they apply.
 pub mod columns {
@@ -29,6 +29,8 @@ pub mod columns {
     pub const WINDOW_START: &str = "window_start";
     /// End of the window, RFC 3339.
     pub const WINDOW_END: &str = "window_end";
+    /// Whether a bound of the range cuts the window; only where one cuts any.
+    pub const PARTIAL: &str = "partial";
     /// Exact value in raw units.
     pub const VALUE: &str = "value";
     /// The value in the meter's unit.
@@ -46,6 +48,10 @@ pub mod columns {
 pub(super) struct Shape {
     pub(super) names_meter: bool,
     pub(super) windowed: bool,
+    /// Whether some customers may have no windows.
+    pub(super) windows_nullable: bool,
+    /// Whether rows say if their window is cut.
+    pub(super) partial: bool,
     pub(super) groups: Vec<String>,
     pub(super) has_unit: bool,
 }
@@ -58,8 +64,11 @@ impl Shape {
             fields.push(text(columns::METER, false));
         }
         if self.windowed {
-            fields.push(text(columns::WINDOW_START, false));
-            fields.push(text(columns::WINDOW_END, false));
+            fields.push(text(columns::WINDOW_START, self.windows_nullable));
+            fields.push(text(columns::WINDOW_END, self.windows_nullable));
+            if self.partial {
+                fields.push(Field::new(columns::PARTIAL, DataType::Boolean, self.windows_nullable));
+            }
         }
         fields.extend(self.groups.iter().map(|name| text(name, true)));
         fields.push(text(columns::VALUE, true));
@@ -79,6 +88,10 @@ pub(super) struct Totals {
     pub(super) rows: u64,
     pub(super) events: i64,
     pub(super) skipped: i64,
+    /// Rows of customers without billing periods.
+    pub(super) without_window: u64,
+    /// Rows of windows that a bound cuts.
+    pub(super) partial: u64,
     raw: Option<Decimal>,
     billable: Option<Decimal>,
 }
@@ -89,6 +102,8 @@ impl Totals {
         self.rows += more.rows;
         self.events += more.events;
         self.skipped += more.skipped;
+        self.without_window += more.without_window;
+        self.partial += more.partial;
         self.raw = plus(self.raw.take(), more.raw);
         self.billable = plus(self.billable.take(), more.billable);
     }
@@ -139,7 +154,10 @@ fn defect(error: ArrowError) -> Error {
     Error::internal("rows of the answer").with_source(error)
 }
 
-fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef> {
+/// Rows of an answer, and what they add up to.
+pub(super) type Part = (RecordBatch, Totals);
+
+pub(super) fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef> {
     let missing = || Error::internal(format!("the plan has no column `{name}`"));
     batch.column_by_name(name).ok_or_else(missing)
 }
@@ -150,13 +168,21 @@ impl Finisher {
     /// # Errors
     /// A batch of another plan.
     pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Keys> {
-        let windows = match self.shape.windowed {
-            true => self.window_texts(column(batch, output::WINDOW_START)?).to_vec(),
-            false => Vec::new(),
-        };
         let text =
             |place| cast(column(batch, &output::group(place))?, &DataType::Utf8).map_err(defect);
-        let groups = (0..self.shape.groups.len()).map(text).collect::<Result<_>>()?;
+        let groups: Vec<ArrayRef> =
+            (0..self.shape.groups.len()).map(text).collect::<Result<_>>()?;
+        let windows = match &self.resolved.windows {
+            Some(resolved) => {
+                let starts = column(batch, output::WINDOW_START)?;
+                let starts = starts.as_primitive::<TimestampMicrosecondType>();
+                let customers = self.resolved.customer_place.and_then(|place| groups.get(place));
+                let customers = customers.map(|texts| texts.as_string());
+                let range = self.resolved.query.range;
+                window_columns(resolved, range, starts, customers, self.shape.partial)
+            }
+            None => Vec::new(),
+        };
         Ok(Keys { windows, groups })
     }
 
@@ -165,7 +191,7 @@ impl Finisher {
     ///
     /// # Errors
     /// A total that overflowed, naming meter and group; an inexact conversion.
-    pub(super) fn rows(&self, batch: &RecordBatch, keys: &Keys) -> Result<(RecordBatch, Totals)> {
+    pub(super) fn rows(&self, batch: &RecordBatch, keys: &Keys) -> Result<Part> {
         match self.matched_only(batch)? {
             None => self.all_rows(batch, keys),
             Some(keep) => {
@@ -175,7 +201,8 @@ impl Finisher {
         }
     }
 
-    fn all_rows(&self, batch: &RecordBatch, keys: &Keys) -> Result<(RecordBatch, Totals)> {
+    /// Like [`Self::rows`], of a batch whose rows all belong to the meter.
+    pub(super) fn all_rows(&self, batch: &RecordBatch, keys: &Keys) -> Result<Part> {
         let mut totals = Totals::default();
         let mut columns: Vec<ArrayRef> = Vec::new();
         if self.shape.names_meter {
@@ -195,6 +222,14 @@ impl Finisher {
         let skipped: Int64Array =
             events.values().iter().zip(matched.values()).map(|(e, m)| Some(m - e)).collect();
         totals.rows += batch.num_rows() as u64;
+        if let Some(starts) = keys.windows.first() {
+            totals.without_window += starts.null_count() as u64;
+        }
+        if self.shape.partial
+            && let Some(cut) = keys.windows.last()
+        {
+            totals.partial += cut.as_boolean().true_count() as u64;
+        }
         totals.events += events.values().iter().sum::<i64>();
         totals.skipped += skipped.values().iter().sum::<i64>();
         columns.push(Arc::new(events.clone()));
@@ -212,33 +247,6 @@ impl Finisher {
         let matched = column(batch, &output::matched(self.place))?.as_primitive::<Int64Type>();
         let keep: BooleanArray = matched.iter().map(|m| Some(m.unwrap_or(0) > 0)).collect();
         Ok((keep.true_count() < keep.len()).then_some(keep))
-    }
-
-    /// Start and end of the windows, cut where the asked range cuts them. Rows of one window follow
-    /// each other, so each text is made once.
-    fn window_texts(&self, starts: &ArrayRef) -> [ArrayRef; 2] {
-        let (mut from, mut to) = (StringBuilder::new(), StringBuilder::new());
-        let mut last: Option<(i64, [String; 2])> = None;
-        for &start in starts.as_primitive::<TimestampMicrosecondType>().values() {
-            let texts = match last.take() {
-                Some((known, texts)) if known == start => texts,
-                _ => self.window_text(start),
-            };
-            from.append_value(&texts[0]);
-            to.append_value(&texts[1]);
-            last = Some((start, texts));
-        }
-        [Arc::new(from.finish()), Arc::new(to.finish())]
-    }
-
-    fn window_text(&self, start: i64) -> [String; 2] {
-        let (range, zone) = (self.resolved.query.range, &self.resolved.zone);
-        let windows = self.resolved.query.windows.as_ref();
-        let end = Timestamp::from_micros(windows.map_or(start, |windows| windows.end_of(start)));
-        let start = Timestamp::from_micros(start);
-        let start = range.from.map_or(start, |bound| bound.max(start));
-        let end = range.to.map_or(end, |bound| bound.min(end));
-        [format_in_zone(start, zone), format_in_zone(end, zone)]
     }
 
     fn check_overflow(&self, values: &ArrayRef, groups: &[ArrayRef]) -> Result<()> {

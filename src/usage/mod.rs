@@ -6,25 +6,33 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use futures::{FutureExt, Stream, StreamExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 
 mod answer;
 mod conditions;
+mod fill;
 mod parts;
 mod request;
 mod series;
 mod tables;
 mod versions;
 
+mod window_texts;
+mod windows;
+
 pub use answer::columns;
 pub use conditions::{parse_conditions, parse_stored_conditions};
+pub use fill::Fill;
 pub use request::{Grouping, UsageRequest};
 pub use tables::with_tables;
 pub use versions::reference;
 
-use answer::{Finisher, Shape, Totals};
+use answer::{Finisher, Part, Shape, Totals};
+use fill::{Filled, Held};
 use request::{Resolved, names_one_customer, share_scan};
 use versions::Versioned;
 
@@ -35,7 +43,7 @@ use crate::error::{Error, Result};
 use crate::functions::arithmetic::BEYOND;
 use crate::lake::tables::Lake;
 use crate::meter::{self, Filter, Meter, Operand};
-use crate::plan::{TableFacts, overflow_plan, usage_plan};
+use crate::plan::{TableFacts, Windows, overflow_plan, usage_plan};
 use crate::table::EventsTable;
 use crate::time::{Timestamp, format_in_zone};
 
@@ -84,6 +92,10 @@ pub struct Note {
     pub lookups: Vec<(String, i64)>,
     /// Starts of the windows that a bound of the range cuts: their rows cover a part only.
     pub partial_windows: Vec<String>,
+    /// Rows of billing periods, each customer's own, that a bound of the range cuts.
+    pub partial_rows: u64,
+    /// Rows of customers that have no billing periods.
+    pub rows_without_period: u64,
 }
 
 /// Takes the rows of an answer, batch by batch; `false` stops.
@@ -168,13 +180,13 @@ async fn answer(context: &Context, request: &UsageRequest, take: Take<'_>) -> Re
         let streams = prepared.requested == 1;
         let mut totals = vec![Totals::default(); question.meters.len()];
         let mut held: Vec<Vec<RecordBatch>> = vec![Vec::new(); question.meters.len()];
-        let mut rows = answer_rows(context, question, &prepared.shape)?;
+        let mut rows = answer_rows(context, question, &prepared.shape).await?;
         while let Some(parts) = rows.next().await {
             let parts = match parts {
                 Ok(parts) => parts,
                 Err(error) => return Err(blamed(context, &prepared, question, error).await),
             };
-            for (place, (rows, of_rows)) in parts.into_iter().enumerate() {
+            for (place, (rows, of_rows)) in parts {
                 totals[place].add(of_rows);
                 if !streams {
                     held[place].push(rows);
@@ -241,14 +253,15 @@ async fn first_text(context: &Context, plan: &LogicalPlan) -> Result<Option<Stri
 /// Batches whose texts are made at the same time.
 const FINISHED_AHEAD: usize = 4;
 
-type Part = (RecordBatch, Totals);
+/// Parts of an answer, each with the place of its meter in the question.
+type Parts = Vec<(usize, Part)>;
 
-/// The rows of a question's meters, batch by batch in order; texts are made while the plan runs on.
-fn answer_rows(
+/// The rows of a question's meters, batch by batch in order.
+async fn answer_rows(
     context: &Context,
     question: &Question<'_>,
     shape: &Shape,
-) -> Result<impl Stream<Item = Result<Vec<Part>>> + Unpin> {
+) -> Result<BoxStream<'static, Result<Parts>>> {
     let shared = question.meters.len() > 1;
     let finisher = |(place, (_, meter, resolved)): (usize, &(usize, &Meter, Resolved))| Finisher {
         meter: (*meter).clone(),
@@ -257,24 +270,74 @@ fn answer_rows(
         shape: shape.clone(),
         shared,
     };
-    let finishers: Arc<Vec<Finisher>> =
-        Arc::new(question.meters.iter().enumerate().map(finisher).collect());
+    let finishers: Vec<Finisher> = question.meters.iter().enumerate().map(finisher).collect();
     let rows = context.engine.execute(Arc::clone(&question.physical))?;
+    match question.meters.first().and_then(|(_, _, resolved)| resolved.fill) {
+        None => Ok(finished(rows, Arc::new(finishers))),
+        Some(fill) => {
+            let schema = rows.schema();
+            let held = Arc::new(held(context, rows).await?);
+            let filled = move |finisher| Filled::new(finisher, fill, &schema, &held);
+            let filled = finishers.into_iter().map(filled).collect::<Result<Vec<_>>>()?;
+            Ok(filled_rows(filled))
+        }
+    }
+}
+
+/// Rows as they come; texts are made while the plan runs on.
+fn finished(
+    rows: SendableRecordBatchStream,
+    finishers: Arc<Vec<Finisher>>,
+) -> BoxStream<'static, Result<Parts>> {
     let parts = rows.map(move |batch| {
         let finishers = Arc::clone(&finishers);
-        let finish = move || -> Result<Vec<Part>> {
+        let finish = move || -> Result<Parts> {
             let batch = batch.map_err(engine_error)?;
             let Some(first) = finishers.first() else { return Ok(Vec::new()) };
             // Meters that share a plan share its windows and groups.
             let keys = first.keys(&batch)?;
-            finishers.iter().map(|finisher| finisher.rows(&batch, &keys)).collect()
+            let parts = finishers.iter().enumerate();
+            parts.map(|(place, finisher)| Ok((place, finisher.rows(&batch, &keys)?))).collect()
         };
-        tokio::task::spawn_blocking(finish).map(|finished| match finished {
-            Ok(parts) => parts,
-            Err(error) => Err(Error::internal("making texts of an answer").with_source(error)),
-        })
+        tokio::task::spawn_blocking(finish).map(|finished| finished.unwrap_or_else(broken_off))
     });
-    Ok(parts.buffered(FINISHED_AHEAD))
+    parts.buffered(FINISHED_AHEAD).boxed()
+}
+
+fn broken_off<T>(error: tokio::task::JoinError) -> Result<T> {
+    Err(Error::internal("making texts of an answer").with_source(error))
+}
+
+/// All rows of a plan, within the memory that questions may use.
+async fn held(context: &Context, mut rows: SendableRecordBatchStream) -> Result<Held> {
+    let memory = context.engine.memory("rows to fill");
+    let mut batches = Vec::new();
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(engine_error)?;
+        memory.try_grow(batch.get_array_memory_size()).map_err(engine_error)?;
+        batches.push(batch);
+    }
+    Ok(Held { batches, _memory: memory })
+}
+
+/// The filled rows, one meter after the other.
+fn filled_rows(filled: Vec<Filled>) -> BoxStream<'static, Result<Parts>> {
+    let meters = filled.into_iter().enumerate();
+    let open: Option<(usize, Filled)> = None;
+    futures::stream::try_unfold((meters, open), |(mut meters, open)| async move {
+        let next = move || -> Result<_> {
+            let mut open = open.or_else(|| meters.next());
+            while let Some((place, mut filled)) = open {
+                if let Some(part) = filled.next_part()? {
+                    return Ok(Some((vec![(place, part)], (meters, Some((place, filled))))));
+                }
+                open = meters.next();
+            }
+            Ok(None)
+        };
+        tokio::task::spawn_blocking(next).await.unwrap_or_else(broken_off)
+    })
+    .boxed()
 }
 
 /// How `request` would be answered: plans, and what was pruned.
@@ -338,10 +401,19 @@ fn note(
         rows: totals.rows,
         events: totals.events,
         skipped: totals.skipped,
-        rounding_difference: totals.rounding_difference(meter)?,
+        // Values that are carried on are no part of the total.
+        rounding_difference: match resolved.fill {
+            Some(Fill::Previous) => None,
+            Some(Fill::Zero | Fill::Null) | None => totals.rounding_difference(meter)?,
+        },
         unseen: unseen(meter, resolved, facts),
         lookups: tables::versions(meter),
         partial_windows: partial_windows(resolved),
+        partial_rows: match &resolved.query.windows {
+            Some(Windows::PerCustomer(_)) => totals.partial,
+            Some(Windows::Shared(_)) | None => 0,
+        },
+        rows_without_period: totals.without_window,
     })
 }
 
@@ -388,22 +460,10 @@ fn filter_properties(filter: &Filter, names: &mut BTreeSet<String>) {
 
 /// The first and last window, where the range begins or ends inside of it.
 fn partial_windows(resolved: &Resolved) -> Vec<String> {
-    let Some(windows) = &resolved.query.windows else { return Vec::new() };
-    let holding = |bound: i64| windows.start_of(bound);
-    let cut_first =
-        resolved.query.range.from.filter(|from| holding(from.micros()) != from.micros());
-    let cut_last = resolved.query.range.to.map(|to| to.micros()).filter(|&to| {
-        let start = holding(to - 1);
-        windows.end_of(start) != to && holding(to) == start
-    });
-    let mut starts: Vec<i64> = cut_first.map(|from| from.micros()).into_iter().collect();
-    starts.extend(cut_last.map(|to| {
-        let start = holding(to - 1);
-        resolved.query.range.from.map_or(start, |from| from.micros().max(start))
-    }));
-    starts.dedup();
-    let text = |start| format_in_zone(Timestamp::from_micros(start), &resolved.zone);
-    starts.into_iter().map(text).collect()
+    let Some(windows) = &resolved.windows else { return Vec::new() };
+    let zone = windows.zones.first().unwrap_or(&resolved.zone);
+    let text = |start: &i64| format_in_zone(Timestamp::from_micros(*start), zone);
+    windows.partial.iter().map(text).collect()
 }
 
 async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Prepared<'m>> {
@@ -429,9 +489,12 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
     let Some((_, _, resolved)) = first else {
         return Err(Error::invalid("no meter is asked for; `meterhouse meters list` shows them"));
     };
+    let windows = || groups.iter().flatten().filter_map(|(_, _, of)| of.windows.as_ref());
     let shape = Shape {
         names_meter: meters.len() > 1,
         windowed: request.window.is_some(),
+        windows_nullable: windows().any(|of| matches!(of.windows, Windows::PerCustomer(_))),
+        partial: windows().any(|of| of.cut),
         groups: resolved.group_names.clone(),
         has_unit: meters.iter().any(|meter| meter.unit.is_some()),
     };

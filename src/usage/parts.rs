@@ -1,96 +1,58 @@
 //! What a meter needs of a question beside its windows: bounds where events before them matter, the
 //! windows of inner results, the days that are counted, and where a reported quantity begins anew.
+//!
+//! Days, inner windows and resets are those of the meter's own zone, whatever zone a question is shown
+//! in, and of a billing period, that of the period.
 
 use jiff::tz::TimeZone;
 
+use super::windows::{Asked, ResolvedWindows};
 use crate::error::{Error, Result};
+use crate::functions::series::by_calendar::ByCalendar;
 use crate::functions::series::spans::Spans;
-use crate::meter::{Aggregation, Meter, Placing};
-use crate::time::{TimeRange, Timestamp, Window, WindowStarts, window_starts};
+use crate::meter::{Aggregation, Meter, Nested, Placing, Report};
+use crate::plan::Windows;
+use crate::time::{BILLING_PERIOD, TimeRange, Timestamp, Window, WindowStarts, window_starts};
+
+/// The spans and own windows of a meter, by the calendars of the question's windows.
+type Parts = (Option<ByCalendar<Spans>>, Option<ByCalendar<WindowStarts>>);
+
+/// The windows of one calendar.
+struct Calendar<'a> {
+    windows: Option<&'a WindowStarts>,
+    zone: TimeZone,
+    /// Whether the windows are billing periods, which begin when they begin.
+    bills: bool,
+}
 
 /// Most windows of a question whose groups may have a value in every one of them: as many values
 /// may be held at once for each of some thousand groups.
 const WINDOWS_MAX: usize = 3_000;
 
-/// The spans and own windows of `meter` for a question over `range`, whose windows cover `reach`.
+/// The spans and own windows of the meter that is asked, whose windows those are.
 ///
 /// # Errors
 /// A question whose answer would depend on an end that nobody named, and windows that the meter's
 /// own windows do not fit into.
-pub(super) fn of(
-    meter: &Meter,
-    range: TimeRange,
-    reach: (Timestamp, Timestamp),
-    windows: Option<&WindowStarts>,
-    zone: &TimeZone,
-) -> Result<(Option<Spans>, Option<WindowStarts>)> {
-    let about = |what: &str| Error::invalid(format!("meter `{}` {what}", meter.name));
-    let bounded = range.from.is_some() && range.to.is_some();
-    if meter.period.is_some() && windows.is_some() && !bounded {
-        return Err(about(
-            "places events by their periods: windows need a range with both ends, such as \
-             --period 2026-10",
-        ));
-    }
+pub(super) fn of(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<Parts> {
+    check_length(asked, windows)?;
+    let meter = asked.meter;
+    let calendars = calendars(asked, windows);
     let prorates = meter.period.as_ref().is_some_and(|period| period.place == Placing::Prorate);
-    let carries = meter.aggregation.carries();
-    let spans = (carries || prorates).then(|| spans(range, reach, windows));
-    if let (Some(spans), Some(_)) = (&spans, windows)
-        && spans.windows_from(i64::MIN).nth(WINDOWS_MAX).is_some()
-    {
-        return Err(about(&format!(
-            "has a value in every window once something is known, and more than {WINDOWS_MAX} \
-             windows are asked for: take longer windows or a shorter range"
-        )));
-    }
-    let whole = spans.as_ref().map_or(reach, |spans| whole(spans, reach));
+    let needs_spans = meter.aggregation.carries() || prorates;
+    let spans = |calendar: &Calendar<'_>| spans(asked.range, asked.covered, calendar.windows);
+    let own = |window: Window| {
+        calendars.try_map(|calendar| {
+            let (from, to) = whole(&spans(calendar), asked.covered);
+            window_starts(window, &calendar.zone, from, to)
+        })
+    };
     let parts = match &meter.aggregation {
-        Aggregation::TimeWeighted(_) if !bounded && windows.is_none() => {
-            return Err(about(
-                "is a mean over time, and all of history has no length: say --period 2026-10, or \
-                 --window",
-            ));
-        }
         Aggregation::Active(activity) if activity.by_days => {
-            if !bounded && windows.is_none() {
-                return Err(about(
-                    "counts shares of days, and all of history has no number of days: say \
-                     --period 2026-10, or --window",
-                ));
-            }
-            let days = window_starts(Window::DAY, zone, whole.0, whole.1)?;
-            if windows.is_some_and(|windows| !fit(&days, windows, reach)) {
-                return Err(about(&format!(
-                    "counts days of {}, which do not fit into the windows: ask for windows of whole \
-                     days in that zone",
-                    zone.iana_name().unwrap_or("its zone")
-                )));
-            }
-            Some(days)
+            Some(whole_days(asked, own(Window::DAY)?, &calendars)?)
         }
-        Aggregation::Reported(report) => match report.reset {
-            Some(_) if range.to.is_none() && windows.is_none() => {
-                return Err(about(
-                    "begins at nothing again and again, so that its value depends on the end: say \
-                     --to, --period or --window",
-                ));
-            }
-            Some(reset) => Some(window_starts(reset, zone, whole.0, whole.1)?),
-            None => None,
-        },
-        Aggregation::Nested(nested) => match nested.window {
-            Some(window) => {
-                let inner = window_starts(window, zone, reach.0, reach.1)?;
-                if windows.is_some_and(|windows| !fit(&inner, windows, reach)) {
-                    return Err(about(&format!(
-                        "takes results per {window}, which do not fit into windows of that \
-                         length: ask for windows of whole {window}s"
-                    )));
-                }
-                Some(inner)
-            }
-            None => None,
-        },
+        Aggregation::Reported(report) => report.reset.map(own).transpose()?,
+        Aggregation::Nested(nested) => inner_windows(asked, nested, &calendars)?,
         Aggregation::TimeWeighted(_)
         | Aggregation::Active(_)
         | Aggregation::Count
@@ -103,18 +65,169 @@ pub(super) fn of(
         | Aggregation::Earliest(_)
         | Aggregation::Percentile(..) => None,
     };
-    Ok((spans, parts))
+    if !needs_spans {
+        return Ok((None, parts));
+    }
+    let spans = calendars.try_map(|calendar| {
+        let spans = spans(calendar);
+        let too_many = spans.windows_from(i64::MIN).nth(WINDOWS_MAX).is_some();
+        match calendar.windows.is_some() && too_many {
+            true => Err(about(
+                meter,
+                &format!(
+                    "has a value in every window once something is known, and more than \
+                     {WINDOWS_MAX} windows are asked for: take longer windows or a shorter range"
+                ),
+            )),
+            false => Ok(spans),
+        }
+    })?;
+    Ok((Some(spans), parts))
 }
 
-/// The range with its windows; an end that is not named is that of the outermost window.
+/// The days, unless a window is asked for that is none of whole ones.
+fn whole_days(
+    asked: &Asked<'_>,
+    days: ByCalendar<WindowStarts>,
+    calendars: &ByCalendar<Calendar<'_>>,
+) -> Result<ByCalendar<WindowStarts>> {
+    let torn = |(days, calendar): (&WindowStarts, &Calendar<'_>)| {
+        let windows = calendar.windows.filter(|_| !calendar.bills);
+        windows.is_some_and(|windows| !fit(days, windows, asked.covered))
+    };
+    if torn((&days.otherwise, &calendars.otherwise)) {
+        let zone = asked.meter.zone();
+        let zone = zone.iana_name().unwrap_or("its zone");
+        return Err(about(
+            asked.meter,
+            &format!(
+                "counts days of {zone}, which do not fit into the windows asked for: ask for windows \
+                 of whole days in that zone"
+            ),
+        ));
+    }
+    Ok(days)
+}
+
+fn about(meter: &Meter, what: &str) -> Error {
+    Error::invalid(format!("meter `{}` {what}", meter.name))
+}
+
+/// Refuses what has no value without an end that nobody named.
+fn check_length(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<()> {
+    let meter = asked.meter;
+    if asked.range.from.is_some() && asked.range.to.is_some() {
+        return Ok(());
+    }
+    if let Aggregation::Reported(Report { reset: Some(_), .. }) = &meter.aggregation
+        && windows.is_none()
+        && asked.range.to.is_none()
+    {
+        return Err(about(
+            meter,
+            "begins at nothing again and again, so that its value depends on the end: say --to, \
+             --period or --window",
+        ));
+    }
+    if meter.period.is_some() && windows.is_some() {
+        return Err(about(
+            meter,
+            "places events by their periods: windows need a range with both ends, such as \
+             --period 2026-10",
+        ));
+    }
+    let needs = match &meter.aggregation {
+        Aggregation::TimeWeighted(_) => {
+            "is a mean over time, and all of history has no length: say --period 2026-10"
+        }
+        Aggregation::Active(activity) if activity.by_days => {
+            "counts shares of days, and all of history has no number of days: say --period 2026-10"
+        }
+        Aggregation::Active(_)
+        | Aggregation::Reported(_)
+        | Aggregation::Nested(_)
+        | Aggregation::Count
+        | Aggregation::CountUnique(_)
+        | Aggregation::Sum(_)
+        | Aggregation::Min(_)
+        | Aggregation::Max(_)
+        | Aggregation::Average(_)
+        | Aggregation::Latest(_)
+        | Aggregation::Earliest(_)
+        | Aggregation::Percentile(..) => return Ok(()),
+    };
+    match windows.map(|resolved| &resolved.windows) {
+        None => Err(about(meter, &format!("{needs}, or --window"))),
+        Some(Windows::PerCustomer(calendars)) if calendars.otherwise.is_none() => Err(about(
+            meter,
+            &format!(
+                "{needs}, as customers that its `billing` does not have are of no window, or give \
+                 its `billing` an `otherwise`"
+            ),
+        )),
+        Some(Windows::Shared(_) | Windows::PerCustomer(_)) => Ok(()),
+    }
+}
+
+fn calendars<'a>(
+    asked: &'a Asked<'_>,
+    resolved: Option<&'a ResolvedWindows>,
+) -> ByCalendar<Calendar<'a>> {
+    let without = Calendar { windows: None, zone: asked.meter.zone(), bills: false };
+    let Some(resolved) = resolved else { return ByCalendar::shared(without) };
+    match &resolved.windows {
+        Windows::Shared(starts) => {
+            let bills = asked.request.window.as_deref() == Some(BILLING_PERIOD);
+            let zone = resolved.zones.first().filter(|_| bills).cloned();
+            let zone = zone.unwrap_or_else(|| asked.meter.zone());
+            ByCalendar::shared(Calendar { windows: Some(starts), zone, bills })
+        }
+        Windows::PerCustomer(calendars) => {
+            let own = calendars.starts.iter().zip(&resolved.zones);
+            let own = own.map(|(starts, zone)| Calendar {
+                windows: Some(starts),
+                zone: zone.clone(),
+                bills: true,
+            });
+            ByCalendar { otherwise: without, of_calendars: own.collect() }
+        }
+    }
+}
+
+fn inner_windows(
+    asked: &Asked<'_>,
+    nested: &Nested,
+    calendars: &ByCalendar<Calendar<'_>>,
+) -> Result<Option<ByCalendar<WindowStarts>>> {
+    let Some(window) = nested.window else { return Ok(None) };
+    let inner = |calendar: &Calendar<'_>| {
+        let (from, to) = asked.covered;
+        let inner = window_starts(window, &calendar.zone, from, to)?;
+        if calendar.windows.is_some_and(|windows| !fit(&inner, windows, asked.covered)) {
+            return Err(about(
+                asked.meter,
+                &format!(
+                    "takes results per {window}, which do not fit into the windows asked for: ask \
+                     for windows of whole {window}s"
+                ),
+            ));
+        }
+        Ok(inner)
+    };
+    calendars.try_map(inner).map(Some)
+}
+
+/// The range with its windows; an end that is not named is that of the outermost window, and where
+/// there is none, as the range begins after all events, nothing is in it.
 fn spans(
     range: TimeRange,
     (first, last): (Timestamp, Timestamp),
     windows: Option<&WindowStarts>,
 ) -> Spans {
     let start = windows.map_or(i64::MIN, |windows| windows.start_of(first.micros()));
-    let end = windows.map_or(i64::MAX, |windows| {
-        windows.end_of(windows.start_of(last.micros().saturating_sub(1)))
+    let end = windows.map_or(i64::MAX, |windows| match first < last {
+        true => windows.end_of(windows.start_of(last.micros().saturating_sub(1))),
+        false => i64::MIN,
     });
     Spans {
         from: range.from.map_or(start, Timestamp::micros),

@@ -4,19 +4,20 @@ use jiff::tz::TimeZone;
 
 use super::answer::columns;
 use super::conditions::parse_conditions;
+use super::fill::Fill;
+use super::windows::{Asked, ResolvedWindows, one_cycle};
 use super::{parts, series};
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
-use crate::time::{
-    TimeRange, Timestamp, Window, parse_bound, parse_period, parse_zone, window_starts,
-};
+use crate::time::{BillingPeriod, TimeRange, Timestamp, parse_bound, parse_period, parse_zone};
 
 /// Columns of answers that no group may be called like.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     columns::METER,
     columns::WINDOW_START,
     columns::WINDOW_END,
+    columns::PARTIAL,
     columns::VALUE,
     columns::CONVERTED,
     columns::BILLABLE,
@@ -51,8 +52,14 @@ pub struct UsageRequest {
     pub to: Option<String>,
     /// How to group.
     pub grouping: Grouping,
-    /// Length of windows, such as `day`.
+    /// Length of windows, such as `day` or `billing_period`.
     pub window: Option<String>,
+    /// Where billing periods begin, a date; the meter's own `billing` if none.
+    pub anchor: Option<String>,
+    /// How long billing periods from `anchor` are; monthly if none.
+    pub cycle: Option<String>,
+    /// What stands in windows without a value: `zero`, `null` or `previous`; no row if none.
+    pub fill: Option<String>,
     /// Only this customer.
     pub customer: Option<String>,
     /// Conditions as SQL.
@@ -73,6 +80,10 @@ pub(super) struct Resolved {
     pub(super) zone: TimeZone,
     pub(super) zone_name: String,
     pub(super) group_names: Vec<String>,
+    /// Which of the groups is the customer.
+    pub(super) customer_place: Option<usize>,
+    pub(super) windows: Option<ResolvedWindows>,
+    pub(super) fill: Option<Fill>,
     pub(super) query: UsageQuery,
 }
 
@@ -89,24 +100,37 @@ impl UsageRequest {
     ) -> Result<Resolved> {
         let zone_name = self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC");
         let zone = parse_zone(zone_name)?;
-        let range = self.range(&zone, now)?;
-        let window: Option<Window> = self.window.as_deref().map(str::parse).transpose()?;
-        let reach = reach(meter, range, days).unwrap_or((now, now));
-        let windows =
-            window.map(|window| window_starts(window, &zone, reach.0, reach.1)).transpose()?;
-        let (spans, parts) = parts::of(meter, range, reach, windows.as_ref(), &meter.zone())?;
+        let range = self.range_of((meter, zone_name), &zone, now)?;
+        let fill = self.fill()?;
         let group_names = self.group_names(meter)?;
+        let groups: Vec<Operand> = group_names.iter().map(|name| resolve(name, meter)).collect();
+        // What was before a window may still hold in it, events in it or not.
+        let beyond = meter.aggregation.carries() || meter.period.is_some();
+        let covered = match fill.is_some() || beyond {
+            true => reach(range, days),
+            false => covered(range, days),
+        };
+        let asked = Asked {
+            request: self,
+            meter,
+            groups: &groups,
+            zone: &zone,
+            zone_name,
+            range,
+            covered: covered.unwrap_or((now, now)),
+        };
+        let windows = asked.resolve()?;
+        let (spans, parts) = parts::of(&asked, windows.as_ref())?;
         let filter = match &self.conditions {
             Some(text) => parse_conditions(text, meter)?,
             None => Filter::everything(),
         };
-        let groups: Vec<Operand> = group_names.iter().map(|name| resolve(name, meter)).collect();
         series::check(meter, &groups, &filter, self.customer.as_ref())?;
         Ok(Resolved {
             query: UsageQuery {
                 range,
-                windows,
-                groups,
+                windows: windows.as_ref().map(|resolved| resolved.windows.clone()),
+                groups: groups.clone(),
                 customer: self.customer.clone(),
                 filter,
                 top: self.top,
@@ -114,10 +138,46 @@ impl UsageRequest {
                 parts,
             },
             label: meter.name.clone(),
+            customer_place: groups
+                .iter()
+                .position(|group| *group == Operand::Field(Field::CustomerId)),
+            windows,
+            fill,
             zone_name: zone_name.to_owned(),
             zone,
             group_names,
         })
+    }
+
+    fn fill(&self) -> Result<Option<Fill>> {
+        let fill: Option<Fill> = self.fill.as_deref().map(str::parse).transpose()?;
+        if fill.is_some() && self.window.is_none() {
+            return Err(Error::invalid(
+                "fill is for the windows in which a group has no value: say which, such as day",
+            ));
+        }
+        if fill.is_some() && self.top.is_some() {
+            return Err(Error::invalid(
+                "fill and the largest values exclude each other: a window without a value is none \
+                 of the largest",
+            ));
+        }
+        Ok(fill)
+    }
+
+    /// The instants that are asked of `meter`, whose billing periods may be named.
+    fn range_of(
+        &self,
+        (meter, zone_name): (&Meter, &str),
+        zone: &TimeZone,
+        now: Timestamp,
+    ) -> Result<TimeRange> {
+        let named = self.period.as_deref().and_then(BillingPeriod::named);
+        match named {
+            Some(_) if self.from.is_some() || self.to.is_some() => self.range(zone, now),
+            Some(named) => one_cycle(self, meter, zone_name)?.bounds(named, now),
+            None => self.range(zone, now),
+        }
     }
 
     /// The instants of `period`, or of `from` and `to`, in `zone`.
@@ -173,31 +233,28 @@ impl UsageRequest {
     }
 }
 
-/// The instants that windows must cover: the range, and beyond the events only where what was
-/// before them still holds.
-fn reach(
-    meter: &Meter,
-    range: TimeRange,
-    days: Option<(i32, i32)>,
-) -> Option<(Timestamp, Timestamp)> {
-    if !meter.aggregation.carries() && meter.period.is_none() {
-        return covered(range, days);
-    }
-    let all = covered(TimeRange::default(), days);
-    let from = range.from.or(all.map(|(from, _)| from));
-    let to = range.to.or(all.map(|(_, to)| to));
-    from.zip(to).filter(|(from, to)| from < to)
-}
-
 /// The instants of the range, as far as there are events.
 fn covered(range: TimeRange, days: Option<(i32, i32)>) -> Option<(Timestamp, Timestamp)> {
-    const DAY_MICROS: i64 = 86_400_000_000;
-    let (first, last) = days?;
-    let start = Timestamp::from_micros(i64::from(first) * DAY_MICROS);
-    let end = Timestamp::from_micros((i64::from(last) + 1) * DAY_MICROS);
+    let (start, end) = instants(days?);
     let from = range.from.map_or(start, |from| from.max(start));
     let to = range.to.map_or(end, |to| to.min(end));
     (from < to).then_some((from, to))
+}
+
+/// The instants that windows must cover where each of the range may have rows: the range, and where
+/// it is open as far as there are events.
+fn reach(range: TimeRange, days: Option<(i32, i32)>) -> Option<(Timestamp, Timestamp)> {
+    let events = days.map(instants);
+    let from = range.from.or(events.map(|(start, _)| start))?;
+    let to = range.to.or(events.map(|(_, end)| end))?;
+    (from < to).then_some((from, to))
+}
+
+/// From the beginning of the first day to the end of the last.
+fn instants((first, last): (i32, i32)) -> (Timestamp, Timestamp) {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let start = Timestamp::from_micros(i64::from(first) * DAY_MICROS);
+    (start, Timestamp::from_micros((i64::from(last) + 1) * DAY_MICROS))
 }
 
 /// Whether two meters with these resolutions can share one scan.
@@ -213,6 +270,7 @@ pub(super) fn share_scan(one: (&Meter, &Resolved), other: (&Meter, &Resolved)) -
         && a.groups == b.groups
         && a.filter == b.filter
         && a.range == b.range
+        && a.windows == b.windows
 }
 
 /// The operands that a query asks the sort key for: one customer is a needle.

@@ -13,8 +13,9 @@ use super::request::UsageRequest;
 use crate::error::{Error, Result};
 use crate::lake::table::Table;
 use crate::meter::{self, Meter};
+use crate::plan::Windows;
 use crate::registry::{self, Part, Schedule};
-use crate::time::{TimeRange, Timestamp};
+use crate::time::{TimeRange, Timestamp, WindowStarts};
 
 /// What stands for the version in effect.
 const IN_EFFECT: &str = "published";
@@ -195,7 +196,12 @@ fn begins_window(
     let day = instant.date_days();
     let days = Some((day.saturating_sub(1), day.saturating_add(1)));
     let windows = at_change.resolve(meter, days, now)?.query.windows;
-    Ok(windows.is_some_and(|windows| windows.start_of(instant.micros()) == instant.micros()))
+    let begins = |starts: &WindowStarts| starts.start_of(instant.micros()) == instant.micros();
+    Ok(match windows {
+        None => false,
+        Some(Windows::Shared(starts)) => begins(&starts),
+        Some(Windows::PerCustomer(calendars)) => calendars.starts.iter().all(begins),
+    })
 }
 
 fn not_in_effect(name: &str, part: &Part) -> Error {

@@ -33,6 +33,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::naive::answer::{Refused, Row, answer};
+use crate::naive::billing::Billing;
 use crate::naive::event::{Line, Moment, Property, Sent};
 use crate::naive::filter::{Comparison, Filter, Literal};
 use crate::naive::generate::{self, NOW};
@@ -187,6 +188,12 @@ fn definition(meter: &Meter) -> Definition {
         }
         lookup.history = Arc::new(by_key);
     }
+    if let Some(Billing::PerCustomer { rows, .. }) = &meter.billing
+        && let Some(meter::Billing::PerCustomer(table)) = &mut definition.billing
+    {
+        let csv = spell::billing_table(rows);
+        table.rows = Arc::new(meter::read_billing_rows(&csv, "billing.csv", table).unwrap());
+    }
     definition
 }
 
@@ -194,6 +201,7 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     let text = |column: &dyn Array, row: usize| match column.data_type() {
         _ if column.is_null(row) => None,
         DataType::Utf8 => Some(column.as_string::<i32>().value(row).to_owned()),
+        DataType::Boolean => Some(column.as_boolean().value(row).to_string()),
         DataType::Int64 => Some(column.as_primitive::<Int64Type>().value(row).to_string()),
         other => panic!("a column of {other}"),
     };
@@ -282,12 +290,35 @@ pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
         question.zone = None;
     }
     if !inner.is_empty() {
+        let cycles = asked.iter().filter_map(|meter| meter.billing.as_ref());
+        let at_midnight = cycles
+            .flat_map(|billing| billing.cycles(None))
+            .all(|cycle| cycle.anchor.time() == jiff::civil::Time::midnight());
         question.window = question.window.map(|window| match window {
             Window::Months(_) => window,
+            Window::BillingPeriod if at_midnight => window,
             Window::Day | Window::Week if !inner.contains(&Window::Day) => window,
             Window::Week => Window::Week,
             _ => Window::Months(1),
         });
+    }
+    // Short windows of years would be too many rows to be filled twice.
+    let long = matches!(
+        question.window,
+        Some(Window::Day | Window::Week | Window::Months(_) | Window::BillingPeriod)
+    );
+    if !long || question.top.is_some() {
+        question.fill = None;
+    }
+    let own_periods =
+        asked.iter().any(|meter| matches!(meter.billing, Some(Billing::PerCustomer { .. })));
+    let customer = "customer_id".to_owned();
+    if question.window == Some(Window::BillingPeriod)
+        && own_periods
+        && question.customer.is_none()
+        && !question.groups.contains(&customer)
+    {
+        question.groups.push(customer);
     }
     question
 }
@@ -371,6 +402,22 @@ proptest! {
         // The index is derived: what is read back from the stored rows knows every event, too.
         place.forget_keys();
         prop_assert_eq!(counts(place.ingest(&lines, &first).counts), again);
+        check(&place, &intake, &meters, &sound(question, &meters))?;
+    }
+
+    #[test]
+    fn billing_periods_and_filled_windows_are_those_of_the_second_implementation(
+        lines in generate::lines(),
+        meters in generate::meters(),
+        question in generate::windowed_question(),
+    ) {
+        let meters: Vec<Meter> =
+            meters.into_iter().map(|meter| Meter { filter: None, ..meter }).collect();
+        let place = Place::new();
+        let mut intake = Intake::default();
+        intake.receive(&lines, NOW, false);
+        let rules = EventRules { customer_required: false, ..EventRules::default() };
+        place.ingest(&lines, &IngestSettings { rules, ..IngestSettings::default() });
         check(&place, &intake, &meters, &sound(question, &meters))?;
     }
 

@@ -267,6 +267,36 @@ fn cases_13_and_14_rounding() {
 }
 
 #[test]
+fn case_15_billing_periods_anchored_on_the_31st() {
+    // An event at noon of each day of 2023.
+    let first: jiff::civil::Date = "2023-01-01".parse().unwrap();
+    let days = first.series(jiff::Span::new().days(1)).take_while(|day| day.year() == 2023);
+    let events: String =
+        days.map(|day| event(&day.to_string(), &format!("{day}T12:00:00Z"), "")).collect();
+    let (folder, _) = lake(&events);
+    let meter = "aggregation: count\nbilling: { anchor: 2023-01-31, cycle: monthly }";
+    let flags = ["--total", "--window", "billing_period"];
+    let rows = ask(folder.path(), meter, &flags, &["window_start", "value"]);
+    let want = [
+        ("2022-12-31", "30"),
+        ("2023-01-31", "28"),
+        ("2023-02-28", "31"),
+        ("2023-03-31", "30"),
+        ("2023-04-30", "31"),
+        ("2023-05-31", "30"),
+        ("2023-06-30", "31"),
+        ("2023-07-31", "31"),
+        ("2023-08-31", "30"),
+        ("2023-09-30", "31"),
+        ("2023-10-31", "30"),
+        ("2023-11-30", "31"),
+        ("2023-12-31", "1"),
+    ];
+    let want = want.map(|(start, count)| [format!("{start}T00:00:00Z"), count.to_owned()]);
+    assert_eq!(rows, want);
+}
+
+#[test]
 fn case_16_one_identity_a_thousand_times() {
     let events: String = (0..1_000)
         .map(|n| {

@@ -8,9 +8,11 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::datasource::{empty::EmptyTable, provider_as_source};
 use meterhouse::meter::{Field as BuiltIn, Meter, Operand, load_folder};
 use meterhouse::plan::catalogue::{CatalogueQuery, properties_plan};
-use meterhouse::plan::{TableFacts, UsageQuery, usage_plan};
+use meterhouse::plan::{TableFacts, UsageQuery, Windows, usage_plan};
 use meterhouse::schema::{ValueKind, events_schema};
-use meterhouse::time::{TimeRange, Timestamp, Window, parse_zone, window_starts};
+use meterhouse::time::{
+    BillingCycle, Calendars, TimeRange, Timestamp, Window, parse_zone, window_starts,
+};
 
 /// The columns and facts of the lake that `quickstart` makes.
 fn web_requests() -> (Schema, TableFacts) {
@@ -63,13 +65,37 @@ fn a_windowed_range_that_cuts_days_compares_timestamps_only_there() {
     let zone = parse_zone("UTC").unwrap();
     let query = UsageQuery {
         range: TimeRange { from: Some(from), to: Some(to) },
-        windows: Some(window_starts(Window::DAY, &zone, from, to).unwrap()),
+        windows: Some(Windows::Shared(window_starts(Window::DAY, &zone, from, to).unwrap())),
         groups: vec![Operand::Property("status".to_owned())],
         ..UsageQuery::default()
     };
     let meters = meters();
     let bandwidth = meters.iter().find(|meter| meter.name == "bandwidth").unwrap();
     insta::assert_snapshot!("cut_days", plan_text(&[bandwidth], &query));
+}
+
+#[test]
+fn customers_of_different_periods_are_told_by_one_plan() {
+    let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+    let (from, to) = (at("2015-05-17T00:00:00Z"), at("2015-05-21T00:00:00Z"));
+    let periods = |anchor: &str| {
+        let zone = "Europe/Berlin".to_owned();
+        let (anchor, cycle) = (anchor.parse().unwrap(), "monthly".parse().unwrap());
+        BillingCycle { anchor, cycle, zone }.periods(from, to).unwrap()
+    };
+    let calendars = Calendars {
+        starts: vec![periods("2015-01-31"), periods("2015-01-19")],
+        of_customer: Arc::new(BTreeMap::from([("ann".to_owned(), 1), ("bob".to_owned(), 0)])),
+        otherwise: Some(0),
+    };
+    let query = UsageQuery {
+        windows: Some(Windows::PerCustomer(calendars)),
+        groups: vec![Operand::Field(BuiltIn::CustomerId)],
+        ..UsageQuery::default()
+    };
+    let meters = meters();
+    let bandwidth = meters.iter().find(|meter| meter.name == "bandwidth").unwrap();
+    insta::assert_snapshot!("billing_periods", plan_text(&[bandwidth], &query));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! `area(value, at, until, spans)`: the area under a level, for each window of a question.
+//! `area(value, at, until, spans, calendar)`: the area under a level, for each window of a question.
 //!
 //! Each event raises the level by its value at one instant and lowers it again at another, if there
 //! is one. The area is level × microseconds, exact; what was before a window counts in it. The
 //! state of a group is two sums for each window, so memory goes with the windows and not with the
-//! events, and the order of events is of no matter.
+//! events, and the order of events is of no matter. All rows of a group are of one calendar.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +20,9 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 
 use super::super::sum::OVERFLOW;
+use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::pieces::{Piece, list, list_type};
-use super::spans::{Spans, literal_argument};
+use super::spans::{Spans, literal_argument, read_spans};
 
 /// Key of what was before the range.
 const BEFORE: i64 = i64::MIN;
@@ -30,12 +31,13 @@ const BEFORE: i64 = i64::MIN;
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Area {
     signature: Signature,
+    spans: Last<ByCalendar<Spans>>,
 }
 
 impl Area {
     /// The aggregate.
     pub fn new() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self { signature: Signature::user_defined(Volatility::Immutable), spans: Last::default() }
     }
 }
 
@@ -69,11 +71,11 @@ impl AggregateUDFImpl for Area {
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let [value, _, _, _] = arguments else {
-            return exec_err!("area takes value, at, until and spans, got {}", arguments.len());
+        let [value, _, _, _, _] = arguments else {
+            return exec_err!("area takes five arguments, got {}", arguments.len());
         };
         let instant = crate::schema::timestamp_type();
-        Ok(vec![wide_of(value)?, instant.clone(), instant, DataType::Utf8])
+        Ok(vec![wide_of(value)?, instant.clone(), instant, DataType::Utf8, DataType::Int64])
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
@@ -92,13 +94,14 @@ impl AggregateUDFImpl for Area {
             list("areas", wide),
             list("events", DataType::Int64),
             list("matched", DataType::Int64),
+            Arc::new(Field::new(format_state_name(args.name, "calendar"), DataType::Int64, true)),
         ])
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        let spans = Spans::from_literal(&literal_argument(&args, 3)?)?;
+        let spans = self.spans.or_read(&literal_argument(&args, 3)?, read_spans)?;
         let scale = scale_of(args.expr_fields[0].data_type())?;
-        Ok(Box::new(Levels { spans, scale, held: BTreeMap::new() }))
+        Ok(Box::new(Levels { spans, calendar: None, scale, held: BTreeMap::new() }))
     }
 }
 
@@ -119,7 +122,8 @@ impl Held {
 
 #[derive(Debug)]
 struct Levels {
-    spans: Spans,
+    spans: Arc<ByCalendar<Spans>>,
+    calendar: Option<i64>,
     scale: i8,
     held: BTreeMap<i64, Held>,
 }
@@ -141,20 +145,21 @@ fn times(a: i256, b: i64) -> i256 {
 
 impl Levels {
     fn rise(&mut self, by: i256, at: i64) {
-        if at >= self.spans.to {
+        let spans = self.spans.of(self.calendar);
+        if at >= spans.to {
             return;
         }
-        let window = self.spans.holding(at);
+        let window = spans.holding(at);
         let held = self.held.entry(window.unwrap_or(BEFORE)).or_insert(Held::NOTHING);
         held.rise = plus(held.rise, by);
         if let Some(window) = window {
-            let (_, end) = self.spans.bounds(window);
+            let (_, end) = spans.bounds(window);
             held.area = plus(held.area, times(by, end - at));
         }
     }
 
     fn saw(&mut self, at: i64, counts: bool) {
-        if let Some(window) = self.spans.holding(at) {
+        if let Some(window) = self.spans.of(self.calendar).holding(at) {
             let held = self.held.entry(window).or_insert(Held::NOTHING);
             held.matched += 1;
             held.events += i64::from(counts);
@@ -166,9 +171,10 @@ impl Levels {
         let Some(first) = first else { return Vec::new() };
         let mut level = self.held.get(&BEFORE).map(|held| held.rise);
         let mut pieces = Vec::new();
-        for window in self.spans.windows_from(first) {
+        let spans = self.spans.of(self.calendar);
+        for window in spans.windows_from(first) {
             let held = self.held.get(&window).copied().unwrap_or(Held::NOTHING);
-            let (start, end) = self.spans.bounds(window);
+            let (start, end) = spans.bounds(window);
             if level.is_none() && held.events > 0 {
                 level = Some(i256::ZERO);
             }
@@ -189,6 +195,7 @@ impl Accumulator for Levels {
         let (at, until) =
             (cast(&values[1], &DataType::Int64)?, cast(&values[2], &DataType::Int64)?);
         let (at, until) = (at.as_primitive::<Int64Type>(), until.as_primitive::<Int64Type>());
+        self.calendar = self.calendar.or(calendar_at(&values[4], 0));
         for row in 0..value.len() {
             if at.is_null(row) {
                 continue;
@@ -205,8 +212,10 @@ impl Accumulator for Levels {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let lists: Vec<&ListArray> = states.iter().map(|state| state.as_list::<i32>()).collect();
+        let lists: Vec<&ListArray> =
+            states[..5].iter().map(|state| state.as_list::<i32>()).collect();
         for row in 0..lists[0].len() {
+            self.calendar = self.calendar.or(calendar_at(&states[5], row));
             if lists[0].is_null(row) {
                 continue;
             }
@@ -241,6 +250,7 @@ impl Accumulator for Levels {
             wide(self.held.values().map(|held| held.area).collect())?,
             integers(self.held.values().map(|held| held.events).collect())?,
             integers(self.held.values().map(|held| held.matched).collect())?,
+            ScalarValue::Int64(self.calendar),
         ])
     }
 
@@ -268,7 +278,8 @@ mod tests {
 
     fn levels() -> Levels {
         let windows = Some(WindowStarts::Boundaries(vec![0, 10, 20, 30]));
-        Levels { spans: Spans { from: 0, to: 30, windows }, scale: 0, held: BTreeMap::new() }
+        let spans = Arc::new(ByCalendar::shared(Spans { from: 0, to: 30, windows }));
+        Levels { spans, calendar: None, scale: 0, held: BTreeMap::new() }
     }
 
     #[test]

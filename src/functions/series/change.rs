@@ -1,9 +1,10 @@
-//! `follow(mode, first, value, at, ingested_at, ordinal, spans, parts)`: what holds at the end of
-//! each window of a question, where every event either sets something or changes it.
+//! `follow(mode, first, value, at, ingested_at, ordinal, spans, parts, calendar)`: what holds at the
+//! end of each window of a question, where every event either sets something or changes it.
 //!
 //! `first` says which of the two an event does; null is an event that is skipped. Events are taken
 //! in the order of their instants, those of one instant in the order of receipt. The state of a
-//! group is its events, as a late one may come between any two.
+//! group is its events, as a late one may come between any two. All rows of a group are of one
+//! calendar.
 
 use std::sync::Arc;
 
@@ -19,8 +20,9 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatil
 
 use super::super::sum::OVERFLOW;
 use super::area::{one_list, scale_of, wide_of};
+use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::pieces::{Piece, list, list_type};
-use super::spans::{Spans, literal_argument};
+use super::spans::{Spans, literal_argument, read_parts, read_spans};
 use crate::time::WindowStarts;
 
 /// What is followed.
@@ -56,12 +58,18 @@ impl Mode {
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Follow {
     signature: Signature,
+    spans: Last<ByCalendar<Spans>>,
+    parts: Last<Option<ByCalendar<WindowStarts>>>,
 }
 
 impl Follow {
     /// The aggregate.
     pub fn new() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable) }
+        Self {
+            signature: Signature::user_defined(Volatility::Immutable),
+            spans: Last::default(),
+            parts: Last::default(),
+        }
     }
 }
 
@@ -81,8 +89,8 @@ impl AggregateUDFImpl for Follow {
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let [_, _, value, _, _, _, _, _] = arguments else {
-            return exec_err!("follow takes eight arguments, got {}", arguments.len());
+        let [_, _, value, _, _, _, _, _, _] = arguments else {
+            return exec_err!("follow takes nine arguments, got {}", arguments.len());
         };
         let instant = crate::schema::timestamp_type();
         Ok(vec![
@@ -94,6 +102,7 @@ impl AggregateUDFImpl for Follow {
             DataType::Int64,
             DataType::Utf8,
             DataType::Utf8,
+            DataType::Int64,
         ])
     }
 
@@ -112,6 +121,7 @@ impl AggregateUDFImpl for Follow {
             list("ordinal", DataType::Int64),
             list("does", DataType::Int64),
             list("value", args.input_fields[2].data_type().clone()),
+            Arc::new(Field::new(format_state_name(args.name, "calendar"), DataType::Int64, true)),
         ])
     }
 
@@ -120,16 +130,10 @@ impl AggregateUDFImpl for Follow {
         let Some(mode) = Mode::from_text(&mode) else {
             return exec_err!("follow: unknown mode `{mode}`");
         };
-        let spans = Spans::from_literal(&literal_argument(&args, 6)?)?;
-        let parts = match literal_argument(&args, 7)?.as_str() {
-            "" => None,
-            parts => match WindowStarts::from_literal(parts) {
-                Ok(parts) => Some(parts),
-                Err(error) => return exec_err!("follow: {error}"),
-            },
-        };
+        let spans = self.spans.or_read(&literal_argument(&args, 6)?, read_spans)?;
+        let parts = self.parts.or_read(&literal_argument(&args, 7)?, read_parts)?;
         let scale = scale_of(args.expr_fields[2].data_type())?;
-        Ok(Box::new(Followed { mode, spans, parts, scale, events: Vec::new() }))
+        Ok(Box::new(Followed { mode, spans, parts, calendar: None, scale, events: Vec::new() }))
     }
 }
 
@@ -173,17 +177,18 @@ struct Event {
 #[derive(Debug)]
 struct Followed {
     mode: Mode,
-    spans: Spans,
-    parts: Option<WindowStarts>,
+    spans: Arc<ByCalendar<Spans>>,
+    parts: Arc<Option<ByCalendar<WindowStarts>>>,
+    calendar: Option<i64>,
     scale: i8,
     events: Vec<Event>,
 }
 
 impl Followed {
     fn push(&mut self, event: Event) {
-        let skipped_elsewhere =
-            event.does == Does::Skipped && self.spans.holding(event.at).is_none();
-        if event.at < self.spans.to && !skipped_elsewhere {
+        let spans = self.spans.of(self.calendar);
+        let skipped_elsewhere = event.does == Does::Skipped && spans.holding(event.at).is_none();
+        if event.at < spans.to && !skipped_elsewhere {
             self.events.push(event);
         }
     }
@@ -191,16 +196,18 @@ impl Followed {
     fn pieces(&mut self) -> Vec<Piece> {
         self.events.sort_unstable();
         let Some(first) = self.events.first().map(|event| event.at) else { return Vec::new() };
-        let mut state = State { mode: self.mode, parts: self.parts.as_ref(), ..State::new() };
+        let spans = self.spans.of(self.calendar);
+        let parts = (*self.parts).as_ref().map(|parts| parts.of(self.calendar));
+        let mut state = State { mode: self.mode, parts, ..State::new() };
         let mut left = self.events.as_slice();
         let mut pieces = Vec::new();
         // What was before the first window.
-        let start = self.spans.windows_from(first).next().map(|start| self.spans.bounds(start).0);
+        let start = spans.windows_from(first).next().map(|start| spans.bounds(start).0);
         for event in take_before(&mut left, start.unwrap_or(i64::MAX)) {
             state.apply(event);
         }
-        for window in self.spans.windows_from(first) {
-            let (start, end) = self.spans.bounds(window);
+        for window in spans.windows_from(first) {
+            let (start, end) = spans.bounds(window);
             let within = take_before(&mut left, end);
             let value = state.pass(within, start, end);
             let matched = i64::try_from(within.len()).unwrap_or(i64::MAX);
@@ -329,6 +336,7 @@ impl Accumulator for Followed {
         let at = at.as_primitive::<Int64Type>();
         let ingested = ingested.as_primitive::<Int64Type>();
         let ordinal = ordinal.as_primitive::<Int64Type>();
+        self.calendar = self.calendar.or(calendar_at(&values[8], 0));
         for row in 0..at.len() {
             let needs_value = self.mode == Mode::Reported;
             let does = match first.is_valid(row) && (value.is_valid(row) || !needs_value) {
@@ -349,8 +357,9 @@ impl Accumulator for Followed {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let lists = states.iter().map(|state| state.as_list::<i32>()).collect::<Vec<_>>();
+        let lists = states[..5].iter().map(|state| state.as_list::<i32>()).collect::<Vec<_>>();
         for row in 0..lists[0].len() {
+            self.calendar = self.calendar.or(calendar_at(&states[5], row));
             if lists[0].is_null(row) {
                 continue;
             }
@@ -384,6 +393,7 @@ impl Accumulator for Followed {
             integers(|event| event.ordinal)?,
             integers(|event| event.does.code())?,
             one_list(Arc::new(values))?,
+            ScalarValue::Int64(self.calendar),
         ])
     }
 
@@ -405,8 +415,9 @@ mod tests {
         let windows = Some(WindowStarts::Boundaries(vec![0, 10, 20, 30]));
         let mut followed = Followed {
             mode,
-            spans: Spans { from: 0, to: 30, windows },
-            parts: parts.map(WindowStarts::Boundaries),
+            spans: Arc::new(ByCalendar::shared(Spans { from: 0, to: 30, windows })),
+            parts: Arc::new(parts.map(WindowStarts::Boundaries).map(ByCalendar::shared)),
+            calendar: None,
             scale: 0,
             events: Vec::new(),
         };

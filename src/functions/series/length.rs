@@ -1,8 +1,9 @@
-//! `per_length(value, window, spans, days)`: a value divided by the length of its window, 12
+//! `per_length(value, window, spans, days, calendar)`: a value divided by the length of its window, 12
 //! fractional digits, half-even.
 //!
 //! The length is microseconds of the window as the range cuts it, or, where `days` says which days
-//! there are, the number of days of the whole window.
+//! there are, the number of days of the whole window. Where spans have no windows, their one window
+//! may be null.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use datafusion::logical_expr::{
 use super::super::average::{AVERAGE_SCALE, divide};
 use super::super::sum::OVERFLOW;
 use super::area::{scale_of, wide_of};
-use super::spans::Spans;
+use super::by_calendar::calendar_at;
+use super::spans::{Spans, read_parts, read_spans};
 use crate::time::WindowStarts;
 
 /// The function.
@@ -50,11 +52,11 @@ impl ScalarUDFImpl for PerLength {
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let [value, _, _, _] = arguments else {
-            return exec_err!("per_length takes value, window, spans and days");
+        let [value, _, _, _, _] = arguments else {
+            return exec_err!("per_length takes value, window, spans, days and calendar");
         };
         let instant = crate::schema::timestamp_type();
-        Ok(vec![wide_of(value)?, instant, DataType::Utf8, DataType::Utf8])
+        Ok(vec![wide_of(value)?, instant, DataType::Utf8, DataType::Utf8, DataType::Int64])
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
@@ -67,18 +69,13 @@ impl ScalarUDFImpl for PerLength {
             windows,
             ColumnarValue::Scalar(ScalarValue::Utf8(Some(spans))),
             ColumnarValue::Scalar(ScalarValue::Utf8(Some(days))),
+            calendars,
         ] = args.args.as_slice()
         else {
-            return exec_err!("per_length takes value, window, and two literals");
+            return exec_err!("per_length takes value, window, two literals and a calendar");
         };
-        let spans = Spans::from_literal(spans)?;
-        let days = match days.as_str() {
-            "" => None,
-            days => match WindowStarts::from_literal(days) {
-                Ok(days) => Some(days),
-                Err(error) => return exec_err!("per_length: {error}"),
-            },
-        };
+        let (spans, days) = (read_spans(spans)?, read_parts(days)?);
+        let calendars = calendars.to_array(args.number_rows)?;
         let scale = scale_of(args.arg_fields[0].data_type())?;
         let (values, windows) =
             (values.to_array(args.number_rows)?, windows.to_array(args.number_rows)?);
@@ -86,12 +83,15 @@ impl ScalarUDFImpl for PerLength {
         let windows = windows.as_primitive::<TimestampMicrosecondType>();
         let mut quotients = Decimal256Builder::with_capacity(values.len())
             .with_precision_and_scale(DECIMAL256_MAX_PRECISION, AVERAGE_SCALE)?;
-        for (value, window) in values.iter().zip(windows) {
+        for (row, (value, window)) in values.iter().zip(windows).enumerate() {
+            let calendar = calendar_at(&calendars, row);
+            let spans = spans.of(calendar);
+            let window = window.or_else(|| spans.windows.is_none().then_some(spans.from));
             let (Some(value), Some(window)) = (value, window) else {
                 quotients.append_null();
                 continue;
             };
-            let length = length(&spans, days.as_ref(), window);
+            let length = length(spans, days.as_ref().map(|days| days.of(calendar)), window);
             quotients.append_value(divide(value, scale, length).unwrap_or(OVERFLOW));
         }
         Ok(ColumnarValue::Array(Arc::new(quotients.finish())))

@@ -2,10 +2,11 @@
 //!
 //! Each gathers the events of a group from the beginning of history to the end of the question and
 //! evaluates to a list of pieces, one for each window in which something is known: what came before
-//! a window counts in it. The list is unnested by the plan. See [`spans`] for the windows and
-//! [`pieces`] for the lists.
+//! a window counts in it. The list is unnested by the plan. See [`spans`] for the windows,
+//! [`by_calendar`] for customers whose windows differ, and [`pieces`] for the lists.
 
 pub mod area;
+pub mod by_calendar;
 pub mod change;
 pub mod instant;
 pub mod length;

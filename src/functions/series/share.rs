@@ -1,4 +1,4 @@
-//! `shares(value, start, end, at, spans)`: a value of a stretch of time, cut into windows.
+//! `shares(value, start, end, at, spans, calendar)`: a value of a stretch of time, cut into windows.
 //!
 //! What belongs to the time up to an instant is value × elapsed ÷ length, rounded half-even to 18
 //! fractional digits where it has more; a window's share is the difference between its two ends. So the shares of adjacent windows always
@@ -17,8 +17,9 @@ use datafusion::logical_expr::{
 use super::super::average::half_even;
 use super::super::number::WIDE_SCALE;
 use super::area::{scale_of, wide_of};
+use super::by_calendar::calendar_at;
 use super::pieces::{Piece, list_type, lists};
-use super::spans::Spans;
+use super::spans::{Spans, read_spans};
 use crate::decimal::Decimal;
 
 /// Fractional digits of a share that ends within its event: as many as a property's decimals have.
@@ -53,11 +54,18 @@ impl ScalarUDFImpl for Shares {
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let [value, _, _, _, _] = arguments else {
-            return exec_err!("shares takes value, start, end, at and spans");
+        let [value, _, _, _, _, _] = arguments else {
+            return exec_err!("shares takes value, start, end, at, spans and calendar");
         };
         let instant = crate::schema::timestamp_type();
-        Ok(vec![wide_of(value)?, instant.clone(), instant.clone(), instant, DataType::Utf8])
+        Ok(vec![
+            wide_of(value)?,
+            instant.clone(),
+            instant.clone(),
+            instant,
+            DataType::Utf8,
+            DataType::Int64,
+        ])
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
@@ -65,12 +73,19 @@ impl ScalarUDFImpl for Shares {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value, start, end, at, ColumnarValue::Scalar(ScalarValue::Utf8(Some(spans)))] =
-            args.args.as_slice()
+        let [
+            value,
+            start,
+            end,
+            at,
+            ColumnarValue::Scalar(ScalarValue::Utf8(Some(spans))),
+            calendars,
+        ] = args.args.as_slice()
         else {
-            return exec_err!("shares takes value, start, end, at, and a literal");
+            return exec_err!("shares takes value, start, end, at, a literal and a calendar");
         };
-        let spans = Spans::from_literal(spans)?;
+        let spans = read_spans(spans)?;
+        let calendars = calendars.to_array(args.number_rows)?;
         let scale = scale_of(args.arg_fields[0].data_type())?;
         let out = scale.max(SHARE_SCALE);
         let widening = i256::from(10).wrapping_pow(u32::try_from(out - scale).unwrap_or(0));
@@ -88,13 +103,14 @@ impl ScalarUDFImpl for Shares {
                 column.is_valid(row).then(|| column.value(row))
             };
             let value = value.is_valid(row).then(|| value.value(row));
+            let spans = spans.of(calendar_at(&calendars, row));
             cut.push(match (instant(start), instant(end)) {
                 (Some(start), Some(end)) if start < end => {
                     let value = match value.map(|value| value.checked_mul(widening)) {
                         Some(None) => return exec_err!("a value to prorate has too many digits"),
                         value => value.flatten(),
                     };
-                    pieces(value, (start, end), &spans, out)?
+                    pieces(value, (start, end), spans, out)?
                 }
                 // No usable stretch.
                 _ => instant(at)

@@ -4,6 +4,7 @@ use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::physical_expr::expressions::Literal;
 
+use super::by_calendar::ByCalendar;
 use crate::time::WindowStarts;
 
 /// The instants of a question, cut into windows; without windows they are one.
@@ -71,6 +72,38 @@ impl Spans {
     }
 }
 
+/// The text that [`read_spans`] reads back.
+pub fn spans_literal(spans: &ByCalendar<Spans>) -> String {
+    spans.to_literal(Spans::to_literal)
+}
+
+/// The spans of a text that [`spans_literal`] wrote.
+///
+/// # Errors
+/// Any other text.
+pub(super) fn read_spans(text: &str) -> Result<ByCalendar<Spans>> {
+    ByCalendar::from_literal(text, Spans::from_literal)
+}
+
+/// The text that [`read_parts`] reads back.
+pub fn parts_literal(parts: Option<&ByCalendar<WindowStarts>>) -> String {
+    parts.map_or(String::new(), |parts| parts.to_literal(WindowStarts::to_literal))
+}
+
+/// The windows of a text that [`parts_literal`] wrote, if there are any.
+///
+/// # Errors
+/// Any other text.
+pub(super) fn read_parts(text: &str) -> Result<Option<ByCalendar<WindowStarts>>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match ByCalendar::from_literal(text, WindowStarts::from_literal) {
+        Ok(parts) => Ok(Some(parts)),
+        Err(error) => exec_err!("{error}"),
+    }
+}
+
 /// The text of the literal at `place` of an aggregate's arguments.
 pub(super) fn literal_argument(args: &AccumulatorArgs<'_>, place: usize) -> Result<String> {
     let literal = args.exprs.get(place).and_then(|expr| expr.downcast_ref::<Literal>());
@@ -98,5 +131,14 @@ mod tests {
         assert_eq!(Spans::from_literal(&whole.to_literal()).unwrap(), whole);
         assert_eq!(whole.windows_from(3).collect::<Vec<_>>(), [i64::MIN]);
         assert!(Spans::from_literal("boundaries:0").is_err());
+        let both = ByCalendar { otherwise: whole, of_calendars: vec![spans.clone(), spans] };
+        assert_eq!(read_spans(&spans_literal(&both)).unwrap(), both);
+        let days = ByCalendar {
+            otherwise: WindowStarts::Boundaries(vec![0, 10]),
+            of_calendars: vec![WindowStarts::Grid { step: 60, segments: vec![(0, 7), (9, -3)] }],
+        };
+        assert_eq!(read_parts(&parts_literal(Some(&days))).unwrap(), Some(days));
+        assert_eq!(read_parts(&parts_literal(None)).unwrap(), None);
+        assert!(read_parts("x").is_err());
     }
 }

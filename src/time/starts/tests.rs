@@ -403,3 +403,36 @@ fn every_zone_agrees_with_the_wall_and_the_calendar() {
     }
     assert!(changes > 500, "{changes} changes of a clock were seen");
 }
+
+#[test]
+fn the_windows_between_two_instants_are_those_that_overlap_them() {
+    for starts in [
+        windows("day", "Europe/Berlin", "2026-03-28T12:00:00Z", "2026-03-31T00:00:00Z"),
+        windows("hour", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", "2026-10-04T00:00:00Z"),
+    ] {
+        let (from, to) = (instant("2026-03-28T12:00:00Z"), instant("2026-03-30T01:30:00Z"));
+        let (from, to) = match starts {
+            WindowStarts::Boundaries(_) => (from.micros(), to.micros()),
+            WindowStarts::Grid { .. } => {
+                (instant("2026-10-03T14:10:00Z").micros(), instant("2026-10-03T16:30:00Z").micros())
+            }
+        };
+        let got: Vec<i64> = starts.between(from, to).collect();
+        // Each minute of the range lies in one of them, and none is without such a minute.
+        let mut want: Vec<i64> =
+            (from..to).step_by(60_000_000).map(|minute| starts.start_of(minute)).collect();
+        want.dedup();
+        assert_eq!(got, want);
+        assert_eq!(starts.between(from, from).count(), usize::from(starts.start_of(from) < from));
+        let whole = starts.start_of(from);
+        let end = starts.end_of(whole);
+        assert_eq!(starts.between(whole, end).collect::<Vec<_>>(), [whole]);
+        assert_eq!(starts.between(whole, end + 1).count(), 2);
+        assert_eq!(starts.between(end - 1, whole + 1).collect::<Vec<_>>(), [whole]);
+        assert_eq!(starts.between(end, whole + 1).count(), 0);
+    }
+    let boundaries = WindowStarts::Boundaries(vec![0, 10, 20]);
+    assert_eq!(boundaries.between(-20, 0).count(), 0);
+    assert_eq!(boundaries.between(20, 30).count(), 0);
+    assert_eq!(boundaries.between(-5, 30).collect::<Vec<_>>(), [0, 10]);
+}

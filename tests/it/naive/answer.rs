@@ -7,9 +7,10 @@ use jiff::tz::TimeZone;
 
 use super::event::Event;
 use super::filter::Filter;
-use super::meter::{Aggregation, Amount, Meter, Operand, Question, Unit};
+use super::meter::{Aggregation, Amount, Fill, Meter, Operand, Question, Unit};
 use super::number::{self, DIGITS, Reading, Round, divide, one, ten_to};
-use super::{series, window};
+use super::series;
+use super::window::{self, Window};
 
 /// A row; `None` is null.
 pub(crate) type Row = Vec<Option<String>>;
@@ -37,14 +38,19 @@ pub(crate) fn answer(
         .map(|name| meters.iter().find(|meter| meter.name == *name).unwrap())
         .collect();
     let has_unit = asked.iter().any(|meter| meter.unit.is_some());
+    let cut = asked.iter().any(|meter| cuts(meter, question));
     let mut rows = Vec::new();
     for meter in &asked {
-        for line in lines(events, meter, question)? {
+        let mut lines = lines(events, meter, question)?;
+        if let Some(fill) = question.fill {
+            lines = filled(&lines, meter, question, fill);
+        }
+        for line in lines {
             let mut row = Row::new();
             if asked.len() > 1 {
                 row.push(Some(meter.name.clone()));
             }
-            row.extend(line.window.into_iter().flatten().map(Some));
+            row.extend(window_cells(line.window, meter, question, &line.groups, cut));
             row.extend(line.groups);
             row.push(line.value.as_ref().map(|value| number::text(value, DIGITS)));
             if has_unit {
@@ -59,16 +65,177 @@ pub(crate) fn answer(
 }
 
 /// One row before it is written.
+#[derive(Clone)]
 pub(crate) struct Line {
-    pub(crate) window: Option<[String; 2]>,
+    /// Start and end; within, none where the customer has no periods.
+    pub(crate) window: Option<Around>,
     pub(crate) groups: Vec<Option<String>>,
     pub(crate) value: Amount,
     pub(crate) events: usize,
     pub(crate) skipped: usize,
 }
 
-/// Start and end of the window, then the groups.
-type Key = (Option<(i64, i64)>, Vec<Option<String>>);
+/// Start of the window, then the groups.
+type Key = (Option<Option<i64>>, Vec<Option<String>>);
+
+/// Window and texts of an inner result.
+type InnerKey = (Option<(i64, i64)>, Vec<Option<String>>);
+
+/// A window, or none where the customer has no periods.
+pub(crate) type Around = Option<(i64, i64)>;
+
+/// The zone that the windows of a customer are of, and the days and months within them.
+pub(crate) fn zone_of_windows(
+    customer: Option<&String>,
+    meter: &Meter,
+    question: &Question,
+) -> TimeZone {
+    let cycle = match question.window {
+        Some(Window::BillingPeriod) => meter.billing.as_ref().unwrap().of(customer),
+        _ => None,
+    };
+    TimeZone::get(cycle.map_or_else(|| question.zone(meter), |cycle| &cycle.zone)).unwrap()
+}
+
+/// The window of an instant, as a meter's customer has it.
+pub(crate) fn around(
+    micros: i64,
+    customer: Option<&String>,
+    meter: &Meter,
+    question: &Question,
+) -> Option<Around> {
+    let zone = || TimeZone::get(question.zone(meter)).unwrap();
+    match question.window? {
+        Window::BillingPeriod => {
+            let cycle = meter.billing.as_ref().unwrap().of(customer);
+            Some(cycle.map(|cycle| cycle.around(micros)))
+        }
+        window => Some(Some(window.around(micros, &zone()))),
+    }
+}
+
+/// The range, in microseconds.
+pub(crate) fn range(meter: &Meter, question: &Question) -> [Option<i64>; 2] {
+    let zone = TimeZone::get(question.zone(meter)).unwrap();
+    [&question.from, &question.to].map(|bound| bound.as_ref().map(|bound| bound.micros(&zone)))
+}
+
+/// Whether a bound lies within a window that somebody may have.
+fn cuts(meter: &Meter, question: &Question) -> bool {
+    let zone = TimeZone::get(question.zone(meter)).unwrap();
+    let cut = |bound: i64| match question.window {
+        None => false,
+        Some(Window::BillingPeriod) => {
+            let cycles = meter.billing.as_ref().unwrap().cycles(question.customer.as_ref());
+            cycles.into_iter().any(|cycle| cycle.around(bound).0 < bound)
+        }
+        Some(window) => window.around(bound, &zone).0 < bound,
+    };
+    range(meter, question).into_iter().flatten().any(cut)
+}
+
+/// The customer that an event counts for.
+fn customer(event: &Event, meter: &Meter) -> Option<String> {
+    meter.value(&Operand::Field("customer_id"), event).map(|value| value.text())
+}
+
+/// The customer of a row, as far as it can be told.
+pub(crate) fn customer_of<'r>(
+    question: &'r Question,
+    groups: &'r [Option<String>],
+) -> Option<&'r String> {
+    let place = question.groups.iter().position(|name| name == "customer_id");
+    match place {
+        Some(place) => groups[place].as_ref(),
+        None => question.customer.as_ref(),
+    }
+}
+
+/// Start, end and, where any window is cut, whether this one is.
+fn window_cells(
+    window: Option<Around>,
+    meter: &Meter,
+    question: &Question,
+    groups: &[Option<String>],
+    any_cut: bool,
+) -> Row {
+    let Some(window) = window else { return Row::new() };
+    let Some((start, end)) = window else { return vec![None; if any_cut { 3 } else { 2 }] };
+    let zone = match question.window {
+        Some(Window::BillingPeriod) => {
+            let customer = customer_of(question, groups);
+            meter.billing.as_ref().unwrap().of(customer).unwrap().zone.clone()
+        }
+        _ => question.zone(meter).to_owned(),
+    };
+    let [from, to] = range(meter, question);
+    let shown = [start.max(from.unwrap_or(start)), end.min(to.unwrap_or(end))];
+    let mut cells: Row = shown.map(|micros| Some(window::text(micros, &zone))).into();
+    if any_cut {
+        cells.push(Some((shown != [start, end]).to_string()));
+    }
+    cells
+}
+
+/// The lines of every window and group, one after the other.
+fn filled(lines: &[Line], meter: &Meter, question: &Question, fill: Fill) -> Vec<Line> {
+    let mut groups: Vec<Vec<Option<String>>> = lines.iter().map(|l| l.groups.clone()).collect();
+    if question.groups.is_empty() {
+        groups.push(Vec::new());
+    }
+    groups.sort();
+    groups.dedup();
+    let windows = || lines.iter().filter_map(|line| line.window.flatten());
+    // An open range begins with the first end of a window with events, and ends with the last start.
+    let [from, to] = range(meter, question);
+    let first_end = windows().map(|(_, end)| end.min(to.unwrap_or(end))).min();
+    let last_start = windows().map(|(start, _)| start.max(from.unwrap_or(start))).max();
+    let from = from.or(first_end.map(|end| end - 1));
+    let to = to.or(last_start.map(|start| start + 1));
+    let counts = match &meter.aggregation {
+        Aggregation::Count | Aggregation::CountUnique | Aggregation::Active { .. } => true,
+        Aggregation::Nested { outer, .. } => **outer == Aggregation::Count,
+        _ => false,
+    };
+    let mut all: Vec<Line> =
+        lines.iter().filter(|line| line.window == Some(None)).cloned().collect();
+    let mut made = Vec::new();
+    for group in groups {
+        let (Some(mut at), Some(to)) = (from, to) else { continue };
+        let mut last: Amount = None;
+        loop {
+            let window = around(at, customer_of(question, &group), meter, question).unwrap();
+            let Some((start, end)) = window else { break };
+            if start >= to {
+                break;
+            }
+            let found = lines.iter().find(|l| l.window == Some(window) && l.groups == group);
+            let empty = Line {
+                window: Some(window),
+                groups: group.clone(),
+                value: None,
+                events: 0,
+                skipped: 0,
+            };
+            let mut line = found.cloned().unwrap_or(empty);
+            if line.value.is_some() {
+                last.clone_from(&line.value);
+            } else {
+                line.value = match fill {
+                    _ if counts => Some(BigInt::ZERO),
+                    Fill::Zero => Some(BigInt::ZERO),
+                    Fill::Null => None,
+                    Fill::Previous => last.clone(),
+                };
+            }
+            made.push(line);
+            at = end;
+        }
+    }
+    made.sort_by_key(|line| (line.window.flatten().map(|(start, _)| start), line.groups.clone()));
+    all.extend(made);
+    all
+}
 
 fn lines(events: &[Event], meter: &Meter, question: &Question) -> Result<Vec<Line>, Refused> {
     let mut lines = match series::follows(meter) {
@@ -89,13 +256,10 @@ fn lines_of_windows(
     meter: &Meter,
     question: &Question,
 ) -> Result<Vec<Line>, Refused> {
-    let zone_name = question.zone(meter);
-    let zone = TimeZone::get(zone_name).unwrap();
-    let from = question.from.as_ref().map(|bound| bound.micros(&zone));
-    let to = question.to.as_ref().map(|bound| bound.micros(&zone));
-    let mut groups: BTreeMap<Key, Vec<&Event>> = BTreeMap::new();
+    let [from, to] = range(meter, question);
+    let mut groups: BTreeMap<Key, (Option<Around>, Vec<&Event>)> = BTreeMap::new();
     if question.groups.is_empty() && question.window.is_none() {
-        groups.insert((None, Vec::new()), Vec::new());
+        groups.insert((None, Vec::new()), (None, Vec::new()));
     }
     for event in events {
         let micros = meter.micros(event);
@@ -103,23 +267,22 @@ fn lines_of_windows(
         if !in_range || !matches_meter(event, meter) || !asked_of(event, meter, question) {
             continue;
         }
-        let window = question.window.map(|window| window.around(micros, &zone));
+        let customer = customer(event, meter);
+        let window = around(micros, customer.as_ref(), meter, question);
+        let start = window.map(|window| window.map(|(start, _)| start));
         let texts = question
             .groups
             .iter()
             .map(|name| meter.value(&meter.resolve(name), event).map(|value| value.text()));
-        groups.entry((window, texts.collect())).or_default().push(event);
+        let key = (start, texts.collect());
+        groups.entry(key).or_insert((window, Vec::new())).1.push(event);
     }
     let mut lines = Vec::new();
-    for ((window, groups), members) in groups {
+    for ((_, groups), (window, members)) in groups {
+        let zone = zone_of_windows(customer_of(question, &groups), meter, question);
         let (value, events) = value_of(meter, &members, &zone)?;
-        let cut = window.map(|(start, end)| {
-            let start = from.map_or(start, |from| start.max(from));
-            let end = to.map_or(end, |to| end.min(to));
-            [window::text(start, zone_name), window::text(end, zone_name)]
-        });
         let skipped = members.len() - events;
-        lines.push(Line { window: cut, groups, value, events, skipped });
+        lines.push(Line { window, groups, value, events, skipped });
     }
     Ok(lines)
 }
@@ -133,8 +296,7 @@ pub(crate) fn matches_meter(event: &Event, meter: &Meter) -> bool {
 /// Whether the question is about the event.
 pub(crate) fn asked_of(event: &Event, meter: &Meter, question: &Question) -> bool {
     let holds = |filter: &Filter| filter.holds(event, meter);
-    let customer = || meter.value(&Operand::Field("customer_id"), event).map(|value| value.text());
-    question.customer.as_ref().is_none_or(|name| customer().as_ref() == Some(name))
+    question.customer.as_ref().is_none_or(|name| customer(event, meter).as_ref() == Some(name))
         && question.filter.as_ref().is_none_or(holds)
 }
 
@@ -147,7 +309,7 @@ fn value_of(
     let Aggregation::Nested { outer, inner, window, per } = &meter.aggregation else {
         return aggregate(meter, members);
     };
-    let mut results: BTreeMap<Key, Vec<&Event>> = BTreeMap::new();
+    let mut results: BTreeMap<InnerKey, Vec<&Event>> = BTreeMap::new();
     for &event in members {
         let window = window.map(|window| window.around(event.micros, zone));
         let texts = per.iter().map(|of| meter.value(of, event).map(|value| value.text()));

@@ -10,10 +10,11 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
+use super::billing::{Billing, Cycle, Length};
 use super::event::{Line, Moment, Property, Sent};
 use super::filter::{Comparison, Filter, Literal};
 use super::meter::{
-    Aggregation, Bound, Expression, FIELDS, Lookup, Meter, Operand, Placing, Question, Unit,
+    Aggregation, Bound, Expression, FIELDS, Fill, Lookup, Meter, Operand, Placing, Question, Unit,
 };
 use super::number::{self, Reading, Round};
 use super::spell::has_sql;
@@ -550,7 +551,42 @@ fn unit() -> BoxedStrategy<Unit> {
         .boxed()
 }
 
-fn meter(name: String, lookups: BTreeMap<String, Lookup>) -> BoxedStrategy<Meter> {
+fn cycle() -> BoxedStrategy<Cycle> {
+    let anchors = [
+        "2023-01-31T00:00:00",
+        "2024-01-29T00:00:00",
+        "2024-02-29T00:00:00",
+        "2025-12-30T00:00:00",
+        "2025-03-30T02:30:00",
+        "2026-01-01T00:00:00",
+        "2026-10-25T02:00:00",
+    ];
+    let length = select(&[
+        Length::Months(1),
+        Length::Months(1),
+        Length::Months(3),
+        Length::Months(12),
+        Length::Days(7),
+        Length::Days(30),
+        Length::Days(5),
+    ]);
+    (select(anchors.to_vec()), length, text(&ZONES))
+        .prop_map(|(anchor, length, zone)| Cycle { anchor: anchor.parse().unwrap(), length, zone })
+        .boxed()
+}
+
+fn billing() -> BoxedStrategy<Billing> {
+    let rows = btree_map(text(&["c1", "c2", "C1", "7", "ünal", "nobody"]), cycle(), 0..5);
+    prop_oneof![
+        1 => cycle().prop_map(Billing::Shared),
+        3 => (rows, option::of(cycle()))
+            .prop_map(|(rows, otherwise)| Billing::PerCustomer { rows, otherwise }),
+    ]
+    .boxed()
+}
+
+fn meter(name: String, lookups: BTreeMap<String, Lookup>, common: Billing) -> BoxedStrategy<Meter> {
+    let billing = prop_oneof![4 => Just(common), 1 => billing()];
     (
         prop_oneof![
             3 => Just(vec!["transfer".to_owned()]),
@@ -562,9 +598,10 @@ fn meter(name: String, lookups: BTreeMap<String, Lookup>) -> BoxedStrategy<Meter
         option::weighted(0.2, unit()),
         option::weighted(0.2, text(&ZONES)),
         option::weighted(0.2, any::<bool>()),
+        billing,
     )
-        .prop_map(move |(events, filter, measure, unit, zone, attributed)| {
-            let (name, lookups) = (name.clone(), lookups.clone());
+        .prop_map(move |(events, filter, measure, unit, zone, attributed, billing)| {
+            let (name, lookups, billing) = (name.clone(), lookups.clone(), Some(billing));
             let (aggregation, operand, weight, period) = measure;
             // A lookup before or after what the events say, if there is one.
             let field = Operand::Field("customer_id");
@@ -587,6 +624,7 @@ fn meter(name: String, lookups: BTreeMap<String, Lookup>) -> BoxedStrategy<Meter
                 lookups,
                 unit,
                 zone,
+                billing,
             }
         })
         .boxed()
@@ -594,11 +632,11 @@ fn meter(name: String, lookups: BTreeMap<String, Lookup>) -> BoxedStrategy<Meter
 
 /// Four meters over the same lookup, so that some can share a scan.
 pub(crate) fn meters() -> BoxedStrategy<Vec<Meter>> {
-    option::weighted(0.7, lookup())
-        .prop_flat_map(|lookup| {
+    (option::weighted(0.7, lookup()), billing())
+        .prop_flat_map(|(lookup, billing)| {
             let lookups: BTreeMap<String, Lookup> =
                 lookup.into_iter().map(|lookup| ("looked_up".to_owned(), lookup)).collect();
-            let meter = |number: u8| meter(format!("m{number}"), lookups.clone());
+            let meter = |number: u8| meter(format!("m{number}"), lookups.clone(), billing.clone());
             (meter(0), meter(1), meter(2), meter(3)).prop_map(|(a, b, c, d)| vec![a, b, c, d])
         })
         .boxed()
@@ -640,6 +678,9 @@ fn window() -> BoxedStrategy<Window> {
         Window::Months(2),
         Window::Months(3),
         Window::Months(12),
+        Window::BillingPeriod,
+        Window::BillingPeriod,
+        Window::BillingPeriod,
     ])
     .boxed()
 }
@@ -681,17 +722,39 @@ pub(crate) fn question() -> BoxedStrategy<Question> {
         option::weighted(0.25, filter().prop_filter("SQL can say it", has_sql)),
         option::weighted(0.2, 1..4_usize),
     );
-    (asked, range, groups(), option::weighted(0.5, window()), narrow, option::of(text(&ZONES)))
-        .prop_map(|(meters, (from, to), groups, window, (customer, filter, top), zone)| Question {
+    let fill = option::weighted(0.3, select(&[Fill::Zero, Fill::Null, Fill::Previous]));
+    let windows = (option::weighted(0.6, window()), fill);
+    (asked, range, groups(), windows, narrow, option::of(text(&ZONES)))
+        .prop_map(|(meters, (from, to), groups, windows, (customer, filter, top), zone)| Question {
             meters,
             from,
             to,
             groups,
-            window,
+            window: windows.0,
+            fill: windows.1,
             customer,
             filter,
             zone,
             top,
+        })
+        .boxed()
+}
+
+/// A question for billing periods or long windows, mostly filled, and nothing that leaves most events
+/// out.
+pub(crate) fn windowed_question() -> BoxedStrategy<Question> {
+    let window = prop_oneof![
+        4 => Just(Window::BillingPeriod),
+        1 => select(&[Window::Week, Window::Months(1), Window::Months(3)]),
+    ];
+    let fill = option::weighted(0.7, select(&[Fill::Zero, Fill::Null, Fill::Previous]));
+    (question(), window, fill)
+        .prop_map(|(question, window, fill)| Question {
+            window: Some(window),
+            fill,
+            filter: None,
+            top: None,
+            ..question
         })
         .boxed()
 }

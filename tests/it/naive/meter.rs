@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::answer::Refused;
+use super::billing::Billing;
 use super::event::{Event, Value};
 use super::filter::Filter;
 use super::number::{self, Reading, Round, divide, one, ten_to};
@@ -137,6 +138,15 @@ pub(crate) struct Meter {
     pub(crate) lookups: BTreeMap<String, Lookup>,
     pub(crate) unit: Option<Unit>,
     pub(crate) zone: Option<String>,
+    pub(crate) billing: Option<Billing>,
+}
+
+/// What stands in a window without a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    Zero,
+    Null,
+    Previous,
 }
 
 /// A bound of a range.
@@ -158,6 +168,7 @@ pub(crate) struct Question {
     /// Names, as a person writes them.
     pub(crate) groups: Vec<String>,
     pub(crate) window: Option<Window>,
+    pub(crate) fill: Option<Fill>,
     pub(crate) customer: Option<String>,
     pub(crate) filter: Option<Filter>,
     pub(crate) zone: Option<String>,
@@ -179,6 +190,7 @@ impl Meter {
             lookups: BTreeMap::new(),
             unit: None,
             zone: None,
+            billing: None,
         }
     }
 
@@ -358,6 +370,7 @@ impl Question {
             to: None,
             groups: Vec::new(),
             window: None,
+            fill: None,
             customer: None,
             filter: None,
             zone: None,

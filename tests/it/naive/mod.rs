@@ -6,6 +6,7 @@
 //! questions the way the product reads them, [`generate`] makes them up.
 
 pub(crate) mod answer;
+pub(crate) mod billing;
 pub(crate) mod correction;
 pub(crate) mod event;
 pub(crate) mod filter;

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bigdecimal::num_bigint::BigInt;
 use jiff::tz::TimeZone;
 
-use super::answer::{Line, Refused, asked_of, matches_meter};
+use super::answer::{
+    Around, Line, Refused, around, asked_of, customer_of, matches_meter, range, zone_of_windows,
+};
 use super::event::Event;
 use super::meter::{Aggregation, Amount, Meter, Operand, Placing, Question};
 use super::number::{Round, divide, one, ten_to};
-use super::window::{self, Window};
+use super::window::Window;
 
 /// Microseconds of a day of UTC.
 const DAY: i64 = 86_400_000_000;
@@ -28,28 +30,32 @@ pub(crate) fn follows(meter: &Meter) -> bool {
     prorates || carries
 }
 
-/// The windows of the question: start and end before the range cuts them, then after.
-fn windows(events: &[Event], question: &Question, zone: &TimeZone) -> Vec<[i64; 4]> {
-    let from = question.from.as_ref().map(|bound| bound.micros(zone));
-    let to = question.to.as_ref().map(|bound| bound.micros(zone));
-    let Some(window) = question.window else {
+/// A window, and start and end before the range cuts it, then after.
+type Span = (Option<Around>, [i64; 4]);
+
+/// The windows of the question, as a customer has them.
+fn windows(
+    events: &[Event],
+    meter: &Meter,
+    question: &Question,
+    customer: Option<&String>,
+) -> Vec<Span> {
+    let [from, to] = range(meter, question);
+    let whole = || {
         let (from, to) = (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX));
-        return vec![[from, to, from, to]];
+        [from, to, from, to]
     };
     // Without a bound, the days that there are events of.
     let days = || events.iter().map(|event| event.micros.div_euclid(DAY));
-    let Some((first, last)) = days().min().zip(days().max()) else { return Vec::new() };
+    let (first, last) = (days().min().unwrap_or(0), days().max().unwrap_or(0));
     let reach = (from.unwrap_or(first * DAY), to.unwrap_or((last + 1) * DAY));
     let mut found = Vec::new();
     let mut at = reach.0;
     while at < reach.1 {
-        let (start, end) = window.around(at, zone);
-        found.push([
-            start,
-            end,
-            from.map_or(start, |from| from.max(start)),
-            to.map_or(end, |to| to.min(end)),
-        ]);
+        let window = around(at, customer, meter, question);
+        let Some((start, end)) = window.flatten() else { return vec![(window, whole())] };
+        let cut = [from.map_or(start, |from| from.max(start)), to.map_or(end, |to| to.min(end))];
+        found.push((window, [start, end, cut[0], cut[1]]));
         at = end;
     }
     found
@@ -61,10 +67,6 @@ pub(crate) fn lines(
     meter: &Meter,
     question: &Question,
 ) -> Result<Vec<Line>, Refused> {
-    let zone_name = question.zone(meter);
-    let zone = TimeZone::get(zone_name).unwrap();
-    // Days and resets are the meter's, whatever zone is asked in.
-    let own_zone = TimeZone::get(meter.zone.as_deref().unwrap_or("UTC")).unwrap();
     let texts = |event: &Event| -> Texts {
         let name = |name: &String| meter.value(&meter.resolve(name), event).map(|v| v.text());
         question.groups.iter().map(name).collect()
@@ -75,8 +77,14 @@ pub(crate) fn lines(
         groups.entry(texts(event)).or_default().push(event);
     }
     let mut lines = Vec::new();
-    for [start, end, from, to] in windows(events, question, &zone) {
-        for (group, members) in &groups {
+    for (group, members) in &groups {
+        let customer = customer_of(question, group);
+        let zone = match question.window {
+            Some(Window::BillingPeriod) => zone_of_windows(customer, meter, question),
+            // Days and resets are the meter's, whatever zone is asked in.
+            _ => TimeZone::get(meter.zone.as_deref().unwrap_or("UTC")).unwrap(),
+        };
+        for (window, [start, end, from, to]) in windows(events, meter, question, customer) {
             let piece = match &meter.aggregation {
                 Aggregation::TimeWeighted { change, per } => {
                     let until = |event: &Event| match change {
@@ -86,22 +94,21 @@ pub(crate) fn lines(
                     time_weighted(members, meter, &until, (from, to))?
                 }
                 Aggregation::Active { operation, per, by_days } => {
-                    let days = by_days.then(|| days(start, end, &own_zone));
+                    let days = by_days.then(|| days(start, end, &zone));
                     active(members, meter, (operation, per), (from, to), days.as_deref())
                 }
                 Aggregation::Reported { operation, per, reset } => {
-                    reported(members, meter, (operation, per), (from, to), (*reset, &own_zone))
+                    reported(members, meter, (operation, per), (from, to), (*reset, &zone))
                 }
                 _ => prorated(members, meter, (from, to))?,
             };
             let Some((value, events, matched)) = piece else { continue };
-            let window = question
-                .window
-                .map(|_| [window::text(from, zone_name), window::text(to, zone_name)]);
             let skipped = matched - events;
             lines.push(Line { window, groups: group.clone(), value, events, skipped });
         }
     }
+    let start = |line: &Line| line.window.flatten().map(|(start, _)| start);
+    lines.sort_by_key(|line| (start(line), line.groups.clone()));
     if lines.is_empty() && question.groups.is_empty() && question.window.is_none() {
         let counts = matches!(meter.aggregation, Aggregation::Active { .. });
         let value = counts.then_some(BigInt::ZERO);

@@ -1,14 +1,16 @@
 //! Events, meters and questions written as people write them: JSON lines, YAML and SQL.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use jiff::tz::{Offset, TimeZone};
 use meterhouse::usage::{Grouping, UsageRequest};
 
+use super::billing::{Billing, Cycle, Length};
 use super::event::{Line, Moment, Property, Sent};
 use super::filter::{Comparison, Filter, Literal};
 use super::meter::{
-    Aggregation, Bound, Expression, FIELDS, Meter, Operand, Placing, Question, Unit,
+    Aggregation, Bound, Expression, FIELDS, Fill, Meter, Operand, Placing, Question, Unit,
 };
 use super::number::Round;
 use super::window::Window;
@@ -165,7 +167,45 @@ pub(crate) fn meter(meter: &Meter) -> String {
     if let Some(zone) = &meter.zone {
         say("timezone", zone);
     }
+    match &meter.billing {
+        None => {}
+        Some(Billing::Shared(cycle)) => say("billing", &billing_cycle(cycle)),
+        Some(Billing::PerCustomer { otherwise, .. }) => {
+            let mut parts = vec![
+                "file: billing.csv, key: customer, anchor: since, cycle: cycle, timezone: zone"
+                    .to_owned(),
+            ];
+            parts.extend(otherwise.as_ref().map(|o| format!("otherwise: {}", billing_cycle(o))));
+            say("billing", &format!("{{ {} }}", parts.join(", ")));
+        }
+    }
     file
+}
+
+fn billing_cycle(cycle: &Cycle) -> String {
+    let (anchor, length) = (cycle.anchor, length(cycle.length));
+    format!("{{ anchor: {anchor}, cycle: {length}, timezone: {} }}", cycle.zone)
+}
+
+fn length(length: Length) -> String {
+    match length {
+        Length::Months(1) => "monthly".to_owned(),
+        Length::Months(3) => "quarterly".to_owned(),
+        Length::Months(12) => "annual".to_owned(),
+        Length::Months(_) => panic!("{length:?} has no name"),
+        Length::Days(7) => "weekly".to_owned(),
+        Length::Days(days) => format!("{days} days"),
+    }
+}
+
+/// The table of a meter's billing, as CSV.
+pub(crate) fn billing_table(rows: &BTreeMap<String, Cycle>) -> String {
+    let rows = rows.iter().map(|(customer, cycle)| {
+        let customer = customer.replace('"', "\"\"");
+        let (anchor, length, zone) = (cycle.anchor, length(cycle.length), &cycle.zone);
+        format!("{zone},\"{customer}\",{anchor},{length}\n")
+    });
+    format!("zone,customer,since,cycle\n{}", rows.collect::<String>())
 }
 
 fn percentile(aggregation: &Aggregation) -> Option<String> {
@@ -325,6 +365,16 @@ pub(crate) fn request(question: &Question) -> UsageRequest {
             _ => Grouping::By(question.groups.clone()),
         },
         window: question.window.map(window),
+        anchor: None,
+        cycle: None,
+        fill: question.fill.map(|fill| {
+            match fill {
+                Fill::Zero => "zero",
+                Fill::Null => "null",
+                Fill::Previous => "previous",
+            }
+            .to_owned()
+        }),
         customer: question.customer.clone(),
         conditions: question.filter.as_ref().map(sql),
         timezone: question.zone.clone(),
@@ -345,6 +395,7 @@ fn window(window: Window) -> String {
         Window::Months(3) => "quarter".to_owned(),
         Window::Months(12) => "year".to_owned(),
         Window::Months(count) => format!("{count}month"),
+        Window::BillingPeriod => "billing_period".to_owned(),
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Window {
     Week,
     /// A divisor of a year.
     Months(i8),
+    /// The customer's own.
+    BillingPeriod,
 }
 
 impl Window {
@@ -41,7 +43,7 @@ impl Window {
     fn floor(self, civil: DateTime) -> DateTime {
         let date = civil.date();
         match self {
-            Self::Minutes(_) => panic!("windows up to an hour have no civil start"),
+            Self::Minutes(_) | Self::BillingPeriod => panic!("{self:?} has no start by the date"),
             Self::Hours(hours) => date.at(civil.hour() - civil.hour() % hours, 0, 0, 0),
             Self::Day => midnight(date),
             Self::Week => midnight(date - i32::from(date.weekday().to_monday_zero_offset()).days()),
@@ -54,7 +56,7 @@ impl Window {
 
     fn next(self, civil: DateTime) -> DateTime {
         match self {
-            Self::Minutes(_) => panic!("windows up to an hour have no civil start"),
+            Self::Minutes(_) | Self::BillingPeriod => panic!("{self:?} has no start by the date"),
             Self::Hours(hours) => civil + i32::from(hours).hours(),
             Self::Day => civil + 1.day(),
             Self::Week => civil + 1.week(),

@@ -1,0 +1,256 @@
+//! The windows of a request, resolved for one meter: a calendar's or billing periods.
+//!
+//! A window is whole by the calendar that it follows, wherever there is data; which of them a bound
+//! of the range cuts is known from the request alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::request::UsageRequest;
+use crate::error::{Error, Result};
+use crate::meter::{Billing, BillingTable, Field, Meter, Operand};
+use crate::plan::Windows;
+use crate::time::{
+    BILLING_PERIOD, BillingCycle, BillingPeriod, Calendars, Cycle, TimeRange, Timestamp, Window,
+    WindowStarts, Windowing, parse_zone, window_starts,
+};
+
+/// The windows of an answer and what it takes to show them.
+#[derive(Debug, Clone)]
+pub(super) struct ResolvedWindows {
+    pub(super) windows: Windows,
+    /// The zone of each calendar; of shared windows, the only one.
+    pub(super) zones: Vec<TimeZone>,
+    /// Whether a bound of the range cuts a window.
+    pub(super) cut: bool,
+    /// The starts, within the range, of the shared windows that a bound cuts.
+    pub(super) partial: Vec<i64>,
+}
+
+/// What a request and a meter say about windows.
+pub(super) struct Asked<'a> {
+    pub(super) request: &'a UsageRequest,
+    pub(super) meter: &'a Meter,
+    pub(super) groups: &'a [Operand],
+    pub(super) zone: &'a TimeZone,
+    pub(super) zone_name: &'a str,
+    pub(super) range: TimeRange,
+    /// What windows must cover.
+    pub(super) covered: (Timestamp, Timestamp),
+}
+
+/// Windows of one kind, to be computed for any range.
+enum Calendar<'a> {
+    Zone(Window, &'a TimeZone),
+    Billing(BillingCycle),
+}
+
+impl Calendar<'_> {
+    fn starts(&self, from: Timestamp, to: Timestamp) -> Result<WindowStarts> {
+        match self {
+            Self::Zone(window, zone) => window_starts(*window, zone, from, to),
+            Self::Billing(cycle) => cycle.periods(from, to),
+        }
+    }
+
+    /// The start of the window that an instant cuts: one that begins before it and goes on.
+    fn cut_by(&self, bound: Option<Timestamp>) -> Result<Option<i64>> {
+        let within = bound.filter(|bound| (Timestamp::MIN..=Timestamp::MAX).contains(bound));
+        let Some(bound) = within else { return Ok(None) };
+        let start = self.starts(bound, bound)?.start_of(bound.micros());
+        Ok((start < bound.micros()).then_some(start))
+    }
+}
+
+impl Asked<'_> {
+    /// The windows, if the request has any.
+    ///
+    /// # Errors
+    /// A window, anchor or cycle that cannot be; billing periods of a meter without them; periods
+    /// that differ between customers, in an answer that does not tell customers apart.
+    pub(super) fn resolve(&self) -> Result<Option<ResolvedWindows>> {
+        let windowing: Option<Windowing> =
+            self.request.window.as_deref().map(str::parse).transpose()?;
+        let anchored = anchored(self.request, self.zone_name)?;
+        let named = self.request.period.as_deref().and_then(BillingPeriod::named);
+        if anchored.is_some() && windowing != Some(Windowing::BillingPeriod) && named.is_none() {
+            return Err(Error::invalid(format!(
+                "an anchor is one of billing periods: add the window `{BILLING_PERIOD}`, or the period \
+                 `this-billing-period` or `last-billing-period`"
+            )));
+        }
+        let resolved = match windowing {
+            None => return Ok(None),
+            Some(Windowing::Calendar(window)) => {
+                self.shared(&Calendar::Zone(window, self.zone), self.zone.clone())
+            }
+            Some(Windowing::BillingPeriod) => match anchored {
+                Some(cycle) => self.shared_billing(cycle),
+                None => self.billing_of_meter(),
+            },
+        };
+        resolved.map(Some)
+    }
+
+    fn billing_of_meter(&self) -> Result<ResolvedWindows> {
+        match billing_of(self.meter)? {
+            Billing::Shared(cycle) => self.shared_billing(cycle.clone()),
+            Billing::PerCustomer(table) => match cycle_of_customer(self.request, table) {
+                Some(cycle) => self.shared_billing(cycle.clone()),
+                None if self.request.customer.is_some() => Ok(without_periods()),
+                None => self.per_customer(table),
+            },
+        }
+    }
+
+    fn shared_billing(&self, cycle: BillingCycle) -> Result<ResolvedWindows> {
+        let zone = parse_zone(&cycle.zone)?;
+        self.shared(&Calendar::Billing(cycle), zone)
+    }
+
+    fn shared(&self, calendar: &Calendar<'_>, zone: TimeZone) -> Result<ResolvedWindows> {
+        let (from, to) = self.covered;
+        let starts = calendar.starts(from, to)?;
+        let cut_first = calendar.cut_by(self.range.from)?;
+        let cut_last = calendar.cut_by(self.range.to)?;
+        let shown = |start: i64| self.range.from.map_or(start, |from| from.micros().max(start));
+        let mut partial: Vec<i64> = cut_first.into_iter().chain(cut_last).map(shown).collect();
+        partial.dedup();
+        Ok(ResolvedWindows {
+            windows: Windows::Shared(starts),
+            zones: vec![zone],
+            cut: !partial.is_empty(),
+            partial,
+        })
+    }
+
+    fn per_customer(&self, table: &BillingTable) -> Result<ResolvedWindows> {
+        if !self.groups.contains(&Operand::Field(Field::CustomerId)) {
+            return Err(Error::invalid(format!(
+                "the billing periods of meter `{}` differ between customers, so that a sum over \
+                 customers is of no period: group by {} too, or ask for one customer",
+                self.meter.name,
+                Field::CustomerId
+            )));
+        }
+        let mut built = Built::default();
+        let mut of_customer = BTreeMap::new();
+        for (customer, cycle) in table.rows.iter() {
+            of_customer.insert(customer.clone(), built.place_of(cycle, self)?);
+        }
+        let otherwise = table.otherwise.as_ref().map(|cycle| built.place_of(cycle, self));
+        let calendars = Calendars {
+            otherwise: otherwise.transpose()?,
+            of_customer: Arc::new(of_customer),
+            starts: built.starts,
+        };
+        Ok(ResolvedWindows {
+            windows: Windows::PerCustomer(calendars),
+            zones: built.zones,
+            cut: built.cut,
+            partial: Vec::new(),
+        })
+    }
+}
+
+/// The cycle that a request itself asks for.
+fn anchored(request: &UsageRequest, zone_name: &str) -> Result<Option<BillingCycle>> {
+    let cycle: Option<Cycle> = request.cycle.as_deref().map(str::parse).transpose()?;
+    match (&request.anchor, cycle) {
+        (Some(anchor), cycle) => Ok(Some(BillingCycle {
+            anchor: anchor.parse()?,
+            cycle: cycle.unwrap_or(Cycle::MONTHLY),
+            zone: zone_name.to_owned(),
+        })),
+        (None, Some(_)) => Err(Error::invalid("a billing cycle needs an anchor: a date")),
+        (None, None) => Ok(None),
+    }
+}
+
+fn billing_of(meter: &Meter) -> Result<&Billing> {
+    let missing = || {
+        Error::invalid(format!(
+            "meter `{}` has no billing periods: give it `billing`, or the question an anchor such as \
+             2023-01-31",
+            meter.name
+        ))
+    };
+    meter.billing.as_ref().ok_or_else(missing)
+}
+
+/// The cycle of the only customer that is asked for.
+fn cycle_of_customer<'t>(
+    request: &UsageRequest,
+    table: &'t BillingTable,
+) -> Option<&'t BillingCycle> {
+    let customer = request.customer.as_ref()?;
+    table.rows.get(customer).or(table.otherwise.as_ref())
+}
+
+/// The cycle whose periods a request means where it means those of one cycle.
+///
+/// # Errors
+/// A meter without billing periods, and one whose customers have different ones where none of them
+/// is asked for.
+pub(super) fn one_cycle(
+    request: &UsageRequest,
+    meter: &Meter,
+    zone_name: &str,
+) -> Result<BillingCycle> {
+    if let Some(cycle) = anchored(request, zone_name)? {
+        return Ok(cycle);
+    }
+    match billing_of(meter)? {
+        Billing::Shared(cycle) => Ok(cycle.clone()),
+        Billing::PerCustomer(table) => match (cycle_of_customer(request, table), &request.customer)
+        {
+            (Some(cycle), _) => Ok(cycle.clone()),
+            (None, Some(customer)) => Err(Error::invalid(format!(
+                "customer `{customer}` has no billing periods: the table of meter `{}` does not have \
+                 it, and there is no `otherwise`",
+                meter.name
+            ))),
+            (None, None) => Err(Error::invalid(format!(
+                "the billing periods of meter `{}` differ between customers: ask for one customer, \
+                 or for a range in the window `{BILLING_PERIOD}`",
+                meter.name
+            ))),
+        },
+    }
+}
+
+/// The windows of a customer that has no billing periods.
+fn without_periods() -> ResolvedWindows {
+    let windows = Windows::PerCustomer(Calendars::default());
+    ResolvedWindows { windows, zones: Vec::new(), cut: false, partial: Vec::new() }
+}
+
+/// Calendars as they come up; customers of one phase and zone share one.
+#[derive(Default)]
+struct Built<'t> {
+    places: BTreeMap<(String, &'t str), usize>,
+    starts: Vec<WindowStarts>,
+    zones: Vec<TimeZone>,
+    cut: bool,
+}
+
+impl<'t> Built<'t> {
+    fn place_of(&mut self, cycle: &'t BillingCycle, asked: &Asked<'_>) -> Result<usize> {
+        let key = (cycle.phase(), cycle.zone.as_str());
+        if let Some(place) = self.places.get(&key) {
+            return Ok(*place);
+        }
+        let place = self.starts.len();
+        let calendar = Calendar::Billing(cycle.clone());
+        let (from, to) = asked.covered;
+        self.starts.push(calendar.starts(from, to)?);
+        self.zones.push(parse_zone(&cycle.zone)?);
+        for bound in [asked.range.from, asked.range.to] {
+            self.cut |= calendar.cut_by(bound)?.is_some();
+        }
+        self.places.insert(key, place);
+        Ok(place)
+    }
+}
