@@ -153,15 +153,17 @@ fn inner_windows(
     calendars.try_map(inner).map(Some)
 }
 
-/// The range with its windows; an end that is not named is that of the outermost window.
+/// The range with its windows; an end that is not named is that of the outermost window, and where
+/// there is none, as the range begins after all events, nothing is in it.
 fn spans(
     range: TimeRange,
     (first, last): (Timestamp, Timestamp),
     windows: Option<&WindowStarts>,
 ) -> Spans {
     let start = windows.map_or(i64::MIN, |windows| windows.start_of(first.micros()));
-    let end = windows.map_or(i64::MAX, |windows| {
-        windows.end_of(windows.start_of(last.micros().saturating_sub(1)))
+    let end = windows.map_or(i64::MAX, |windows| match first < last {
+        true => windows.end_of(windows.start_of(last.micros().saturating_sub(1))),
+        false => i64::MIN,
     });
     Spans {
         from: range.from.map_or(start, Timestamp::micros),
