@@ -327,6 +327,27 @@ fn what_is_carried_over_time_has_each_customers_own_periods() {
 }
 
 #[test]
+fn an_open_range_after_all_events_has_no_windows() {
+    let folder = folder("");
+    write_whole_meter(folder.path(), "aggregation: reported\nproperty: v\noperation: how");
+    let flags = ["--window", "month", "--by", "event_name", "--from"];
+    let (rows, _) = ask(folder.path(), &[&flags[..], &["2026-05-01"]].concat());
+    assert!(
+        rows.ends_with("\n2026-05-01T00:00:00+02:00,2026-06-01T00:00:00+02:00,e,511,1,0\n"),
+        "{rows}"
+    );
+    let (rows, _) = ask(folder.path(), &[&flags[..], &["2026-06-01"]].concat());
+    assert_eq!(rows, "window_start,window_end,event_name,value,events,skipped\n");
+    // An end that is named is one.
+    let ends = ["2026-06-01", "--to", "2026-07-01"];
+    let (rows, _) = ask(folder.path(), &[&flags[..], &ends].concat());
+    assert!(
+        rows.ends_with("\n2026-06-01T00:00:00+02:00,2026-07-01T00:00:00+02:00,e,511,0,0\n"),
+        "{rows}"
+    );
+}
+
+#[test]
 fn shares_of_days_are_of_the_days_of_each_customers_period_and_zone() {
     let folder = folder(BILLING);
     let meter = "aggregation: count_unique\nproperty: v\noperation: how\nprorate: days\n";
