@@ -149,7 +149,8 @@ fn quoted(text: &str) -> String {
     shown
 }
 
-fn operand_text(operand: &Operand) -> String {
+/// An operand in the words of the format.
+pub fn operand_text(operand: &Operand) -> String {
     match operand {
         Operand::Property(name) | Operand::Lookup(name) => name_text(name),
         Operand::Field(field) => format!("field {field}"),
@@ -158,7 +159,7 @@ fn operand_text(operand: &Operand) -> String {
 }
 
 /// What is computed, in one line.
-fn computed_text(aggregation: &Aggregation) -> String {
+pub fn computed_text(aggregation: &Aggregation) -> String {
     let name = aggregation.name();
     let each = |operands: &[Operand]| match operands {
         [] => String::new(),
@@ -269,7 +270,8 @@ fn lookup_text(name: &str, lookup: &Lookup) -> String {
     )
 }
 
-fn unit_text(unit: &Unit) -> String {
+/// How a unit converts and rounds, in one line.
+pub fn unit_text(unit: &Unit) -> String {
     let mut text = unit.name.clone();
     if let Some(plural) = unit.plural.as_ref().filter(|plural| **plural != unit.name) {
         text.push_str(&format!(" (plural {plural})"));

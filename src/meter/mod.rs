@@ -28,7 +28,10 @@ pub use aggregation::{
     Activity, Aggregation, Levels, Nested, Operation, Outer, Percent, Period, Placing, Report, Told,
 };
 pub use definition::parse;
-pub use describe::{describe, describe_filter};
+pub use describe::{
+    computed_text as describe_aggregation, describe, describe_filter,
+    operand_text as describe_operand, unit_text as describe_unit,
+};
 pub use expression::{Expression, Function, Operator};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};

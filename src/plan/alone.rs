@@ -69,14 +69,14 @@ pub(super) fn aggregated(
 }
 
 /// Where an event with a period counts whole.
-struct Placed {
+pub(super) struct Placed {
     /// The instant; that of the event where the period does not tell one.
-    instant: Expr,
+    pub(super) instant: Expr,
     /// Whether the period tells one.
-    known: Expr,
+    pub(super) known: Expr,
 }
 
-fn placed(period: &Period, operands: Operands<'_>) -> Placed {
+pub(super) fn placed(period: &Period, operands: Operands<'_>) -> Placed {
     let told = match period.place {
         Placing::Prorate | Placing::Start => operands.instant(&period.start, 0),
         // A period ends before its end.
@@ -95,14 +95,14 @@ pub(super) fn bounds(at: &Expr, range: TimeRange) -> Vec<Expr> {
 }
 
 /// How much an event counts, and whether that can be told.
-struct Weight {
-    number: Expr,
-    usable: Expr,
+pub(super) struct Weight {
+    pub(super) number: Expr,
+    pub(super) usable: Expr,
 }
 
 /// An event without a weight stands for itself; one whose weight is no number, or below zero, for
 /// nothing that can be told.
-fn weight(of: &Operand, operands: Operands<'_>) -> Built<Weight> {
+pub(super) fn weight(of: &Operand, operands: Operands<'_>) -> Built<Weight> {
     let number = operands.number(of);
     let present = disjunction(operands.present(of)).unwrap_or_else(|| lit(false));
     let one = when(present, lit(ScalarValue::Int64(None))).otherwise(lit(1_i64))?;

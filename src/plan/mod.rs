@@ -25,6 +25,8 @@ use crate::time::{TimeRange, WindowStarts};
 
 mod alone;
 pub mod catalogue;
+pub mod contributions;
+pub mod funnel;
 mod operand;
 mod predicate;
 mod range;
@@ -33,7 +35,7 @@ mod series;
 
 use operand::Operands;
 pub use operand::TableFacts;
-pub use selection::{RowQuery, row_plan};
+pub use selection::{RowQuery, row_plan, stored_plan};
 
 /// Names of the columns that a usage plan puts out.
 pub mod output {

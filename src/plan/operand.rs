@@ -178,8 +178,13 @@ impl Operands<'_> {
         self.text(&Operand::Field(Field::CustomerId))
     }
 
-    /// The first of those that tell the customer; only the last says `otherwise`.
+    /// The first of those that tell the customer.
     fn attributed(self) -> Expr {
+        one_of(self.told())
+    }
+
+    /// What each of those says that tell the customer; only the last says `otherwise`.
+    pub(super) fn told(self) -> Vec<Expr> {
         let as_stored = Operands { customer: &[], ..self };
         let last = self.customer.len().saturating_sub(1);
         let told = self.customer.iter().enumerate().map(|(place, operand)| match operand {
@@ -189,7 +194,13 @@ impl Operands<'_> {
             },
             operand => as_stored.text(operand),
         });
-        one_of(told.collect())
+        told.collect()
+    }
+
+    /// What a lookup maps, and what a row of its table maps it to; null where there is none.
+    pub(super) fn mapped(self, table: &Lookup) -> (Expr, Expr) {
+        let as_stored = Operands { customer: &[], ..self };
+        (as_stored.text(&table.source()), as_stored.looked_up(table, None))
     }
 
     fn sources(self, operand: &Operand) -> Sources {

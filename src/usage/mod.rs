@@ -14,12 +14,14 @@ mod answer;
 mod conditions;
 mod parts;
 mod request;
+mod single;
 mod tables;
 mod versions;
 
 pub use answer::columns;
 pub use conditions::{parse_conditions, parse_stored_conditions};
 pub use request::{Grouping, UsageRequest};
+pub use single::{Group, Single, SingleAnswer};
 pub use tables::with_tables;
 pub use versions::reference;
 
