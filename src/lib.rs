@@ -15,6 +15,7 @@ pub mod document;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod functions;
 pub mod ingest;
 pub mod lake;

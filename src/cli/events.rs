@@ -7,13 +7,13 @@ use arrow::array::{AsArray, StringArray};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
-use super::correct;
 use super::flags::{EventsCommand, Global};
 use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows};
 use super::properties;
 use super::render::{OutputFormat, Reader};
+use super::{correct, event};
 use crate::error::{Error, Result};
 use crate::event::shortened;
 use crate::ingest::quarantine;
@@ -26,6 +26,7 @@ pub(super) async fn run(global: &Global, command: &EventsCommand) -> Result<Outc
         EventsCommand::Amend(flags) => return Box::pin(correct::amend(global, flags)).await,
         EventsCommand::Replace(flags) => return Box::pin(correct::replace(global, flags)).await,
         EventsCommand::Revert(flags) => return Box::pin(correct::revert(global, flags)).await,
+        EventsCommand::Show(flags) => return Box::pin(event::run(global, flags)).await,
         EventsCommand::Corrections { output } => {
             return correct::corrections(global, *output).await;
         }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod corrections;
+mod explain;
 
 pub(super) use corrections::{
     AmendFlags, CorrectionFlags, ReplaceFlags, RevertFlags, SelectionFlags, VoidFlags,
 };
+pub(super) use explain::{ExplainFlags, ShowFlags};
 
 use super::render::OutputFormat;
 use super::size::parse_memory;
@@ -93,6 +95,8 @@ pub(super) enum Command {
     Ingest(IngestFlags),
     /// Ask meters for usage
     Usage(UsageFlags),
+    /// Explain a number step by step, or list the events behind it
+    Explain(ExplainFlags),
     /// Ask the events anything, in SQL; without a text, at a prompt
     Sql(SqlFlags),
     /// List, show, check, test, compare and publish meters
@@ -609,6 +613,8 @@ pub(super) enum EventsCommand {
         #[command(flatten)]
         output: OutputFlag,
     },
+    /// Show what became of one event, and what each meter makes of it
+    Show(ShowFlags),
     /// List rejected and conflicting events: why, where from, and their text
     Rejected {
         #[command(flatten)]

@@ -11,7 +11,9 @@ mod compact;
 mod correct;
 mod diff;
 mod doctor;
+mod event;
 mod events;
+mod explain;
 mod flags;
 mod follow;
 mod index;
@@ -84,6 +86,7 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Quickstart => Box::pin(quickstart::run(program, global)).await,
         Command::Ingest(flags) => Box::pin(ingest::run(global, flags)).await,
         Command::Usage(flags) => Box::pin(usage::run(global, flags)).await,
+        Command::Explain(flags) => Box::pin(explain::run(global, flags)).await,
         Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
         Command::Lookups(command) => Box::pin(lookups::run(global, command)).await,
         Command::Meters(command) => Box::pin(meters::run(global, command)).await,

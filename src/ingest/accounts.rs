@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
 use futures::StreamExt;
 
@@ -151,6 +151,56 @@ const ACCOUNTED: &str = "accounted";
 /// So many versions are looked at by every run.
 const LOOKED_AGAIN_MAX: u64 = 64;
 const READS_AT_ONCE: usize = 8;
+
+/// The accounts of all batches, each once, by instant of receipt.
+///
+/// # Errors
+/// A store that cannot be read.
+pub async fn list(lake: &Lake) -> Result<Vec<Account>> {
+    let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
+    if let Some(table) = lake.batches().await? {
+        for file in &table.snapshot(None).await?.files {
+            let stored = StoredFile::get(&table, &file.path).await?;
+            for rows in stored.rows(None, None, BATCH_ROWS)? {
+                let rows = stored.checked(rows)?;
+                accounts.extend(accounts_of(&rows)?.into_iter().map(|a| (a.batch.clone(), a)));
+            }
+        }
+    }
+    let lost = unwritten(lake).await?;
+    accounts.extend(lost.into_iter().map(|account| (account.batch.clone(), account)));
+    let mut accounts: Vec<Account> = accounts.into_values().collect();
+    accounts.sort_by_key(|account| account.received);
+    Ok(accounts)
+}
+
+fn accounts_of(rows: &RecordBatch) -> Result<Vec<Account>> {
+    let missing = |name: &str| Error::corrupt(format!("the accounts have no column `{name}`"));
+    let column = |name: &str| rows.column_by_name(name).ok_or_else(|| missing(name));
+    let texts = |name: &str| column(name)?.as_string_opt::<i32>().ok_or_else(|| missing(name));
+    let numbers =
+        |name: &str| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| missing(name));
+    let received = column(batches::RECEIVED_AT)?.as_primitive_opt::<TimestampMicrosecondType>();
+    let received = received.ok_or_else(|| missing(batches::RECEIVED_AT))?;
+    let (ids, sources) = (texts(batches::BATCH)?, texts(batches::SOURCE)?);
+    let [read, accepted, duplicate, conflict, rejected, version] = batches::NUMBERS.map(numbers);
+    let (read, accepted, duplicate) = (read?, accepted?, duplicate?);
+    let (conflict, rejected, version) = (conflict?, rejected?, version?);
+    let account = |row: usize| Account {
+        batch: ids.value(row).to_owned(),
+        received: Timestamp::from_micros(received.value(row)),
+        source: if sources.is_valid(row) { sources.value(row).to_owned() } else { String::new() },
+        counts: Counts {
+            read: read.value(row).unsigned_abs(),
+            accepted: accepted.value(row).unsigned_abs(),
+            duplicate: duplicate.value(row).unsigned_abs(),
+            conflict: conflict.value(row).unsigned_abs(),
+            rejected: rejected.value(row).unsigned_abs(),
+        },
+        version: version.value(row).unsigned_abs(),
+    };
+    Ok((0..rows.num_rows()).map(account).collect())
+}
 
 /// The accounts of commits that are not in the table yet, as their runs were killed before.
 ///

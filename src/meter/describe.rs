@@ -168,7 +168,7 @@ fn operand_text(operand: &Operand) -> String {
 }
 
 /// What is computed, in one line.
-fn computed_text(aggregation: &Aggregation) -> String {
+pub fn computed_text(aggregation: &Aggregation) -> String {
     let name = aggregation.name();
     let each = |operands: &[Operand]| match operands {
         [] => String::new(),
@@ -315,7 +315,8 @@ fn table_text(table: &BillingTable) -> String {
     )
 }
 
-fn unit_text(unit: &Unit) -> String {
+/// How a unit converts and rounds, in one line.
+pub fn unit_text(unit: &Unit) -> String {
     let mut text = unit.name.clone();
     if let Some(plural) = unit.plural.as_ref().filter(|plural| **plural != unit.name) {
         text.push_str(&format!(" (plural {plural})"));

@@ -30,7 +30,10 @@ pub use aggregation::{
 };
 pub use billing::{Billing, BillingTable, Given, read_billing_rows};
 pub use definition::parse;
-pub use describe::{describe, describe_filter, describe_operand};
+pub use describe::{
+    computed_text as describe_aggregation, describe, describe_filter, describe_operand,
+    unit_text as describe_unit,
+};
 pub use expression::{Expression, Function, Operator};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};

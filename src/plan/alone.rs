@@ -75,7 +75,7 @@ pub(super) struct Placed {
     /// The instant; that of the event where the period is none.
     pub(super) instant: Expr,
     /// Whether the period is one that ends after it begins.
-    known: Expr,
+    pub(super) known: Expr,
 }
 
 pub(super) fn placed(period: &Period, operands: Operands<'_>) -> Placed {
@@ -99,14 +99,14 @@ pub(super) fn bounds(at: &Expr, range: TimeRange) -> Vec<Expr> {
 }
 
 /// How much an event counts, and whether that can be told.
-struct Weight {
-    number: Expr,
-    usable: Expr,
+pub(super) struct Weight {
+    pub(super) number: Expr,
+    pub(super) usable: Expr,
 }
 
 /// An event without a weight stands for itself; one whose weight is no number, or below zero, for
 /// nothing that can be told.
-fn weight(of: &Operand, operands: Operands<'_>) -> Built<Weight> {
+pub(super) fn weight(of: &Operand, operands: Operands<'_>) -> Built<Weight> {
     let number = operands.number(of);
     let present = disjunction(operands.present(of)).unwrap_or_else(|| lit(false));
     let one = when(present, lit(ScalarValue::Int64(None))).otherwise(lit(1_i64))?;

@@ -26,6 +26,8 @@ use crate::time::{TimeRange, WindowStarts};
 
 mod alone;
 pub mod catalogue;
+pub mod contributions;
+pub mod funnel;
 mod operand;
 mod predicate;
 mod range;
@@ -35,7 +37,7 @@ mod windows;
 
 use operand::Operands;
 pub use operand::TableFacts;
-pub use selection::{RowQuery, row_plan};
+pub use selection::{RowQuery, row_plan, stored_plan};
 pub use windows::Windows;
 
 /// Names of the columns that a usage plan puts out.

@@ -189,8 +189,13 @@ impl Operands<'_> {
         self.text(&Operand::Field(Field::CustomerId))
     }
 
-    /// The first of those that tell the customer; only the last says `otherwise`.
+    /// The first of those that tell the customer.
     fn attributed(self) -> Expr {
+        one_of(self.told())
+    }
+
+    /// What each of those says that tell the customer; only the last says `otherwise`.
+    pub(super) fn told(self) -> Vec<Expr> {
         let as_stored = self.as_sent();
         let last = self.customer.len().saturating_sub(1);
         let told = self.customer.iter().enumerate().map(|(place, operand)| match operand {
@@ -200,7 +205,13 @@ impl Operands<'_> {
             },
             operand => as_stored.text(operand),
         });
-        one_of(told.collect())
+        told.collect()
+    }
+
+    /// What a lookup maps, and what a row of its table maps it to; null where there is none.
+    pub(super) fn mapped(self, table: &Lookup) -> (Expr, Expr) {
+        let as_stored = self.as_sent();
+        (as_stored.text(&table.source()), as_stored.looked_up(table, None))
     }
 
     /// The first of several that is there. A value that is there but no number is no number: the

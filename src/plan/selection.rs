@@ -72,6 +72,20 @@ pub fn row_plan(
     scan.project(columns).and_then(|plan| plan.build()).map_err(defect)
 }
 
+/// The rows of one idempotency key, of any kind and source, with all columns of the table.
+///
+/// # Errors
+/// A defect of ours: a plan that does not build.
+pub fn stored_plan(
+    events: &Arc<dyn TableSource>,
+    key: &str,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let has_key = ident(IDEMPOTENCY_KEY).eq(lit(key));
+    let defect = |error| Error::internal("plan the rows of a key").with_source(error);
+    range::scan(events, TimeRange::default(), facts.days, Some(&has_key))?.build().map_err(defect)
+}
+
 fn among(column: &str, texts: &[String]) -> Option<Expr> {
     let texts: Vec<Expr> = texts.iter().map(|text| lit(text.as_str())).collect();
     (!texts.is_empty()).then(|| in_list(ident(column), texts, false))

@@ -33,7 +33,7 @@ use crate::schema::{INGESTED_AT, ORDINAL, TIMESTAMP, timestamp_type};
 use crate::time::TimeRange;
 
 /// Name of the list of pieces.
-const PIECES: &str = "pieces";
+pub(super) const PIECES: &str = "pieces";
 
 type Planned = Result<(Aggregated, Vec<GroupKey>)>;
 
@@ -118,8 +118,8 @@ pub(super) fn time_weighted(
 }
 
 /// Names of the columns that an area is made of.
-const LEVEL: &str = "level";
-const UNTIL: &str = "until";
+pub(super) const LEVEL: &str = "level";
+pub(super) const UNTIL: &str = "until";
 
 fn names(keys: &[GroupKey]) -> Vec<Expr> {
     keys.iter().map(|key| ident(&key.name)).collect()
@@ -143,7 +143,7 @@ fn with_changes(
 }
 
 /// Each event holds until the next of its series, whether that is asked for or not.
-fn with_levels(
+pub(super) fn with_levels(
     scan: LogicalPlanBuilder,
     keys: &[GroupKey],
     levels: &Levels,
@@ -241,7 +241,7 @@ struct Followed {
 }
 
 /// True where an event does the first thing, false for the second, null where it says neither.
-fn first_of_two(operation: &Operation, operands: Operands<'_>) -> Built<Expr> {
+pub(super) fn first_of_two(operation: &Operation, operands: Operands<'_>) -> Built<Expr> {
     let said = operands.text(&operation.of);
     let among = |words: &[String]| {
         in_list(said.clone(), words.iter().map(|word| lit(word.as_str())).collect(), false)

@@ -18,6 +18,7 @@ mod fill;
 mod parts;
 mod request;
 mod series;
+mod single;
 mod tables;
 mod versions;
 
@@ -28,6 +29,7 @@ pub use answer::columns;
 pub use conditions::{parse_conditions, parse_stored_conditions};
 pub use fill::Fill;
 pub use request::{Grouping, UsageRequest};
+pub use single::{Group, Single, SingleAnswer};
 pub use tables::with_tables;
 pub use versions::reference;
 

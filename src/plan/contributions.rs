@@ -1,0 +1,333 @@
+//! The events behind a number: each with its value and what it counted as.
+//!
+//! Rows come by timestamp and order of receipt. From the listed values the number can be made again:
+//! their sum, mean, smallest, last and so on; of a level, value × time held ÷ length of the range;
+//! of what is followed, by doing what the events do, one after the other.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{ScalarValue, UnnestOptions};
+use datafusion::functions::core::expr_fn::{coalesce, get_field};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableSource, cast, ident, lit, when,
+};
+
+use super::alone::weight;
+use super::funnel::{counts, operands_of, reason, scan};
+use super::operand::{Operands, TableFacts, instant};
+use super::series::{LEVEL, PIECES, UNTIL, first_of_two, with_levels};
+use super::{Built, GroupKey, UsageQuery, predicate, range, row_condition};
+use crate::error::{Error, Result};
+use crate::functions;
+use crate::functions::arithmetic::Arithmetic;
+use crate::functions::series::pieces;
+use crate::functions::series::spans::Spans;
+use crate::meter::{Aggregation, Field, Levels, Meter, Operand, Operation, Period, Placing, Told};
+use crate::schema::{CUSTOMER_ID, IDEMPOTENCY_KEY, INGESTED_AT, ORDINAL, SOURCE, TIMESTAMP};
+use crate::time::TimeRange;
+
+/// Names of the columns beside those of events.
+pub mod output {
+    /// The value that is aggregated, as a text; null for a count.
+    pub const VALUE: &str = "value";
+    /// What it counted as, as a text.
+    pub const COUNTED_AS: &str = "counted_as";
+    /// How much the event weighs.
+    pub const WEIGHT: &str = "weight";
+    /// Since when a level holds within the range.
+    pub const HELD_FROM: &str = "held_from";
+    /// Until when.
+    pub const HELD_UNTIL: &str = "held_until";
+    /// Start of the window of an inner result.
+    pub const RESULT_WINDOW: &str = "result_window";
+    /// Why it is skipped: 0 for an event that counts.
+    pub const REASON: &str = "reason";
+
+    /// A text that tells the series or result to which the event belongs.
+    pub fn series(place: usize) -> String {
+        format!("series_{place}")
+    }
+}
+
+/// The columns of events that every row has, in order.
+pub const EVENT_COLUMNS: [&str; 6] =
+    [IDEMPOTENCY_KEY, SOURCE, CUSTOMER_ID, TIMESTAMP, INGESTED_AT, ORDINAL];
+
+fn defect(error: datafusion::error::DataFusionError) -> Error {
+    Error::internal("plan the events of a number").with_source(error)
+}
+
+/// The operands that tell the series or inner result of an event.
+pub fn series_of(meter: &Meter) -> &[Operand] {
+    match &meter.aggregation {
+        Aggregation::TimeWeighted(levels) if levels.told == Told::Level => &levels.per,
+        Aggregation::Active(activity) => &activity.per,
+        Aggregation::Reported(report) => &report.per,
+        Aggregation::Nested(nested) => &nested.per,
+        _ => &[],
+    }
+}
+
+/// The events behind the answer of `meter` to `query`, which has neither windows nor groups.
+///
+/// # Errors
+/// A filter whose literal cannot be compared with its operand.
+pub fn contributions_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let at = placed_at(meter, facts);
+    let operands = operands_of(meter, facts, at.as_ref());
+    let prorated = meter.period.as_ref().filter(|period| period.place == Placing::Prorate);
+    let rows = match (&meter.aggregation, prorated) {
+        (Aggregation::TimeWeighted(levels), _) => held(events, meter, levels, query, operands)?,
+        (_, Some(period)) => shared(events, meter, period, query, operands)?,
+        (_, None) => whole(events, meter, query, operands)?,
+    };
+    let order = [TIMESTAMP, INGESTED_AT, ORDINAL, IDEMPOTENCY_KEY];
+    rows.sort(order.map(|name| ident(name).sort(true, false)))
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(defect)
+}
+
+/// What becomes of each row of `events` that matches `meter`, in whatever range.
+///
+/// # Errors
+/// As [`contributions_plan`].
+pub fn verdict_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let at = placed_at(meter, facts);
+    let operands = operands_of(meter, facts, at.as_ref());
+    let condition = row_condition(meter, &UsageQuery::default(), operands, true)?;
+    let rows = range::scan(events, TimeRange::default(), facts.days, condition.as_ref())?;
+    let columns = || -> Built<Vec<Expr>> {
+        let [value, counted_as] = value_and_count(meter, operands)?;
+        let mut columns = vec![reason(meter, operands)?.alias(output::REASON), value, counted_as];
+        columns.extend(weight_column(meter, operands)?);
+        Ok(columns)
+    };
+    columns().and_then(|all| rows.project(all)?.build()).map_err(defect)
+}
+
+fn event_columns(operands: Operands<'_>) -> Vec<Expr> {
+    EVENT_COLUMNS.map(|name| event_column(name, operands).alias(name)).into()
+}
+
+fn event_column(name: &str, operands: Operands<'_>) -> Expr {
+    match name {
+        CUSTOMER_ID => cast(operands.text(&Operand::Field(Field::CustomerId)), DataType::Utf8),
+        TIMESTAMP | INGESTED_AT | ORDINAL => ident(name),
+        text => cast(ident(text), DataType::Utf8),
+    }
+}
+
+fn number_text(number: Expr) -> Expr {
+    functions::canonical_text().call(vec![number])
+}
+
+fn series_columns(meter: &Meter, operands: Operands<'_>) -> Vec<Expr> {
+    let series = series_of(meter).iter().enumerate();
+    let text = |of: &Operand| cast(operands.text(of), DataType::Utf8);
+    series.map(|(place, of)| text(of).alias(output::series(place))).collect()
+}
+
+fn weight_column(meter: &Meter, operands: Operands<'_>) -> Built<Option<Expr>> {
+    let weight = meter.weight.as_ref().map(|of| weight(of, operands)).transpose()?;
+    Ok(weight.map(|weight| number_text(weight.number).alias(output::WEIGHT)))
+}
+
+/// Events that count whole, or that are followed.
+fn whole(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    operands: Operands<'_>,
+) -> Result<LogicalPlanBuilder> {
+    let condition = row_condition(meter, query, operands, true)?.into_iter().collect();
+    let rows = scan(events, meter, query, operands, condition, query.reads(meter))?;
+    let build = || -> Built<LogicalPlanBuilder> {
+        let rows = rows.filter(counts(meter, operands)?.is_true())?;
+        let mut columns = event_columns(operands);
+        columns.extend(value_and_count(meter, operands)?);
+        columns.extend(weight_column(meter, operands)?);
+        if let Some(parts) = query.parts.as_ref().filter(|_| is_nested(meter)) {
+            let of = vec![ident(TIMESTAMP), lit(parts.otherwise.to_literal())];
+            columns.push(functions::window_start().call(of).alias(output::RESULT_WINDOW));
+        }
+        columns.extend(series_columns(meter, operands));
+        rows.project(columns)
+    };
+    build().map_err(defect)
+}
+
+fn is_nested(meter: &Meter) -> bool {
+    matches!(meter.aggregation, Aggregation::Nested(_))
+}
+
+/// The value of an event and what it counts as, if it counts whole.
+fn value_and_count(meter: &Meter, operands: Operands<'_>) -> Built<[Expr; 2]> {
+    let weight = meter.weight.as_ref().map(|of| weight(of, operands)).transpose()?;
+    let none = || lit(ScalarValue::Utf8(None));
+    let simple = match &meter.aggregation {
+        Aggregation::Nested(nested) => &nested.inner,
+        simple => simple,
+    };
+    let numbers = |of: &Operand| {
+        let number = operands.number(of);
+        let counted = match &weight {
+            Some(weight) => {
+                let of = vec![number.clone(), weight.number.clone()];
+                functions::arithmetic(Arithmetic::Multiply).call(of)
+            }
+            None => number.clone(),
+        };
+        [number_text(number), number_text(counted)]
+    };
+    let [value, counted_as] = match simple {
+        Aggregation::Count => {
+            let one = || lit(1_i64);
+            [none(), number_text(weight.as_ref().map_or_else(one, |w| w.number.clone()))]
+        }
+        Aggregation::CountUnique(of) => [operands.text(of), operands.text(of)],
+        Aggregation::Active(activity) => {
+            let words = ["add", "remove"];
+            [operands.text(&activity.of), does(&activity.operation, words, operands)?]
+        }
+        Aggregation::Reported(report) => {
+            let words = ["set", "change"];
+            let does = does(&report.operation, words, operands)?;
+            [number_text(operands.number(&report.of)), does]
+        }
+        Aggregation::TimeWeighted(levels) => numbers(&levels.of),
+        Aggregation::Nested(_) => [none(), none()],
+        Aggregation::Sum(of)
+        | Aggregation::Min(of)
+        | Aggregation::Max(of)
+        | Aggregation::Average(of)
+        | Aggregation::Latest(of)
+        | Aggregation::Earliest(of)
+        | Aggregation::Percentile(of, _) => numbers(of),
+    };
+    let text = |of: Expr, name: &str| cast(of, DataType::Utf8).alias(name);
+    Ok([text(value, output::VALUE), text(counted_as, output::COUNTED_AS)])
+}
+
+fn does(operation: &Operation, words: [&str; 2], operands: Operands<'_>) -> Built<Expr> {
+    let first = first_of_two(operation, operands)?;
+    when(first, lit(words[0])).otherwise(lit(words[1]))
+}
+
+/// Events that are about a stretch of time, with the share that lies in the range.
+fn shared(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    period: &Period,
+    query: &UsageQuery,
+    operands: Operands<'_>,
+) -> Result<LogicalPlanBuilder> {
+    let spans = spans(query)?;
+    let condition = row_condition(meter, query, operands, true)?;
+    let rows = range::scan(events, TimeRange::default(), operands.facts.days, condition.as_ref())?;
+    let operand = meter.aggregation.operands().into_iter().next();
+    let value = operand.map_or_else(|| lit(1_i64), |of| operands.number(of));
+    let cut = functions::shares().call(vec![
+        value.clone(),
+        operands.instant(&period.start, 0),
+        operands.instant(&period.end, 0),
+        ident(TIMESTAMP),
+        lit(spans.to_literal()),
+        // Without windows there are no calendars.
+        lit(ScalarValue::Int64(None)),
+    ]);
+    let build = || -> Built<LogicalPlanBuilder> {
+        let rows = rows.filter(counts(meter, operands)?.is_true())?;
+        let mut columns = event_columns(operands);
+        columns.push(number_text(value).alias(output::VALUE));
+        columns.push(cut.alias(PIECES));
+        let share = number_text(get_field(ident(PIECES), pieces::VALUE));
+        let mut shown: Vec<Expr> = EVENT_COLUMNS.map(ident).into();
+        shown.extend([ident(output::VALUE), share.alias(output::COUNTED_AS)]);
+        rows.project(columns)?
+            .unnest_column_with_options(PIECES, UnnestOptions::new().with_preserve_nulls(false))?
+            .project(shown)
+    };
+    build().map_err(defect)
+}
+
+fn spans(query: &UsageQuery) -> Result<&Spans> {
+    let spans = query.spans.as_ref().map(|spans| &spans.otherwise);
+    spans.ok_or_else(|| Error::internal("a question without its spans"))
+}
+
+/// Levels with the time for which they hold in the range.
+fn held(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    levels: &Levels,
+    query: &UsageQuery,
+    operands: Operands<'_>,
+) -> Result<LogicalPlanBuilder> {
+    let spans = spans(query)?;
+    let (from, to) = (instant(spans.from), instant(spans.to));
+    let changes = levels.told == Told::Change;
+    let condition = row_condition(meter, query, operands, changes)?;
+    let until = TimeRange { from: None, to: query.range.to };
+    let rows = range::scan(events, until, operands.facts.days, condition.as_ref())?;
+    let named = |name: &str| format!("event_{name}");
+    let mut keys: Vec<GroupKey> = EVENT_COLUMNS
+        .iter()
+        .map(|name| GroupKey::new(&named(name), event_column(name, operands)))
+        .collect();
+    let series = series_of(meter).iter().enumerate();
+    keys.extend(series.map(|(place, of)| {
+        let text = cast(operands.as_sent().text(of), DataType::Utf8);
+        GroupKey::new(&named(&output::series(place)), text)
+    }));
+    let asked = match changes {
+        true => None,
+        false => {
+            let customer = query.customer.as_ref().map(|name| operands.customer().eq(lit(name)));
+            let asked = predicate::predicate(&query.filter, operands)?;
+            conjunction(asked.into_iter().chain(customer))
+        }
+    };
+    let build = || -> Built<LogicalPlanBuilder> {
+        let rows = match changes {
+            true => {
+                let columns = keys.iter().map(|key| key.expr.clone().alias(&key.name));
+                let level = operands.number(&levels.of).alias(LEVEL);
+                let last = to.clone().alias(UNTIL);
+                rows.project(columns.chain([level, ident(TIMESTAMP), last]).collect::<Vec<_>>())?
+            }
+            false => with_levels(rows, &keys, levels, asked, operands)?,
+        };
+        let begun = ident(TIMESTAMP).gt(from.clone());
+        let starts = when(begun, ident(TIMESTAMP)).otherwise(from.clone())?;
+        let until = coalesce(vec![ident(UNTIL), to.clone()]);
+        let ends = when(until.clone().lt(to.clone()), until).otherwise(to.clone())?;
+        let within = ident(TIMESTAMP).gt_eq(from.clone());
+        let counts = ident(LEVEL).is_not_null().and(within.or(ends.clone().gt(from.clone())));
+        let level = number_text(ident(LEVEL));
+        let mut columns: Vec<Expr> =
+            EVENT_COLUMNS.iter().map(|name| ident(named(name)).alias(*name)).collect();
+        columns.extend([
+            level.clone().alias(output::VALUE),
+            level.alias(output::COUNTED_AS),
+            starts.alias(output::HELD_FROM),
+            ends.alias(output::HELD_UNTIL),
+        ]);
+        columns.extend((0..series_of(meter).len()).map(|place| {
+            let name = output::series(place);
+            ident(named(&name)).alias(name)
+        }));
+        rows.filter(counts)?.project(columns)
+    };
+    build().map_err(defect)
+}

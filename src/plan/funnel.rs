@@ -1,0 +1,522 @@
+//! How many events each step of a meter takes away: the plans behind an explanation.
+//!
+//! [`drop_plan`] counts in one scan what each condition drops; [`match_plan`] counts, among the
+//! events that match, those that are skipped by each reason, and what else is told of them; what is
+//! computed is computed for events that match only. [`corrected_plan`] counts the rows that
+//! corrections made or ended. None of them has windows or groups.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::functions_aggregate::min_max::min;
+use datafusion::logical_expr::utils::{conjunction, disjunction};
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableSource, cast, ident, in_list, lit,
+    when,
+};
+
+use super::alone::{bounds, placed, weight};
+use super::operand::{Operands, TableFacts, instant};
+use super::series::first_of_two;
+use super::{Built, UsageQuery, about_events, counted_operand, predicate, range, row_condition};
+use crate::error::{Error, Result};
+use crate::functions::number::wide_type;
+use crate::meter::{
+    Aggregation, Expression, Filter, Function, Meter, Operand, Operation, Period, Placing,
+    describe_operand,
+};
+use crate::schema::{ENDED_BY, IDEMPOTENCY_KEY, INGESTED_AT, KIND, KIND_EVENT, MADE_BY, TIMESTAMP};
+use crate::time::TimeRange;
+
+/// Names of the columns of these plans.
+pub mod output {
+    /// Events that are asked for.
+    pub const ASKED: &str = "asked";
+    /// Events that match, in the range.
+    pub const MATCHED: &str = "matched";
+    /// Those of them that make the value.
+    pub const COUNTED: &str = "counted";
+    /// Events before the range that are carried into it.
+    pub const CARRIED: &str = "carried";
+    /// Events, carried ones included, that were received after the end of the range.
+    pub const LATE: &str = "late";
+    /// How many rows.
+    pub const ROWS: &str = "rows";
+
+    /// Events that the condition at `place` is the first to drop.
+    pub fn dropped(place: usize) -> String {
+        format!("dropped_{place}")
+    }
+
+    /// Events that the condition at `place` drops and no other one.
+    pub fn alone(place: usize) -> String {
+        format!("alone_{place}")
+    }
+
+    /// Whether an event meets the condition at `place`.
+    pub fn meets(place: usize) -> String {
+        format!("meets_{place}")
+    }
+
+    /// Events that are skipped for the reason at `place`.
+    pub fn skipped(place: usize) -> String {
+        format!("skipped_{place}")
+    }
+
+    /// The key of one of them.
+    pub fn example(place: usize) -> String {
+        format!("example_{place}")
+    }
+
+    /// Matched events whose value the lookup at `place` has a row for, no row for, or that have none.
+    pub fn lookup(place: usize) -> [String; 3] {
+        ["mapped", "unmapped", "absent"].map(|what| format!("{what}_{place}"))
+    }
+
+    /// The key of an event without a row in the lookup at `place`.
+    pub fn unmapped(place: usize) -> String {
+        format!("unmapped_example_{place}")
+    }
+
+    /// Matched events whose customer the teller at `place` tells.
+    pub fn told(place: usize) -> String {
+        format!("told_{place}")
+    }
+}
+
+fn defect(error: datafusion::error::DataFusionError) -> Error {
+    Error::internal("plan an explanation").with_source(error)
+}
+
+/// The conditions of a meter's filter that are told apart: those that all must hold.
+pub fn conditions(meter: &Meter) -> Vec<&Filter> {
+    match &meter.filter {
+        Filter::All(parts) => parts.iter().collect(),
+        whole @ (Filter::Any(_) | Filter::Not(_) | Filter::Test(_)) => vec![whole],
+    }
+}
+
+pub(super) fn operands_of<'a>(
+    meter: &'a Meter,
+    facts: &'a TableFacts,
+    at: Option<&'a Expr>,
+) -> Operands<'a> {
+    Operands { facts, lookups: &meter.lookups, customer: &meter.customer, at }
+}
+
+/// When an event of `meter` counts, if that is not its timestamp.
+pub(super) fn placed_at(meter: &Meter, facts: &TableFacts) -> Option<Expr> {
+    let operands = operands_of(meter, facts, None);
+    meter.period.as_ref().map(|period| placed(period, operands).instant)
+}
+
+/// Counts the events that are asked for, and what each condition of the filter drops of them.
+///
+/// # Errors
+/// A filter whose literal cannot be compared with its operand.
+pub fn drop_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let at = placed_at(meter, facts);
+    let operands = operands_of(meter, facts, at.as_ref());
+    let mut asked = about_events(Some(meter), operands);
+    asked.extend(query.customer.as_ref().map(|id| operands.customer().eq(lit(id.as_str()))));
+    asked.extend(predicate::predicate(&query.filter, operands)?);
+    let rows = scan(events, meter, query, operands, asked, query.range)?;
+    let meets = conditions_met(meter, operands)?;
+    let count_of = meets.len();
+    let rows = rows.project(meets).map_err(defect)?;
+    let met = |place: usize| ident(output::meets(place));
+    let of = |all: Vec<Expr>| match conjunction(all) {
+        Some(all) => count(lit(1_i64)).filter(all).build(),
+        None => Ok(count(lit(1_i64))),
+    };
+    let mut counts = vec![count(lit(1_i64)).alias(output::ASKED)];
+    let mut add = |all: Vec<Expr>, name: String| -> Built<()> {
+        counts.push(of(all)?.alias(name));
+        Ok(())
+    };
+    add((0..count_of).map(met).collect(), output::MATCHED.to_owned()).map_err(defect)?;
+    for place in 0..count_of {
+        let fails = Expr::Not(Box::new(met(place)));
+        let first = (0..place).map(met).chain([fails.clone()]).collect();
+        add(first, output::dropped(place)).map_err(defect)?;
+        let others = (0..count_of).filter(|&other| other != place).map(met);
+        add(others.chain([fails]).collect(), output::alone(place)).map_err(defect)?;
+    }
+    let no_groups: Vec<Expr> = Vec::new();
+    rows.aggregate(no_groups, counts).and_then(LogicalPlanBuilder::build).map_err(defect)
+}
+
+/// Whether each condition is met, never null. One that asks nothing is met, and there is a column at
+/// least.
+fn conditions_met(meter: &Meter, operands: Operands<'_>) -> Result<Vec<Expr>> {
+    let mut met = Vec::new();
+    for (place, condition) in conditions(meter).into_iter().enumerate() {
+        let holds = predicate::predicate(condition, operands)?;
+        let holds = holds.map_or_else(|| lit(true), Expr::is_true);
+        met.push(holds.alias(output::meets(place)));
+    }
+    if met.is_empty() {
+        met.push(lit(true).alias(output::meets(0)));
+    }
+    Ok(met)
+}
+
+/// Whether the conditions of a meter hold, for each row of `events`, whatever its name.
+///
+/// # Errors
+/// As [`drop_plan`].
+pub fn conditions_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let at = placed_at(meter, facts);
+    let met = conditions_met(meter, operands_of(meter, facts, at.as_ref()))?;
+    let rows = range::scan(events, TimeRange::default(), facts.days, None)?;
+    rows.project(met).and_then(LogicalPlanBuilder::build).map_err(defect)
+}
+
+/// The reasons for which a matching event is skipped, in the order in which they are told; the last
+/// is none of the others.
+pub fn reasons(meter: &Meter) -> Vec<String> {
+    let facts = TableFacts::default();
+    let found = causes(meter, operands_of(meter, &facts, None)).unwrap_or_default();
+    let found = found.into_iter().map(|cause| cause.why);
+    found.chain(["has no value that can be used".to_owned()]).collect()
+}
+
+/// Counts the matching events by what becomes of them.
+///
+/// # Errors
+/// As [`drop_plan`].
+pub fn match_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let at = placed_at(meter, facts);
+    let operands = operands_of(meter, facts, at.as_ref());
+    let condition = row_condition(meter, query, operands, true)?;
+    let reads = query.reads(meter);
+    let rows = scan(events, meter, query, operands, condition.into_iter().collect(), reads)?;
+    matched(rows, meter, query, operands).map_err(defect)
+}
+
+const REASON: &str = "reason";
+const BEFORE: &str = "before";
+const TOLD_BY: &str = "told_by";
+
+fn matched(
+    rows: LogicalPlanBuilder,
+    meter: &Meter,
+    query: &UsageQuery,
+    operands: Operands<'_>,
+) -> Built<LogicalPlan> {
+    let lookup = |place: usize| format!("lookup_{place}");
+    let before = match query.range.from.filter(|_| meter.aggregation.carries()) {
+        Some(from) => ident(TIMESTAMP).lt(instant(from.micros())),
+        None => lit(false),
+    };
+    let late = query.range.to.map(|to| ident(INGESTED_AT).gt_eq(instant(to.micros())));
+    let mut columns = vec![
+        reason(meter, operands)?.alias(REASON),
+        before.alias(BEFORE),
+        late.unwrap_or_else(|| lit(false)).alias(output::LATE),
+        cast(ident(IDEMPOTENCY_KEY), DataType::Utf8).alias(IDEMPOTENCY_KEY),
+    ];
+    for (place, table) in meter.lookups.values().enumerate() {
+        let (of, to) = operands.mapped(table);
+        let mut found = when(of.is_null(), lit(2_i64)).when(to.is_null(), lit(1_i64));
+        columns.push(found.otherwise(lit(0_i64))?.alias(lookup(place)));
+    }
+    columns.push(told_by(meter, operands)?.alias(TOLD_BY));
+    let rows = rows.project(columns)?;
+    let within = || Expr::Not(Box::new(ident(BEFORE)));
+    let is = |column: &str, code: usize| ident(column).eq(lit(code_of(code)));
+    let counted = || is(REASON, 0);
+    let of = |condition: Expr, name: &str| -> Built<Expr> {
+        Ok(count(lit(1_i64)).filter(condition).build()?.alias(name))
+    };
+    let key = |condition: Expr, name: String| -> Built<Expr> {
+        Ok(min(ident(IDEMPOTENCY_KEY)).filter(condition).build()?.alias(name))
+    };
+    let mut found = vec![
+        of(within(), output::MATCHED)?,
+        of(counted().and(within()), output::COUNTED)?,
+        of(counted().and(ident(BEFORE)), output::CARRIED)?,
+        of(counted().and(ident(output::LATE)), output::LATE)?,
+    ];
+    for place in 0..reasons(meter).len() {
+        let skipped = || is(REASON, place + 1).and(within());
+        found.push(of(skipped(), &output::skipped(place))?);
+        found.push(key(skipped(), output::example(place))?);
+    }
+    for place in 0..meter.lookups.len() {
+        for (code, name) in output::lookup(place).iter().enumerate() {
+            found.push(of(is(&lookup(place), code).and(within()), name)?);
+        }
+        found.push(key(is(&lookup(place), 1).and(within()), output::unmapped(place))?);
+    }
+    for place in 0..meter.customer.len() {
+        found.push(of(is(TOLD_BY, place).and(within()), &output::told(place))?);
+    }
+    let no_groups: Vec<Expr> = Vec::new();
+    rows.aggregate(no_groups, found)?.build()
+}
+
+fn code_of(code: usize) -> i64 {
+    i64::try_from(code).unwrap_or(i64::MAX)
+}
+
+/// Counts the rows that would match and that a correction made or ended, by kind and corrections;
+/// only a table that has seen a correction may be asked.
+///
+/// # Errors
+/// As [`drop_plan`].
+pub fn corrected_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let whatever_kind = TableFacts { corrections: false, ..facts.clone() };
+    let at = placed_at(meter, &whatever_kind);
+    let operands = operands_of(meter, &whatever_kind, at.as_ref());
+    let mut all: Vec<Expr> = row_condition(meter, query, operands, true)?.into_iter().collect();
+    let ended = ident(KIND).not_eq(lit(KIND_EVENT));
+    all.push(ended.or(ident(MADE_BY).is_not_null()));
+    let rows = scan(events, meter, query, operands, all, query.reads(meter))?;
+    let by = [KIND, MADE_BY, ENDED_BY];
+    let texts = by.map(|name| cast(ident(name), DataType::Utf8).alias(name));
+    rows.project(texts)
+        .and_then(|rows| rows.aggregate(by.map(ident), [count(lit(1_i64)).alias(output::ROWS)]))
+        .and_then(|rows| rows.sort(by.map(|name| ident(name).sort(true, true))))
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(defect)
+}
+
+/// The rows of `all` in the range that the meter means: by timestamp within `reads`, or by period.
+pub(super) fn scan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    operands: Operands<'_>,
+    mut all: Vec<Expr>,
+    reads: TimeRange,
+) -> Result<LogicalPlanBuilder> {
+    let Some(period) = &meter.period else {
+        return range::scan(events, reads, operands.facts.days, conjunction(all).as_ref());
+    };
+    all.extend(in_period(period, query.range, operands).map_err(defect)?);
+    range::scan(events, TimeRange::default(), operands.facts.days, conjunction(all).as_ref())
+}
+
+/// That an event with a period counts in the range, or is skipped there.
+fn in_period(period: &Period, range: TimeRange, operands: Operands<'_>) -> Built<Option<Expr>> {
+    if period.place != Placing::Prorate {
+        return Ok(conjunction(bounds(&placed(period, operands).instant, range)));
+    }
+    let [start, end] = [&period.start, &period.end].map(|of| operands.instant(of, 0));
+    let to = range.to.map(|to| start.clone().lt(instant(to.micros())));
+    let from = range.from.map(|from| end.clone().gt(instant(from.micros())));
+    let touches = conjunction(to.into_iter().chain(from)).unwrap_or_else(|| lit(true));
+    let at = conjunction(bounds(&ident(TIMESTAMP), range)).unwrap_or_else(|| lit(true));
+    when(start.lt(end), touches).otherwise(at).map(Some)
+}
+
+/// 0 for an event that makes the value, else the place of the reason, from 1.
+pub(super) fn reason(meter: &Meter, operands: Operands<'_>) -> Built<Expr> {
+    let mut told = when(counts(meter, operands)?.is_true(), lit(0_i64));
+    let causes = causes(meter, operands)?;
+    for (place, cause) in causes.iter().enumerate() {
+        told = told.when(cause.when.clone().is_true(), lit(code_of(place + 1)));
+    }
+    told.otherwise(lit(code_of(causes.len() + 1)))
+}
+
+/// Whether an event that matches makes the value, as the plan of usage decides it.
+pub(super) fn counts(meter: &Meter, operands: Operands<'_>) -> Built<Expr> {
+    let mut all = Vec::new();
+    if let Some(period) = &meter.period {
+        if period.place == Placing::Prorate {
+            let [start, end] = [&period.start, &period.end].map(|of| operands.instant(of, 0));
+            all.push(start.lt(end));
+        } else {
+            all.push(placed(period, operands).known);
+        }
+    }
+    if let Some(of) = &meter.weight {
+        all.push(weight(of, operands)?.usable);
+    }
+    match &meter.aggregation {
+        Aggregation::TimeWeighted(levels) => all.push(operands.number(&levels.of).is_not_null()),
+        Aggregation::Active(activity) => {
+            all.push(operands.text(&activity.of).is_not_null());
+            all.push(first_of_two(&activity.operation, operands)?.is_not_null());
+        }
+        Aggregation::Reported(report) => {
+            all.push(operands.number(&report.of).is_not_null());
+            all.push(first_of_two(&report.operation, operands)?.is_not_null());
+        }
+        Aggregation::Nested(nested) => {
+            all.push(counted_operand(&nested.inner, operands).is_not_null());
+        }
+        simple => all.push(counted_operand(simple, operands).is_not_null()),
+    }
+    Ok(conjunction(all).unwrap_or_else(|| lit(true)))
+}
+
+/// Why a matching event is skipped.
+struct Cause {
+    why: String,
+    when: Expr,
+}
+
+fn absent(operand: &Operand, operands: Operands<'_>) -> Cause {
+    let present = disjunction(operands.present(operand)).unwrap_or_else(|| lit(false));
+    Cause { why: format!("{} is absent", named(operand)), when: Expr::Not(Box::new(present)) }
+}
+
+fn named(operand: &Operand) -> String {
+    describe_operand(operand)
+}
+
+fn causes(meter: &Meter, operands: Operands<'_>) -> Built<Vec<Cause>> {
+    let mut causes = Vec::new();
+    if let Some(period) = &meter.period {
+        causes.extend(of_period(period, operands));
+    }
+    if let Some(of) = &meter.weight {
+        let present = disjunction(operands.present(of)).unwrap_or_else(|| lit(false));
+        let number = operands.number(of);
+        causes.push(Cause {
+            why: format!("weight {} is no number", named(of)),
+            when: present.and(number.clone().is_null()),
+        });
+        causes.push(Cause {
+            why: format!("weight {} is below zero", named(of)),
+            when: cast(number, wide_type()).lt(cast(lit(0_i64), wide_type())),
+        });
+    }
+    match &meter.aggregation {
+        Aggregation::Active(activity) => {
+            causes.push(absent(&activity.of, operands));
+            causes.push(unknown_word(&activity.operation, operands));
+        }
+        Aggregation::Reported(report) => {
+            causes.extend(no_number(&report.of, operands));
+            causes.push(unknown_word(&report.operation, operands));
+        }
+        Aggregation::TimeWeighted(levels) => causes.extend(no_number(&levels.of, operands)),
+        Aggregation::Nested(nested) => causes.extend(no_value(&nested.inner, operands)),
+        simple => causes.extend(no_value(simple, operands)),
+    }
+    Ok(causes)
+}
+
+fn of_period(period: &Period, operands: Operands<'_>) -> Vec<Cause> {
+    let asked = match period.place {
+        Placing::Prorate => vec![&period.start, &period.end],
+        Placing::Start => vec![&period.start],
+        Placing::End => vec![&period.end],
+    };
+    let mut causes = Vec::new();
+    for of in asked {
+        causes.push(absent(of, operands));
+        let when = operands.instant(of, 0).is_null();
+        causes.push(Cause { why: format!("{} is no instant", named(of)), when });
+    }
+    if period.place == Placing::Prorate {
+        let [start, end] = [&period.start, &period.end].map(|of| operands.instant(of, 0));
+        let why = format!("{} does not lie before {}", named(&period.start), named(&period.end));
+        causes.push(Cause { why, when: start.gt_eq(end) });
+    }
+    causes
+}
+
+fn unknown_word(operation: &Operation, operands: Operands<'_>) -> Cause {
+    let said = operands.text(&operation.of);
+    let known = operation.words.iter().flatten().map(|word| lit(word.as_str())).collect();
+    let words: Vec<&str> = operation.words.iter().flatten().map(String::as_str).collect();
+    Cause {
+        why: format!("{} is none of {}", named(&operation.of), words.join(", ")),
+        when: said.clone().is_not_null().and(in_list(said, known, true)),
+    }
+}
+
+/// Why a simple aggregation finds nothing to aggregate.
+fn no_value(aggregation: &Aggregation, operands: Operands<'_>) -> Vec<Cause> {
+    match aggregation {
+        Aggregation::CountUnique(of) => vec![absent(of, operands)],
+        other => other.operands().first().map_or(Vec::new(), |of| no_number(of, operands)),
+    }
+}
+
+fn no_number(of: &Operand, operands: Operands<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let needed = match of {
+        Operand::Expression(expression) => needed(expression),
+        plain @ (Operand::Property(_) | Operand::Field(_) | Operand::Lookup(_)) => vec![plain],
+    };
+    for of in needed {
+        causes.push(absent(of, operands));
+        let when = operands.number(of).is_null();
+        causes.push(Cause { why: format!("{} is no number", named(of)), when });
+    }
+    if let Operand::Expression(expression) = of {
+        let why = match chooses(expression) {
+            false => format!("{expression} divides by zero"),
+            true => format!("{expression} has no number: what it chooses from is absent or none"),
+        };
+        let when = operands.number(of).is_null();
+        causes.push(Cause { why, when });
+    }
+    causes
+}
+
+/// Whether an expression takes what there is of several.
+fn chooses(expression: &Expression) -> bool {
+    match expression {
+        Expression::Number(_) | Expression::Value(_) => false,
+        Expression::Negative(of) => chooses(of),
+        Expression::Binary(left, _, right) => chooses(left) || chooses(right),
+        Expression::Call(function, arguments) => {
+            *function == Function::Coalesce || arguments.iter().any(chooses)
+        }
+    }
+}
+
+/// The operands without which an expression has no number.
+fn needed(expression: &Expression) -> Vec<&Operand> {
+    let mut found = match expression {
+        Expression::Number(_) | Expression::Call(Function::Coalesce, _) => Vec::new(),
+        Expression::Value(operand) => vec![operand.as_ref()],
+        Expression::Negative(of) => needed(of),
+        Expression::Binary(left, _, right) => {
+            needed(left).into_iter().chain(needed(right)).collect()
+        }
+        Expression::Call(_, arguments) => arguments.iter().flat_map(needed).collect(),
+    };
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The place of what tells the customer; one behind the last where nothing does.
+fn told_by(meter: &Meter, operands: Operands<'_>) -> Built<Expr> {
+    let nothing = lit(code_of(meter.customer.len()));
+    let mut tellers = operands.told().into_iter().enumerate();
+    let Some((_, first)) = tellers.next() else { return Ok(nothing) };
+    let mut told = when(first.is_not_null(), lit(0_i64));
+    for (place, teller) in tellers {
+        told = told.when(teller.is_not_null(), lit(code_of(place)));
+    }
+    told.otherwise(nothing)
+}
