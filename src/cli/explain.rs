@@ -135,7 +135,11 @@ fn steps(explained: &Explained, flags: &ExplainFlags) -> Vec<Step> {
         alone: Some(dropped.alone),
         ..Step::counting("dropped", &dropped.condition, dropped.first)
     }));
-    steps.push(Step::counting("matched", "what meets all conditions", explained.matched));
+    let what = match explained.dropped.is_empty() {
+        true => "no condition is asked",
+        false => "what meets all conditions",
+    };
+    steps.push(Step::counting("matched", what, explained.matched));
     steps.extend(explained.skipped.iter().map(|skipped| Step {
         example: skipped.example.clone(),
         ..Step::counting("skipped", &skipped.why, skipped.events)
@@ -282,9 +286,8 @@ pub(super) fn correction_text(correction: &Listed) -> String {
 }
 
 fn refused(refused: &Refused, explained: &Explained) -> Vec<Step> {
-    let of = format!("of all {} up to this version", batches(refused.batches));
-    let untold = "whose they were is not kept";
-    let what = |what: &str| format!("{what} {of}");
+    let untold = format!("of {}; whose they were is not kept", batches(refused.batches));
+    let what = |what: &str| format!("{what}, in all batches up to this version");
     let mut about = vec!["event name"];
     if refused.by_customer {
         about.push("customer");
@@ -293,7 +296,7 @@ fn refused(refused: &Refused, explained: &Explained) -> Vec<Step> {
         about.push("timestamp");
     }
     vec![
-        Step::counting("not stored", what("duplicates"), refused.counts.duplicate).noted(untold),
+        Step::counting("not stored", what("duplicates"), refused.counts.duplicate).noted(&untold),
         Step::counting("not stored", "conflicts that the question is about", refused.conflicts)
             .noted(format!(
                 "by {}, as of now; the meter's conditions are not asked",

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 
 use super::alone::weight;
-use super::funnel::{counts, operands_of, reason, scan};
+use super::funnel::{counts, operands_of, placed_at, reason, scan};
 use super::operand::{Operands, TableFacts, instant};
 use super::series::{LEVEL, PIECES, UNTIL, first_of_two, with_levels};
 use super::{Built, GroupKey, UsageQuery, predicate, range, row_condition};
@@ -153,7 +153,10 @@ fn whole(
     let condition = row_condition(meter, query, operands, true)?.into_iter().collect();
     let rows = scan(events, meter, query, operands, condition, query.reads(meter))?;
     let build = || -> Built<LogicalPlanBuilder> {
-        let rows = rows.filter(counts(meter, operands)?.is_true())?;
+        let rows = match makes_empty_results(meter) {
+            true => rows,
+            false => rows.filter(counts(meter, operands)?.is_true())?,
+        };
         let mut columns = event_columns(operands);
         columns.extend(value_and_count(meter, operands)?);
         columns.extend(weight_column(meter, operands)?);
@@ -165,6 +168,13 @@ fn whole(
         rows.project(columns)
     };
     build().map_err(defect)
+}
+
+/// Whether events without a value have a part in the number: the distinct values of a result that
+/// has none are 0.
+fn makes_empty_results(meter: &Meter) -> bool {
+    let Aggregation::Nested(nested) = &meter.aggregation else { return false };
+    matches!(nested.inner, Aggregation::CountUnique(_))
 }
 
 fn is_nested(meter: &Meter) -> bool {

@@ -122,7 +122,7 @@ impl Single {
         let mut rows = answer_rows(&self.context, &question, &shape).await?;
         let (mut totals, mut found) = (Totals::default(), None);
         while let Some(parts) = rows.next().await {
-            for (batch, of_batch) in parts? {
+            for (_, (batch, of_batch)) in parts? {
                 totals.add(of_batch);
                 found = Some(batch).filter(|batch| batch.num_rows() > 0).or(found);
             }

@@ -169,7 +169,7 @@ fn ask_at(
 }
 
 /// The product's meter, read from the text of a file; its lookups get their rows directly.
-fn definition(meter: &Meter) -> Definition {
+pub(crate) fn definition(meter: &Meter) -> Definition {
     let text = spell::meter(meter);
     let mut definition = match meter::parse(&text, "meter.yaml") {
         Ok(definition) => definition,

@@ -12,6 +12,7 @@ mod compact;
 mod corrections;
 mod crash;
 mod definitions;
+mod explain;
 mod faults;
 mod follow;
 mod kills;

@@ -33,7 +33,7 @@ pub(in crate::cli) struct ExplainFlags {
     #[arg(long = "where", value_name = "CONDITIONS")]
     pub(in crate::cli) conditions: Option<String>,
     /// Only this group of a property, field or lookup; without `=` the group of what has none
-    #[arg(long, value_name = "NAME[=TEXT]")]
+    #[arg(long, visible_alias = "by", value_name = "NAME[=TEXT]")]
     pub(in crate::cli) group: Vec<String>,
     /// The zone of periods [default: the meter's own, else UTC]
     #[arg(long, value_name = "ZONE", value_parser = zone)]

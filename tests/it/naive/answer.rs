@@ -361,7 +361,7 @@ fn aggregate(meter: &Meter, events: &[&Event]) -> Result<(Amount, usize), Refuse
 }
 
 /// The value of numbers, each with its instant and its weight; there is at least one.
-fn combined(
+pub(crate) fn combined(
     aggregation: &Aggregation,
     numbers: &[(i64, BigInt, BigInt)],
 ) -> Result<BigInt, Refused> {
