@@ -219,14 +219,18 @@ fn told(action: &Action, done: &Corrected, dry_run: bool, place: &str) -> String
     let customers: BTreeSet<_> = done.tally.keys().map(|(_, customer, _)| customer).collect();
     let days: BTreeSet<_> = done.tally.keys().map(|(day, ..)| day).collect();
     let would = if dry_run { "would be " } else { "" };
-    let mut text = format!(
-        "{} {would}{word}, of {} on {}",
-        counted(done.events, "event"),
-        counted(customers.len() as u64, "customer"),
-        counted(days.len() as u64, "day"),
-    );
-    if done.unchanged > 0 {
-        text.push_str(&format!("; {} like that already", counted(done.unchanged, "event")));
+    let mut text = format!("{} {would}{word}", counted(done.events, "event"));
+    // What is chosen is more than what changes where some are like that already.
+    match done.unchanged {
+        0 => text.push_str(&format!(
+            ", of {} on {}",
+            counted(customers.len() as u64, "customer"),
+            counted(days.len() as u64, "day")
+        )),
+        unchanged => text.push_str(&format!(
+            "; {} of those chosen like that already",
+            counted(unchanged, "event")
+        )),
     }
     match &done.made {
         Some((id, version)) if matches!(action, Action::Revert(_)) => {

@@ -313,12 +313,21 @@ pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
     let own_periods =
         asked.iter().any(|meter| matches!(meter.billing, Some(Billing::PerCustomer { .. })));
     let customer = "customer_id".to_owned();
-    if question.window == Some(Window::BillingPeriod)
+    let groups_needed = question.window == Some(Window::BillingPeriod)
         && own_periods
         && question.customer.is_none()
-        && !question.groups.contains(&customer)
-    {
-        question.groups.push(customer);
+        && !question.groups.contains(&customer);
+    // A series of several customers is of no customer's periods.
+    let of_several = |meter: &&Meter| match &meter.aggregation {
+        Aggregation::Active { per, .. } | Aggregation::Reported { per, .. } => {
+            !per.contains(&Operand::Field("customer_id"))
+        }
+        _ => false,
+    };
+    match groups_needed {
+        true if asked.iter().any(of_several) => question.window = Some(Window::Months(1)),
+        true => question.groups.push(customer),
+        false => {}
     }
     question
 }

@@ -392,7 +392,7 @@ fn results_of_results_weights_and_expressions() {
             ["2", "3", "2"],
         ),
         ("aggregation: sum\nexpression: v * r", ["16.9", "3", "2"]),
-        ("aggregation: max\nexpression: v / coalesce(n, 1) - 0.5", ["5.5", "5", "0"]),
+        ("aggregation: max\nexpression: v / coalesce(n, 1) - 0.5", ["4.5", "4", "1"]),
         ("aggregation: sum\nexpression: ceil(v / 2)", ["14", "5", "0"]),
         ("aggregation: count\nweight: n", ["13", "3", "2"]),
         ("aggregation: sum\nproperty: v\nweight: n", ["49", "3", "2"]),

@@ -330,19 +330,19 @@ fn what_is_carried_over_time_has_each_customers_own_periods() {
 fn an_open_range_after_all_events_has_no_windows() {
     let folder = folder("");
     write_whole_meter(folder.path(), "aggregation: reported\nproperty: v\noperation: how");
-    let flags = ["--window", "month", "--by", "event_name", "--from"];
+    let flags = ["--window", "month", "--total", "--from"];
     let (rows, _) = ask(folder.path(), &[&flags[..], &["2026-05-01"]].concat());
     assert!(
-        rows.ends_with("\n2026-05-01T00:00:00+02:00,2026-06-01T00:00:00+02:00,e,511,1,0\n"),
+        rows.ends_with("\n2026-05-01T00:00:00+02:00,2026-06-01T00:00:00+02:00,511,1,0\n"),
         "{rows}"
     );
     let (rows, _) = ask(folder.path(), &[&flags[..], &["2026-06-01"]].concat());
-    assert_eq!(rows, "window_start,window_end,event_name,value,events,skipped\n");
+    assert_eq!(rows, "window_start,window_end,value,events,skipped\n");
     // An end that is named is one.
     let ends = ["2026-06-01", "--to", "2026-07-01"];
     let (rows, _) = ask(folder.path(), &[&flags[..], &ends].concat());
     assert!(
-        rows.ends_with("\n2026-06-01T00:00:00+02:00,2026-07-01T00:00:00+02:00,e,511,0,0\n"),
+        rows.ends_with("\n2026-06-01T00:00:00+02:00,2026-07-01T00:00:00+02:00,511,0,0\n"),
         "{rows}"
     );
 }
@@ -431,13 +431,4 @@ fn an_event_is_in_the_period_of_the_customer_that_it_is_attributed_to() {
     // The table's own bob would have a period that the end of the range cuts.
     assert_eq!(rows.replace(",false", "").replace(",partial", ""), want);
     assert!(!said.contains("without a billing period"), "{said}");
-    let meter =
-        format!("aggregation: reported\nproperty: v\noperation: how\n{attributed}{BILLING}");
-    write_whole_meter(folder.path(), &meter);
-    let (rows, _) = ask(folder.path(), &["--window", "billing_period"]);
-    assert!(
-        rows.contains("\n2026-02-28T00:00:00+01:00,2026-03-31T00:00:00+02:00,ann,263,3,0\n"),
-        "{rows}"
-    );
-    assert!(!rows.contains("bob") && !rows.contains("dan"), "{rows}");
 }
