@@ -31,7 +31,7 @@ use crate::program::meterhouse;
 // ---- Random events, compared with the second answer ----
 
 proptest! {
-    #![proptest_config(cases(24))]
+    #![proptest_config(cases(12))]
 
     #[test]
     fn steps_add_up_to_the_number_and_its_events_make_it_again(
