@@ -56,7 +56,7 @@ fn needs_tables(meter: &Meter) -> bool {
 /// The meter with the lake's tables as of `snapshot`.
 ///
 /// # Errors
-/// As [`filled`].
+/// A table that the lake does not have, or that is no table for the meter.
 pub async fn with_tables(lake: &Lake, snapshot: &Arc<Snapshot>, meter: &Meter) -> Result<Meter> {
     let mut meter = meter.clone();
     let zone = meter.zone();

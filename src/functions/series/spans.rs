@@ -72,7 +72,7 @@ impl Spans {
     }
 }
 
-/// The text that [`read_spans`] reads back.
+/// The text of spans in a plan.
 pub fn spans_literal(spans: &ByCalendar<Spans>) -> String {
     spans.to_literal(Spans::to_literal)
 }
@@ -85,7 +85,7 @@ pub(super) fn read_spans(text: &str) -> Result<ByCalendar<Spans>> {
     ByCalendar::from_literal(text, Spans::from_literal)
 }
 
-/// The text that [`read_parts`] reads back.
+/// The text of windows of a meter's own in a plan; empty for none.
 pub fn parts_literal(parts: Option<&ByCalendar<WindowStarts>>) -> String {
     parts.map_or(String::new(), |parts| parts.to_literal(WindowStarts::to_literal))
 }
