@@ -110,9 +110,13 @@ impl Place {
         &self.lake
     }
 
-    /// Removes the key index, so that the next run makes it anew from the stored events.
+    /// Removes the key index, if there is one, so that the next run makes it anew from the stored
+    /// events.
     pub(crate) fn forget_keys(&self) {
-        std::fs::remove_dir_all(self.folder().join("state")).unwrap();
+        let removed = std::fs::remove_dir_all(self.folder().join("state"));
+        if let Err(error) = removed {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
     }
 
     /// The rows of the answer.
