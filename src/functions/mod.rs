@@ -169,17 +169,31 @@ pub fn per_length() -> Arc<ScalarUDF> {
     Arc::clone(&SHARED)
 }
 
-/// The area under a level, for each window.
-pub fn area() -> Arc<AggregateUDF> {
-    static SHARED: LazyLock<Arc<AggregateUDF>> =
-        LazyLock::new(|| Arc::new(series::area::Area::new().into()));
+/// The end of the window that holds an instant.
+pub fn window_end() -> Arc<ScalarUDF> {
+    static SHARED: LazyLock<Arc<ScalarUDF>> =
+        LazyLock::new(|| Arc::new(series::window_end::WindowEnd::new().into()));
     Arc::clone(&SHARED)
 }
 
-/// What holds at the end of each window, where events set or change something.
-pub fn follow() -> Arc<AggregateUDF> {
+/// The area under a level, for each window.
+pub fn area() -> Arc<AggregateUDF> {
     static SHARED: LazyLock<Arc<AggregateUDF>> =
-        LazyLock::new(|| Arc::new(series::change::Follow::new().into()));
+        LazyLock::new(|| Arc::new(series::area::Level::new(series::area::Told::Area).into()));
+    Arc::clone(&SHARED)
+}
+
+/// A level at the end of each window.
+pub fn level() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(series::area::Level::new(series::area::Told::Last).into()));
+    Arc::clone(&SHARED)
+}
+
+/// Whether something is there at the end of each window, or on how many days of it.
+pub fn presence() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(series::presence::Presence::new().into()));
     Arc::clone(&SHARED)
 }
 
@@ -200,6 +214,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         to_instant(),
         shares(),
         per_length(),
+        window_end(),
     ];
     others.into_iter().chain(arithmetic).collect()
 }
@@ -214,7 +229,8 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         count_unique(),
         percentile(),
         area(),
-        follow(),
+        level(),
+        presence(),
         Arc::new(sum::ExactSum::for_sql().into()),
         Arc::new(average::ExactAverage::for_sql().into()),
     ]

@@ -2,7 +2,7 @@
 
 use super::Operand;
 use crate::decimal::text_of_scaled_i128;
-use crate::time::Window;
+use crate::time::{Window, Windowing};
 
 /// What is computed over the events of a meter.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +104,7 @@ pub struct Report {
     /// Whose quantities stand beside each other and add up.
     pub per: Vec<Operand>,
     /// After which windows the quantity begins at nothing again; never if none.
-    pub reset: Option<Window>,
+    pub reset: Option<Windowing>,
 }
 
 /// How an event says which of two things it does.

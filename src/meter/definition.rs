@@ -10,14 +10,14 @@ use super::lookup::{Lookups, is_identifier, lookups};
 use super::measure::{aggregation, unit, weight};
 use super::series::period;
 use super::{
-    Aggregation, FILE_MAX_BYTES, Field, Filter, Lookup, Meter, Operand, Period, Placing,
+    Aggregation, FILE_MAX_BYTES, Field, Filter, Lookup, Meter, Operand, Period, Placing, Report,
     resolve_among,
 };
 use crate::document::{
     Content, Diagnostics, Entry, Findings, Keys, Node, filled_text, keys, quote, read_document,
     text, texts,
 };
-use crate::time::parse_zone;
+use crate::time::{Windowing, parse_zone};
 
 /// Longest name of an event, in bytes.
 const EVENT_NAME_MAX_BYTES: usize = 128;
@@ -84,6 +84,7 @@ fn meter(root: &Node, findings: &mut Findings<'_>) -> Option<Located> {
         let zone = timezone.as_deref().unwrap_or("UTC");
         billing(entry, zone, findings)
     });
+    check_reset(aggregation.as_ref(), &keys, findings);
     let (billing, billing_file_span) = match billing {
         Some(LocatedBilling { billing, file_span }) => (Some(billing), file_span),
         None => (None, 0..0),
@@ -138,6 +139,18 @@ fn check_placing(
     } else if shares && keys.get("weight").is_some() {
         let message = "a prorated sum takes no `weight`";
         findings.report_help(&entry.key_span, message, "multiply in an `expression`");
+    }
+}
+
+/// Billing periods after which something begins anew must be told.
+fn check_reset(aggregation: Option<&Aggregation>, keys: &Keys<'_>, findings: &mut Findings<'_>) {
+    if let Some(Aggregation::Reported(Report { reset: Some(Windowing::BillingPeriod), .. })) =
+        aggregation
+        && keys.get("billing").is_none()
+        && let Some(entry) = keys.get("reset")
+    {
+        let help = "say since when, such as `billing: { anchor: 2023-01-31 }`";
+        findings.report_help(entry.value_span(), "the meter has no billing periods", help);
     }
 }
 
@@ -408,6 +421,12 @@ m.yaml:2:1: unknown key `agregation`
                     .to_owned(),
                 "4:12: `x` is both `set` and `change` [{ property: o, set: x, change: [y, x] }]\n\
                  5:8: {fortnight} [fortnight]",
+            ),
+            (
+                "meter: m\naggregation: reported\nproperty: p\noperation: o\nreset: billing_period"
+                    .to_owned(),
+                "5:8: the meter has no billing periods [billing_period] say since when, such as \
+                 `billing: { anchor: 2023-01-31 }`",
             ),
             (
                 "meter: m\naggregation: max\nproperty: p\nperiod: { start: s, end: e }".to_owned(),

@@ -12,7 +12,7 @@ use super::{Field, Operand, resolve_among};
 use crate::document::{
     Content, Entry, Findings, Keys, filled_text, keys, quote, scalar, text, texts, word,
 };
-use crate::time::Window;
+use crate::time::{Window, Windowing};
 
 /// What a level is told by, and whose levels there are.
 pub(super) fn time_weighted(
@@ -66,7 +66,7 @@ pub(super) fn reported(
     });
     let reset = match keys.get("reset") {
         None => Some(None),
-        Some(entry) => window(entry, findings).map(Some),
+        Some(entry) => windowing(entry, findings).map(Some),
     };
     let per = series(keys, &[Field::CustomerId, Field::ResourceId], lookups, findings);
     Some(Aggregation::Reported(Report { of: of?, operation: operation?, per, reset: reset? }))
@@ -116,10 +116,10 @@ fn series(
     names.into_iter().map(|(name, _)| resolve_among(name, lookups)).collect()
 }
 
-fn window(entry: &Entry, findings: &mut Findings<'_>) -> Option<Window> {
+fn windowing(entry: &Entry, findings: &mut Findings<'_>) -> Option<Windowing> {
     let found = text(entry, findings)?;
     match found.parse() {
-        Ok(window) => Some(window),
+        Ok(windowing) => Some(windowing),
         Err(error) => {
             findings.report(entry.value_span(), format!("{error}"));
             None

@@ -47,14 +47,14 @@ pub(super) fn aggregated(
     let keys = group_keys(query, operands, at.as_ref().map(|at| &at.instant));
     let usable = at.as_ref().map(|at| at.known.clone());
     let aggregated = match &meter.aggregation {
-        Aggregation::TimeWeighted(levels) => {
-            return series::time_weighted(events, meter, levels, query, operands);
+        Aggregation::TimeWeighted(_) => {
+            return series::time_weighted(events, meter, query, operands);
         }
         Aggregation::Active(activity) => {
             return series::active(events, meter, activity, query, operands);
         }
-        Aggregation::Reported(report) => {
-            return series::reported(events, meter, report, query, operands);
+        Aggregation::Reported(_) => {
+            return series::reported(events, meter, query, operands);
         }
         Aggregation::Nested(nested) => results(scan, &keys, nested, query, operands),
         Aggregation::Count

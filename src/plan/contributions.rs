@@ -1,15 +1,14 @@
 //! The events behind a number: each with its value and what it counted as.
 //!
 //! Rows come by timestamp and order of receipt. From the listed values the number can be made again:
-//! their sum, mean, smallest, last and so on; of a level, value × time held ÷ length of the range;
-//! of what is followed, by doing what the events do, one after the other.
+//! their sum, mean, smallest, last and so on; of a level, value × time held ÷ length of the range; of
+//! a quantity, the sum of what is held at the end; of what comes and goes, what is held at the end.
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, UnnestOptions};
 use datafusion::functions::core::expr_fn::{coalesce, get_field};
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableSource, cast, ident, lit, when,
 };
@@ -17,14 +16,14 @@ use datafusion::logical_expr::{
 use super::alone::weight;
 use super::funnel::{counts, operands_of, placed_at, reason, scan};
 use super::operand::{Operands, TableFacts, instant};
-use super::series::{LEVEL, PIECES, UNTIL, first_of_two, with_levels};
-use super::{Built, GroupKey, UsageQuery, predicate, range, row_condition};
+use super::series::{PIECES, SAID, UNTIL, first_of_two, followed};
+use super::{Built, GroupKey, UsageQuery, range, row_condition};
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::functions::arithmetic::Arithmetic;
 use crate::functions::series::pieces;
 use crate::functions::series::spans::Spans;
-use crate::meter::{Aggregation, Field, Levels, Meter, Operand, Operation, Period, Placing, Told};
+use crate::meter::{Aggregation, Field, Meter, Operand, Operation, Period, Placing, Told};
 use crate::schema::{CUSTOMER_ID, IDEMPOTENCY_KEY, INGESTED_AT, ORDINAL, SOURCE, TIMESTAMP};
 use crate::time::TimeRange;
 
@@ -36,7 +35,7 @@ pub mod output {
     pub const COUNTED_AS: &str = "counted_as";
     /// How much the event weighs.
     pub const WEIGHT: &str = "weight";
-    /// Since when a level holds within the range.
+    /// Since when it holds within the range, where it is followed over time.
     pub const HELD_FROM: &str = "held_from";
     /// Until when.
     pub const HELD_UNTIL: &str = "held_until";
@@ -84,7 +83,7 @@ pub fn contributions_plan(
     let operands = operands_of(meter, facts, at.as_ref());
     let prorated = meter.period.as_ref().filter(|period| period.place == Placing::Prorate);
     let rows = match (&meter.aggregation, prorated) {
-        (Aggregation::TimeWeighted(levels), _) => held(events, meter, levels, query, operands)?,
+        (aggregation, _) if aggregation.carries() => held(events, meter, query, operands)?,
         (_, Some(period)) => shared(events, meter, period, query, operands)?,
         (_, None) => whole(events, meter, query, operands)?,
     };
@@ -143,7 +142,7 @@ fn weight_column(meter: &Meter, operands: Operands<'_>) -> Built<Option<Expr>> {
     Ok(weight.map(|weight| number_text(weight.number).alias(output::WEIGHT)))
 }
 
-/// Events that count whole, or that are followed.
+/// Events that count whole.
 fn whole(
     events: &Arc<dyn TableSource>,
     meter: &Meter,
@@ -276,67 +275,45 @@ fn spans(query: &UsageQuery) -> Result<&Spans> {
     spans.ok_or_else(|| Error::internal("a question without its spans"))
 }
 
-/// Levels with the time for which they hold in the range.
+/// What is followed, with the time for which it holds in the range.
 fn held(
     events: &Arc<dyn TableSource>,
     meter: &Meter,
-    levels: &Levels,
     query: &UsageQuery,
     operands: Operands<'_>,
 ) -> Result<LogicalPlanBuilder> {
     let spans = spans(query)?;
     let (from, to) = (instant(spans.from), instant(spans.to));
-    let changes = levels.told == Told::Change;
-    let condition = row_condition(meter, query, operands, changes)?;
-    let until = TimeRange { from: None, to: query.range.to };
-    let rows = range::scan(events, until, operands.facts.days, condition.as_ref())?;
     let named = |name: &str| format!("event_{name}");
-    let mut keys: Vec<GroupKey> = EVENT_COLUMNS
-        .iter()
-        .map(|name| GroupKey::new(&named(name), event_column(name, operands)))
-        .collect();
+    let key = |name: &str, of: Expr| GroupKey::new(&named(name), of);
+    let [value, counted_as] = value_and_count(meter, operands).map_err(defect)?;
+    let events_and_values = EVENT_COLUMNS
+        .map(|name| (name, event_column(name, operands)))
+        .into_iter()
+        .chain([(output::VALUE, value), (output::COUNTED_AS, counted_as)]);
+    let mut keys: Vec<GroupKey> = events_and_values.map(|(name, of)| key(name, of)).collect();
     let series = series_of(meter).iter().enumerate();
+    let adds = matches!(meter.aggregation, Aggregation::Active(_));
     keys.extend(series.map(|(place, of)| {
-        let text = cast(operands.as_sent().text(of), DataType::Utf8);
-        GroupKey::new(&named(&output::series(place)), text)
+        // Values that are there count by whom they are attributed to.
+        let by = if adds { operands } else { operands.as_sent() };
+        key(&output::series(place), cast(by.text(of), DataType::Utf8))
     }));
-    let asked = match changes {
-        true => None,
-        false => {
-            let customer = query.customer.as_ref().map(|name| operands.customer().eq(lit(name)));
-            let asked = predicate::predicate(&query.filter, operands)?;
-            conjunction(asked.into_iter().chain(customer))
-        }
-    };
+    let rows = followed(events, meter, &keys, query, operands)?;
     let build = || -> Built<LogicalPlanBuilder> {
-        let rows = match changes {
-            true => {
-                let columns = keys.iter().map(|key| key.expr.clone().alias(&key.name));
-                let level = operands.number(&levels.of).alias(LEVEL);
-                let last = to.clone().alias(UNTIL);
-                rows.project(columns.chain([level, ident(TIMESTAMP), last]).collect::<Vec<_>>())?
-            }
-            false => with_levels(rows, &keys, levels, asked, operands)?,
-        };
         let begun = ident(TIMESTAMP).gt(from.clone());
         let starts = when(begun, ident(TIMESTAMP)).otherwise(from.clone())?;
         let until = coalesce(vec![ident(UNTIL), to.clone()]);
         let ends = when(until.clone().lt(to.clone()), until).otherwise(to.clone())?;
         let within = ident(TIMESTAMP).gt_eq(from.clone());
-        let counts = ident(LEVEL).is_not_null().and(within.or(ends.clone().gt(from.clone())));
-        let level = number_text(ident(LEVEL));
-        let mut columns: Vec<Expr> =
-            EVENT_COLUMNS.iter().map(|name| ident(named(name)).alias(*name)).collect();
-        columns.extend([
-            level.clone().alias(output::VALUE),
-            level.alias(output::COUNTED_AS),
-            starts.alias(output::HELD_FROM),
-            ends.alias(output::HELD_UNTIL),
-        ]);
-        columns.extend((0..series_of(meter).len()).map(|place| {
-            let name = output::series(place);
-            ident(named(&name)).alias(name)
-        }));
+        let counts = ident(SAID).is_not_null().and(within.or(ends.clone().gt(from.clone())));
+        let held = [starts.alias(output::HELD_FROM), ends.alias(output::HELD_UNTIL)];
+        let shown = |name: &str| ident(named(name)).alias(name);
+        let mut columns: Vec<Expr> = EVENT_COLUMNS.map(shown).into();
+        columns.extend([output::VALUE, output::COUNTED_AS].map(shown));
+        columns.extend(held);
+        let series = 0..series_of(meter).len();
+        columns.extend(series.map(|place| shown(&output::series(place))));
         rows.filter(counts)?.project(columns)
     };
     build().map_err(defect)

@@ -83,9 +83,19 @@ pub struct UsageQuery {
     pub top: Option<usize>,
     /// The range with its windows, where the value of a window depends on events outside of it.
     pub spans: Option<ByCalendar<Spans>>,
-    /// Windows of the meter's own: those of its inner results, the days it counts, or those after
-    /// which a reported quantity begins anew.
+    /// Windows of the meter's own: those of its inner results, or the days it counts.
     pub parts: Option<ByCalendar<WindowStarts>>,
+    /// After which windows a reported quantity begins anew.
+    pub resets: Option<Resets>,
+}
+
+/// Windows after each of which something begins at nothing.
+#[derive(Debug, Clone)]
+pub struct Resets {
+    /// The windows, by calendar.
+    pub windows: ByCalendar<WindowStarts>,
+    /// The calendars that they go by, if customers differ.
+    pub calendars: Option<Windows>,
 }
 
 impl UsageQuery {
@@ -237,11 +247,8 @@ fn row_condition(
 ) -> Result<Option<Expr>> {
     let mut all = about_events(Some(meter), operands);
     all.extend(predicate::predicate(&meter.filter, operands)?);
-    let apart = match &meter.aggregation {
-        Aggregation::TimeWeighted(levels) => series::per_customer(levels),
-        _ => true,
-    };
-    if let Some(customer) = query.customer.as_ref().filter(|_| asked || apart) {
+    let alone = || series::per_customer(meter);
+    if let Some(customer) = query.customer.as_ref().filter(|_| asked || alone()) {
         all.push(operands.customer().eq(lit(customer.as_str())));
     }
     if asked {

@@ -1,35 +1,39 @@
 //! The plans of what is followed over time: levels, values that come and go, reported quantities,
 //! and events that are about a stretch of time.
 //!
-//! A group's events from the beginning of history to the end of the range become one list of
-//! pieces, a value for each window; the list is unnested and its pieces grouped again. The windows
-//! and bounds stand in the plan as literals.
+//! What an event says holds from its instant until another event ends it, whether that one is asked
+//! for or not: so each event becomes a stretch of time ([`followed`]) before groups and the
+//! conditions of the question have their say. The stretches of a group, from the beginning of history
+//! to the end of the range, become one list of pieces, a value for each window; the list is unnested
+//! and its pieces grouped again. The windows and bounds stand in the plan as literals.
 
 use std::sync::Arc;
 
 use datafusion::common::{ScalarValue, UnnestOptions};
-use datafusion::functions::core::expr_fn::get_field;
+use datafusion::functions::core::expr_fn::{coalesce, get_field};
+use datafusion::functions_aggregate::min_max::min_udaf;
 use datafusion::functions_window::expr_fn::lead;
+use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlanBuilder, TableSource, ident, in_list, lit, when,
+    AggregateUDF, Expr, ExprFunctionExt, LogicalPlanBuilder, TableSource, WindowFrame,
+    WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, ident, in_list, lit, when,
 };
 
 use super::Windows;
 use super::alone::placed;
 use super::operand::{Operands, instant};
 use super::{
-    Aggregated, Built, Column, GroupKey, UsageQuery, group_keys, output, predicate, range,
+    Aggregated, Built, Column, GroupKey, Resets, UsageQuery, group_keys, output, predicate, range,
     row_condition, windows,
 };
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::functions::series::by_calendar::ByCalendar;
-use crate::functions::series::change::Mode;
 use crate::functions::series::pieces;
 use crate::functions::series::spans::{Spans, parts_literal, spans_literal};
-use crate::meter::{Activity, Field, Levels, Meter, Operand, Operation, Period, Report, Told};
-use crate::schema::{INGESTED_AT, ORDINAL, TIMESTAMP, timestamp_type};
+use crate::meter::{Activity, Aggregation, Field, Levels, Meter, Operand, Operation, Period, Told};
+use crate::schema::{INGESTED_AT, ORDINAL, TIMESTAMP};
 use crate::time::TimeRange;
 
 /// Name of the list of pieces.
@@ -66,127 +70,51 @@ fn keys_without_window(query: &UsageQuery, operands: Operands<'_>) -> Vec<GroupK
     keys
 }
 
-/// Everything up to the end of the range: what was before it counts in it.
-fn scan(
-    events: &Arc<dyn TableSource>,
-    query: &UsageQuery,
-    operands: Operands<'_>,
-    condition: Option<&Expr>,
-) -> Result<LogicalPlanBuilder> {
-    let until = TimeRange { from: None, to: query.range.to };
-    range::scan(events, until, operands.facts.days, condition)
-}
-
 /// The mean of a level over time.
 pub(super) fn time_weighted(
     events: &Arc<dyn TableSource>,
     meter: &Meter,
-    levels: &Levels,
+    query: &UsageQuery,
+    operands: Operands<'_>,
+) -> Planned {
+    let spans = spans(query)?;
+    let literal = lit(spans_literal(spans));
+    let mean = |value: Expr, window: Expr| {
+        let calendar = calendar_of_group(query);
+        functions::per_length().call(vec![value, window, literal.clone(), lit(""), calendar])
+    };
+    let keys = keys_without_window(query, operands);
+    let levels = of_levels(&functions::area(), literal.clone(), query);
+    let groups = followed(events, meter, &keys, query, operands)?
+        .aggregate(names(&keys), vec![levels])
+        .map_err(defect)?;
+    taken_apart(groups, keys, query, spans, Some(&mean)).map_err(defect)
+}
+
+/// A quantity that the sender keeps.
+pub(super) fn reported(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
     query: &UsageQuery,
     operands: Operands<'_>,
 ) -> Planned {
     let spans = spans(query)?;
     let keys = keys_without_window(query, operands);
-    let changes = levels.told == Told::Change;
-    let condition = row_condition(meter, query, operands, changes)?;
-    let scan = scan(events, query, operands, condition.as_ref())?;
-    let rows = match levels.told {
-        Told::Change => with_changes(scan, &keys, &levels.of, operands),
-        Told::Level => {
-            let asked = predicate::predicate(&query.filter, operands)?;
-            let customer = query.customer.as_ref().map(|name| operands.customer().eq(lit(name)));
-            let asked = conjunction(asked.into_iter().chain(customer));
-            with_levels(scan, &keys, levels, asked, operands)
-        }
-    };
-    let literal = lit(spans_literal(spans));
-    let area = functions::area().call(vec![
-        ident(LEVEL),
-        ident(TIMESTAMP),
-        ident(UNTIL),
-        literal.clone(),
-        calendar_of_group(query),
-    ]);
-    let groups = rows
-        .and_then(|rows| rows.aggregate(names(&keys), vec![area.alias(PIECES)]))
+    let levels = of_levels(&functions::level(), lit(spans_literal(spans)), query);
+    let groups = followed(events, meter, &keys, query, operands)?
+        .aggregate(names(&keys), vec![levels])
         .map_err(defect)?;
-    let mean = |value: Expr, window: Expr| {
-        let calendar = calendar_of_group(query);
-        functions::per_length().call(vec![value, window, literal.clone(), lit(""), calendar])
-    };
-    taken_apart(groups, keys, query, spans, Some(&mean)).map_err(defect)
+    taken_apart(groups, keys, query, spans, None).map_err(defect)
 }
 
-/// Names of the columns that an area is made of.
-pub(super) const LEVEL: &str = "level";
-pub(super) const UNTIL: &str = "until";
-
-fn names(keys: &[GroupKey]) -> Vec<Expr> {
-    keys.iter().map(|key| ident(&key.name)).collect()
+/// What an aggregate of levels makes of the stretches of a group.
+fn of_levels(aggregate: &AggregateUDF, spans: Expr, query: &UsageQuery) -> Expr {
+    let calendar = calendar_of_group(query);
+    let stretch = vec![ident(SAID), ident(TIMESTAMP), ident(UNTIL), spans, calendar];
+    aggregate.call(stretch).alias(PIECES)
 }
 
-/// Each event changes the level for good.
-fn with_changes(
-    scan: LogicalPlanBuilder,
-    keys: &[GroupKey],
-    of: &Operand,
-    operands: Operands<'_>,
-) -> Built<LogicalPlanBuilder> {
-    let never = ScalarValue::TimestampMicrosecond(None, Some(Arc::from("UTC")));
-    let keys = keys.iter().map(|key| key.expr.clone().alias(&key.name));
-    let columns = [
-        operands.number(of).alias(LEVEL),
-        ident(TIMESTAMP),
-        datafusion::logical_expr::cast(lit(never), timestamp_type()).alias(UNTIL),
-    ];
-    scan.project(keys.chain(columns).collect::<Vec<_>>())
-}
-
-/// Each event holds until the next of its series, whether that is asked for or not.
-pub(super) fn with_levels(
-    scan: LogicalPlanBuilder,
-    keys: &[GroupKey],
-    levels: &Levels,
-    asked: Option<Expr>,
-    operands: Operands<'_>,
-) -> Built<LogicalPlanBuilder> {
-    const ASKED: &str = "asked";
-    const SKIPPED: &str = "skipped";
-    let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));
-    let series = |place: usize| format!("series_{place}");
-    // Who sends a level ends it, whoever it is attributed to meanwhile.
-    let sent = operands.as_sent();
-    let per = levels.per.iter().enumerate();
-    let per = per.map(|(place, of)| sent.text(of).alias(series(place)));
-    let number = operands.number(&levels.of);
-    let columns = [
-        number.clone().alias(LEVEL),
-        // An event without a number is none of the series.
-        number.is_null().alias(SKIPPED),
-        asked.unwrap_or_else(|| lit(true)).alias(ASKED),
-        ident(TIMESTAMP),
-        ident(INGESTED_AT),
-        ident(ORDINAL),
-    ];
-    let rows = scan.project(groups.chain(per).chain(columns).collect::<Vec<_>>())?;
-    let mut series: Vec<Expr> = (0..levels.per.len()).map(|place| ident(series(place))).collect();
-    series.push(ident(SKIPPED));
-    let order = [TIMESTAMP, INGESTED_AT, ORDINAL].map(|name| ident(name).sort(true, false));
-    let next = lead(ident(TIMESTAMP), Some(1), None)
-        .partition_by(series)
-        .order_by(order.into())
-        .build()?;
-    let rows = rows.window(vec![next])?;
-    // The engine names the column after the whole expression; it is the last one.
-    let next_name = rows.schema().fields().last().map(|field| field.name().clone());
-    let rows = rows.filter(ident(ASKED))?;
-    let groups = keys.iter().map(|key| ident(&key.name));
-    let columns =
-        [ident(LEVEL), ident(TIMESTAMP), ident(next_name.unwrap_or_default()).alias(UNTIL)];
-    rows.project(groups.chain(columns).collect::<Vec<_>>())
-}
-
-/// Values that come and go.
+/// Values that come and go: each counts once in a group, whoever else adds it there.
 pub(super) fn active(
     events: &Arc<dyn TableSource>,
     meter: &Meter,
@@ -195,49 +123,215 @@ pub(super) fn active(
     operands: Operands<'_>,
 ) -> Planned {
     let spans = spans(query)?;
-    let value = operands.text(&activity.of);
-    let none = lit(ScalarValue::Boolean(None));
-    let does = first_of_two(&activity.operation, operands)
-        .and_then(|does| when(value.clone().is_null(), none).otherwise(does))
-        .map_err(defect)?;
-    let mode = if activity.by_days { Mode::ActiveDays } else { Mode::Active };
-    let per: Vec<Expr> =
-        std::iter::once(value).chain(activity.per.iter().map(|of| operands.text(of))).collect();
-    let by = Followed { mode, does, value: lit(0_i64), per };
     let literal = lit(spans_literal(spans));
+    let days = if activity.by_days { parts(query) } else { lit("") };
     let share = |value: Expr, window: Expr| {
         let calendar = calendar_of_group(query);
-        functions::per_length().call(vec![value, window, literal.clone(), parts(query), calendar])
+        functions::per_length().call(vec![value, window, literal.clone(), days.clone(), calendar])
     };
+    let keys = keys_without_window(query, operands);
+    let told_apart = std::iter::once(&activity.of).chain(&activity.per).enumerate();
+    let mut with_values = keys_without_window(query, operands);
+    with_values.extend(told_apart.map(|(place, of)| {
+        let name = format!("active_{place}");
+        GroupKey::new(&name, operands.text(of))
+    }));
+    let calendar = calendar_of_group(query);
+    let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)].into_iter();
+    let presence = stretch.chain([literal.clone(), days.clone(), calendar]);
+    let presence = functions::presence().call(presence.collect());
+    let groups = followed(events, meter, &with_values, query, operands)?
+        .aggregate(names(&with_values), vec![presence.alias(PIECES)])
+        .map_err(defect)?;
     let share: Shown<'_> = if activity.by_days { Some(&share) } else { None };
-    let (mut aggregated, keys) = followed(events, meter, by, query, operands, share)?;
+    let (mut aggregated, keys) = taken_apart(groups, keys, query, spans, share).map_err(defect)?;
     if let Some(value) = aggregated.columns.first_mut() {
         value.zero = true;
     }
     Ok((aggregated, keys))
 }
 
-/// A quantity that the sender keeps.
-pub(super) fn reported(
-    events: &Arc<dyn TableSource>,
-    meter: &Meter,
-    report: &Report,
-    query: &UsageQuery,
-    operands: Operands<'_>,
-) -> Planned {
-    let does = first_of_two(&report.operation, operands).map_err(defect)?;
-    let per = report.per.iter().map(|of| operands.text(of)).collect();
-    let value = operands.number(&report.of);
-    let by = Followed { mode: Mode::Reported, does, value, per };
-    followed(events, meter, by, query, operands, None)
+fn names(keys: &[GroupKey]) -> Vec<Expr> {
+    keys.iter().map(|key| ident(&key.name)).collect()
 }
 
-/// What is followed of each series.
-struct Followed {
-    mode: Mode,
-    does: Expr,
-    value: Expr,
-    per: Vec<Expr>,
+/// What an event says, null where it is skipped: a level, by how much one changes, or whether
+/// something comes (or goes). With its `timestamp` and [`UNTIL`] it is a stretch.
+pub(super) const SAID: &str = "said";
+/// Until when that holds; null is for good.
+pub(super) const UNTIL: &str = "until";
+
+/// What ends what an event says.
+enum Ends {
+    Never,
+    /// The next event of the series.
+    Next,
+    /// The next event of the series for which this holds.
+    NextThat(Expr),
+}
+
+/// What is followed of each event.
+struct Follow<'a> {
+    said: Expr,
+    /// What tells series apart.
+    series: Vec<&'a Operand>,
+    ends: Ends,
+}
+
+/// What is followed of the events of `meter`; nothing of one that follows nothing.
+fn follow<'a>(meter: &'a Meter, operands: Operands<'_>) -> Built<Option<Follow<'a>>> {
+    Ok(Some(match &meter.aggregation {
+        Aggregation::TimeWeighted(Levels { of, told: Told::Change, .. }) => {
+            Follow { said: operands.number(of), series: Vec::new(), ends: Ends::Never }
+        }
+        Aggregation::TimeWeighted(Levels { of, told: Told::Level, per }) => {
+            Follow { said: operands.number(of), series: per.iter().collect(), ends: Ends::Next }
+        }
+        Aggregation::Active(activity) => {
+            let value = operands.text(&activity.of);
+            let adds = first_of_two(&activity.operation, operands)?;
+            let none = lit(ScalarValue::Boolean(None));
+            Follow {
+                said: when(value.is_null(), none).otherwise(adds)?,
+                series: std::iter::once(&activity.of).chain(&activity.per).collect(),
+                ends: Ends::Next,
+            }
+        }
+        // A change is a part of the quantity until the quantity is set anew.
+        Aggregation::Reported(report) => {
+            let sets = first_of_two(&report.operation, operands)?;
+            Follow {
+                said: when(sets.clone().is_not_null(), operands.number(&report.of)).end()?,
+                series: report.per.iter().collect(),
+                ends: Ends::NextThat(sets),
+            }
+        }
+        Aggregation::Count
+        | Aggregation::CountUnique(_)
+        | Aggregation::Sum(_)
+        | Aggregation::Min(_)
+        | Aggregation::Max(_)
+        | Aggregation::Average(_)
+        | Aggregation::Latest(_)
+        | Aggregation::Earliest(_)
+        | Aggregation::Percentile(..)
+        | Aggregation::Nested(_) => return Ok(None),
+    }))
+}
+
+/// The events that are asked for, from the beginning of history to the end of the range, as
+/// stretches: `keys`, [`SAID`], `timestamp`, [`UNTIL`].
+///
+/// Whether an event is asked for matters for what it says alone, not for what it ends.
+pub(super) fn followed(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    keys: &[GroupKey],
+    query: &UsageQuery,
+    operands: Operands<'_>,
+) -> Result<LogicalPlanBuilder> {
+    let nothing = || Error::internal("a meter that follows nothing");
+    let follow = follow(meter, operands).map_err(defect)?.ok_or_else(nothing)?;
+    let ended = !matches!(follow.ends, Ends::Never);
+    let condition = row_condition(meter, query, operands, !ended)?;
+    let until = TimeRange { from: None, to: query.range.to };
+    let scan = range::scan(events, until, operands.facts.days, condition.as_ref())?;
+    let asked = match ended {
+        true => {
+            let customer = query.customer.as_ref().map(|name| operands.customer().eq(lit(name)));
+            let asked = predicate::predicate(&query.filter, operands)?;
+            conjunction(asked.into_iter().chain(customer))
+        }
+        false => None,
+    };
+    stretches(scan, keys, follow, asked, reset_end(query, operands), operands).map_err(defect)
+}
+
+/// Where a quantity that is reported at an event begins at nothing again, if it does.
+fn reset_end(query: &UsageQuery, operands: Operands<'_>) -> Option<Expr> {
+    let Resets { windows, calendars } = query.resets.as_ref()?;
+    let calendar = windows::calendar(calendars.as_ref(), operands.customer());
+    let arguments = vec![ident(TIMESTAMP), lit(parts_literal(Some(windows))), calendar];
+    Some(functions::window_end().call(arguments))
+}
+
+fn stretches(
+    scan: LogicalPlanBuilder,
+    keys: &[GroupKey],
+    follow: Follow<'_>,
+    asked: Option<Expr>,
+    reset: Option<Expr>,
+    operands: Operands<'_>,
+) -> Built<LogicalPlanBuilder> {
+    const ASKED: &str = "asked";
+    const SKIPPED: &str = "skipped";
+    const RESET: &str = "reset";
+    const ENDS: &str = "ends";
+    let never = || lit(ScalarValue::TimestampMicrosecond(None, Some(Arc::from("UTC"))));
+    let Follow { said, series, ends } = follow;
+    let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));
+    let kept = || names(keys).into_iter().chain([ident(SAID), ident(TIMESTAMP)]);
+    if matches!(ends, Ends::Never) {
+        let columns = [said.alias(SAID), ident(TIMESTAMP), never().alias(UNTIL)];
+        return scan.project(groups.chain(columns).collect::<Vec<_>>());
+    }
+    let name = |place: usize| format!("series_{place}");
+    // Who sends what ends it, whoever it is attributed to meanwhile.
+    let sent = operands.as_sent();
+    let told_apart = series.iter().enumerate();
+    let told_apart = told_apart.map(|(place, of)| sent.text(of).alias(name(place)));
+    let ends_others = match &ends {
+        Ends::NextThat(sets) => {
+            when(sets.clone().and(said.clone().is_not_null()), ident(TIMESTAMP)).end()?
+        }
+        Ends::Next | Ends::Never => ident(TIMESTAMP),
+    };
+    let columns = [
+        // An event that says nothing is none of the series.
+        said.clone().is_null().alias(SKIPPED),
+        said.alias(SAID),
+        ends_others.alias(ENDS),
+        asked.unwrap_or_else(|| lit(true)).alias(ASKED),
+        reset.unwrap_or_else(never).alias(RESET),
+        ident(TIMESTAMP),
+        ident(INGESTED_AT),
+        ident(ORDINAL),
+    ];
+    let rows = scan.project(groups.chain(told_apart).chain(columns).collect::<Vec<_>>())?;
+    let mut partition: Vec<Expr> = (0..series.len()).map(|place| ident(name(place))).collect();
+    partition.push(ident(SKIPPED));
+    let order = |ascending| {
+        [TIMESTAMP, INGESTED_AT, ORDINAL]
+            .map(|name| ident(name).sort(ascending, !ascending))
+            .to_vec()
+    };
+    let next = match ends {
+        Ends::Next | Ends::Never => lead(ident(ENDS), Some(1), None)
+            .partition_by(partition)
+            .order_by(order(true))
+            .build()?,
+        // The smallest of those behind it. From the last event on, only one is kept at a time.
+        Ends::NextThat(_) => {
+            let smallest = WindowFunctionDefinition::AggregateUDF(min_udaf());
+            let behind = WindowFrame::new_bounds(
+                WindowFrameUnits::Rows,
+                WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
+                WindowFrameBound::Preceding(ScalarValue::UInt64(Some(1))),
+            );
+            Expr::from(WindowFunction::new(smallest, vec![ident(ENDS)]))
+                .partition_by(partition)
+                .order_by(order(false))
+                .window_frame(behind)
+                .build()?
+        }
+    };
+    let rows = rows.window(vec![next])?;
+    // The engine names the column after the whole expression; it is the last one.
+    let next = rows.schema().fields().last().map(|field| field.name().clone());
+    let next = ident(next.unwrap_or_default());
+    let until = when(ident(RESET).lt(next.clone()).is_true(), ident(RESET))
+        .otherwise(coalesce(vec![next, ident(RESET)]))?;
+    rows.filter(ident(ASKED))?.project(kept().chain([until.alias(UNTIL)]).collect::<Vec<_>>())
 }
 
 /// True where an event does the first thing, false for the second, null where it says neither.
@@ -251,38 +345,6 @@ pub(super) fn first_of_two(operation: &Operation, operands: Operands<'_>) -> Bui
         .when(among(first), lit(true))
         .when(among(second), lit(false))
         .end()
-}
-
-fn followed(
-    events: &Arc<dyn TableSource>,
-    meter: &Meter,
-    by: Followed,
-    query: &UsageQuery,
-    operands: Operands<'_>,
-    shown: Shown<'_>,
-) -> Planned {
-    let spans = spans(query)?;
-    let keys = keys_without_window(query, operands);
-    let condition = row_condition(meter, query, operands, true)?;
-    let scan = scan(events, query, operands, condition.as_ref())?;
-    let per = by.per.into_iter().enumerate();
-    let per = per.map(|(place, of)| of.alias(format!("series_{place}")));
-    let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name)).chain(per);
-    let resets = if by.mode == Mode::Active { lit("") } else { parts(query) };
-    let follow = functions::follow().call(vec![
-        lit(by.mode.as_str()),
-        by.does,
-        by.value,
-        ident(TIMESTAMP),
-        ident(INGESTED_AT),
-        ident(ORDINAL),
-        lit(spans_literal(spans)),
-        resets,
-        windows::calendar(query.windows.as_ref(), operands.customer()),
-    ]);
-    let groups =
-        scan.aggregate(groups.collect::<Vec<_>>(), vec![follow.alias(PIECES)]).map_err(defect)?;
-    taken_apart(groups, keys, query, spans, shown).map_err(defect)
 }
 
 /// Events that are about a stretch of time, each cut into the windows that it touches.
@@ -370,7 +432,18 @@ fn taken_apart(
     Ok((Aggregated { groups, columns }, keys))
 }
 
-/// Whether a level's series never mix customers, so that one customer's events can be read alone.
-pub(super) fn per_customer(levels: &Levels) -> bool {
-    levels.per.contains(&Operand::Field(Field::CustomerId))
+/// Whether the events of one customer end nothing of another's, and are ended by none: so that they
+/// can be read alone.
+pub(super) fn per_customer(meter: &Meter) -> bool {
+    let customer = Operand::Field(Field::CustomerId);
+    // Whom an event is attributed to may change within a series.
+    meter.customer.is_empty()
+        && match &meter.aggregation {
+            Aggregation::TimeWeighted(levels) => levels.per.contains(&customer),
+            Aggregation::Active(activity) => {
+                activity.of == customer || activity.per.contains(&customer)
+            }
+            Aggregation::Reported(report) => report.per.contains(&customer),
+            _ => true,
+        }
 }

@@ -31,6 +31,15 @@ impl FromStr for Windowing {
     }
 }
 
+impl fmt::Display for Windowing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Calendar(window) => window.fmt(f),
+            Self::BillingPeriod => f.write_str(BILLING_PERIOD),
+        }
+    }
+}
+
 /// The windows a query divides time into, always whole ones of the zone's calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window(Step);

@@ -17,7 +17,6 @@ mod conditions;
 mod fill;
 mod parts;
 mod request;
-mod series;
 mod single;
 mod tables;
 mod versions;

@@ -2,20 +2,29 @@
 //! windows of inner results, the days that are counted, and where a reported quantity begins anew.
 //!
 //! Days, inner windows and resets are those of the meter's own zone, whatever zone a question is shown
-//! in, and of a billing period, that of the period.
+//! in, and of a billing period, that of the period; a reset with each billing period goes by the
+//! meter's own, whatever the windows.
 
 use jiff::tz::TimeZone;
 
-use super::windows::{Asked, ResolvedWindows};
+use super::windows::{Asked, ResolvedWindows, billing_resets};
 use crate::error::{Error, Result};
 use crate::functions::series::by_calendar::ByCalendar;
 use crate::functions::series::spans::Spans;
 use crate::meter::{Aggregation, Meter, Nested, Placing, Report};
-use crate::plan::Windows;
-use crate::time::{BILLING_PERIOD, TimeRange, Timestamp, Window, WindowStarts, window_starts};
+use crate::plan::{Resets, Windows};
+use crate::time::{
+    BILLING_PERIOD, TimeRange, Timestamp, Window, WindowStarts, Windowing, window_starts,
+};
 
-/// The spans and own windows of a meter, by the calendars of the question's windows.
-type Parts = (Option<ByCalendar<Spans>>, Option<ByCalendar<WindowStarts>>);
+/// What a meter needs of a question, by the calendars of the question's windows.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) spans: Option<ByCalendar<Spans>>,
+    /// The windows of inner results, or the days that are counted.
+    pub(super) own: Option<ByCalendar<WindowStarts>>,
+    pub(super) resets: Option<Resets>,
+}
 
 /// The windows of one calendar.
 struct Calendar<'a> {
@@ -51,10 +60,10 @@ pub(super) fn of(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result
         Aggregation::Active(activity) if activity.by_days => {
             Some(whole_days(asked, own(Window::DAY)?, &calendars)?)
         }
-        Aggregation::Reported(report) => report.reset.map(own).transpose()?,
         Aggregation::Nested(nested) => inner_windows(asked, nested, &calendars)?,
         Aggregation::TimeWeighted(_)
         | Aggregation::Active(_)
+        | Aggregation::Reported(_)
         | Aggregation::Count
         | Aggregation::CountUnique(_)
         | Aggregation::Sum(_)
@@ -65,8 +74,25 @@ pub(super) fn of(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result
         | Aggregation::Earliest(_)
         | Aggregation::Percentile(..) => None,
     };
+    let reset = match &meter.aggregation {
+        Aggregation::Reported(report) => report.reset,
+        _ => None,
+    };
+    let resets = match reset {
+        None => None,
+        Some(Windowing::Calendar(window)) => {
+            let calendars = windows.map(|resolved| resolved.windows.clone());
+            Some(Resets { windows: own(window)?, calendars })
+        }
+        Some(Windowing::BillingPeriod) => {
+            let whole = |calendar| whole(&spans(calendar), asked.covered);
+            let all = std::iter::once(&calendars.otherwise).chain(&calendars.of_calendars);
+            let reach = all.map(whole).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+            Some(billing_resets(meter, reach.unwrap_or(asked.covered))?)
+        }
+    };
     if !needs_spans {
-        return Ok((None, parts));
+        return Ok(Parts { own: parts, ..Parts::default() });
     }
     let spans = calendars.try_map(|calendar| {
         let spans = spans(calendar);
@@ -82,7 +108,7 @@ pub(super) fn of(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result
             false => Ok(spans),
         }
     })?;
-    Ok((Some(spans), parts))
+    Ok(Parts { spans: Some(spans), own: parts, resets })
 }
 
 /// The days, unless a window is asked for that is none of whole ones.

@@ -5,8 +5,8 @@ use jiff::tz::TimeZone;
 use super::answer::columns;
 use super::conditions::parse_conditions;
 use super::fill::Fill;
+use super::parts::{self, Parts};
 use super::windows::{Asked, ResolvedWindows, one_cycle};
-use super::{parts, series};
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
@@ -120,12 +120,11 @@ impl UsageRequest {
             covered: covered.unwrap_or((now, now)),
         };
         let windows = asked.resolve()?;
-        let (spans, parts) = parts::of(&asked, windows.as_ref())?;
+        let Parts { spans, own, resets } = parts::of(&asked, windows.as_ref())?;
         let filter = match &self.conditions {
             Some(text) => parse_conditions(text, meter)?,
             None => Filter::everything(),
         };
-        series::check(meter, &groups, &filter, self.customer.as_ref())?;
         Ok(Resolved {
             query: UsageQuery {
                 range,
@@ -135,7 +134,8 @@ impl UsageRequest {
                 filter,
                 top: self.top,
                 spans,
-                parts,
+                parts: own,
+                resets,
             },
             label: meter.name.clone(),
             customer_place: groups

@@ -10,8 +10,9 @@ use jiff::tz::TimeZone;
 
 use super::request::UsageRequest;
 use crate::error::{Error, Result};
+use crate::functions::series::by_calendar::ByCalendar;
 use crate::meter::{Billing, BillingTable, Field, Meter, Operand};
-use crate::plan::Windows;
+use crate::plan::{Resets, Windows};
 use crate::time::{
     BILLING_PERIOD, BillingCycle, BillingPeriod, Calendars, Cycle, TimeRange, Timestamp, Window,
     WindowStarts, Windowing, parse_zone, window_starts,
@@ -135,23 +136,41 @@ impl Asked<'_> {
                 Field::CustomerId
             )));
         }
-        let mut built = Built::default();
-        let mut of_customer = BTreeMap::new();
-        for (customer, cycle) in table.rows.iter() {
-            of_customer.insert(customer.clone(), built.place_of(cycle, self)?);
+        let built = Built::of(table, self.covered)?;
+        let mut cut = false;
+        for cycle in &built.cycles {
+            let calendar = Calendar::Billing((*cycle).clone());
+            for bound in [self.range.from, self.range.to] {
+                cut |= calendar.cut_by(bound)?.is_some();
+            }
         }
-        let otherwise = table.otherwise.as_ref().map(|cycle| built.place_of(cycle, self));
-        let calendars = Calendars {
-            otherwise: otherwise.transpose()?,
-            of_customer: Arc::new(of_customer),
-            starts: built.starts,
-        };
         Ok(ResolvedWindows {
-            windows: Windows::PerCustomer(calendars),
+            windows: Windows::PerCustomer(built.calendars),
             zones: built.zones,
-            cut: built.cut,
+            cut,
             partial: Vec::new(),
         })
+    }
+}
+
+/// The billing periods of a meter, which cover `[from, to)`, as something that begins anew with each.
+///
+/// # Errors
+/// A meter without billing periods, and a range that they cannot cover.
+pub(super) fn billing_resets(meter: &Meter, (from, to): (Timestamp, Timestamp)) -> Result<Resets> {
+    match billing_of(meter)? {
+        Billing::Shared(cycle) => {
+            let windows = ByCalendar::shared(cycle.periods(from, to)?);
+            Ok(Resets { windows, calendars: None })
+        }
+        Billing::PerCustomer(table) => {
+            let calendars = Built::of(table, (from, to))?.calendars;
+            // Whoever has no billing periods has all of time.
+            let all = [Timestamp::MIN, Timestamp::MAX].map(Timestamp::micros);
+            let otherwise = WindowStarts::Boundaries(all.into());
+            let windows = ByCalendar { otherwise, of_calendars: calendars.starts.clone() };
+            Ok(Resets { windows, calendars: Some(Windows::PerCustomer(calendars)) })
+        }
     }
 }
 
@@ -227,30 +246,36 @@ fn without_periods() -> ResolvedWindows {
     ResolvedWindows { windows, zones: Vec::new(), cut: false, partial: Vec::new() }
 }
 
-/// Calendars as they come up; customers of one phase and zone share one.
-#[derive(Default)]
+/// The calendars of a table; customers of one phase and zone share one.
 struct Built<'t> {
-    places: BTreeMap<(String, &'t str), usize>,
-    starts: Vec<WindowStarts>,
+    calendars: Calendars,
+    /// The zone and a cycle of each calendar.
     zones: Vec<TimeZone>,
-    cut: bool,
+    cycles: Vec<&'t BillingCycle>,
 }
 
 impl<'t> Built<'t> {
-    fn place_of(&mut self, cycle: &'t BillingCycle, asked: &Asked<'_>) -> Result<usize> {
-        let key = (cycle.phase(), cycle.zone.as_str());
-        if let Some(place) = self.places.get(&key) {
-            return Ok(*place);
+    fn of(table: &'t BillingTable, (from, to): (Timestamp, Timestamp)) -> Result<Self> {
+        let mut places: BTreeMap<(String, &str), usize> = BTreeMap::new();
+        let (mut starts, mut zones, mut cycles) = (Vec::new(), Vec::new(), Vec::new());
+        let mut place_of = |cycle: &'t BillingCycle| {
+            let key = (cycle.phase(), cycle.zone.as_str());
+            if let Some(place) = places.get(&key) {
+                return Ok(*place);
+            }
+            let place = starts.len();
+            starts.push(cycle.periods(from, to)?);
+            zones.push(parse_zone(&cycle.zone)?);
+            cycles.push(cycle);
+            places.insert(key, place);
+            Ok::<_, Error>(place)
+        };
+        let mut of_customer = BTreeMap::new();
+        for (customer, cycle) in table.rows.iter() {
+            of_customer.insert(customer.clone(), place_of(cycle)?);
         }
-        let place = self.starts.len();
-        let calendar = Calendar::Billing(cycle.clone());
-        let (from, to) = asked.covered;
-        self.starts.push(calendar.starts(from, to)?);
-        self.zones.push(parse_zone(&cycle.zone)?);
-        for bound in [asked.range.from, asked.range.to] {
-            self.cut |= calendar.cut_by(bound)?.is_some();
-        }
-        self.places.insert(key, place);
-        Ok(place)
+        let otherwise = table.otherwise.as_ref().map(place_of).transpose()?;
+        let calendars = Calendars { otherwise, of_customer: Arc::new(of_customer), starts };
+        Ok(Self { calendars, zones, cycles })
     }
 }

@@ -254,23 +254,14 @@ pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
     if meters.iter().any(empty) {
         question.to = None;
     }
-    // Series that a group or condition would tear apart are refused.
-    for meter in &asked {
-        let (Aggregation::Active { per, .. } | Aggregation::Reported { per, .. }) =
-            &meter.aggregation
-        else {
-            continue;
-        };
-        question.groups.retain(|name| per.contains(&meter.resolve(name)));
-        question.filter = None;
-        if !per.contains(&Operand::Field("customer_id")) {
-            question.customer = None;
-        }
-    }
     // Means over time have no value over all of history, and windows of periods no end there.
-    let follows = |meter: &&Meter| series::follows(meter);
-    let placed = |meter: &&Meter| meter.period.is_some();
-    if asked.iter().any(follows) || (asked.iter().any(placed) && question.window.is_some()) {
+    let needs_ends = |meter: &&Meter| match &meter.aggregation {
+        Aggregation::TimeWeighted { .. } | Aggregation::Active { by_days: true, .. } => true,
+        Aggregation::Reported { reset, .. } => reset.is_some(),
+        _ => false,
+    };
+    let windowed = |meter: &&Meter| series::follows(meter) || meter.period.is_some();
+    if asked.iter().any(needs_ends) || (asked.iter().any(windowed) && question.window.is_some()) {
         let day = |month| Some(Bound::Date(jiff::civil::date(2026, month, 1)));
         if question.from.is_none() || question.to.is_none() {
             (question.from, question.to) = (day(3), day(11));

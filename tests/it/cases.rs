@@ -432,27 +432,19 @@ fn a_number_that_does_not_fit_is_an_error_with_meter_and_event() {
 }
 
 #[test]
-fn what_would_tear_series_apart_or_has_no_end_is_refused() {
+fn what_has_no_length_or_end_or_does_not_fit_is_refused() {
     let (folder, _) = lake(&event("1", "2026-01-01T00:00:00Z", r#""v":3,"o":"add","g":"x""#));
     fs::create_dir_all(folder.path().join("meters")).unwrap();
     let unique = "aggregation: count_unique\nproperty: v\noperation: o";
     let days = format!("{unique}\nprorate: days\ntimezone: Europe/Berlin");
-    let reported = "aggregation: reported\nproperty: v\noperation: o";
+    let reset = "aggregation: reported\nproperty: v\noperation: o\nreset: hour".to_owned();
     let mean = "aggregation: time_weighted\nproperty: v\nof: level";
     for (meter, flags, want) in [
-        (unique, vec!["--by", "g"], "group by customer_id, or add that to `per`"),
-        (unique, vec!["--where", "g = 'x'"], "need not say its g"),
-        (
-            &format!("{unique}\nper: g"),
-            vec!["--customer", "c"],
-            "told apart by g, and an event that ends one need not say its customer_id",
-        ),
-        (&format!("{unique}\ncustomer: [g, customer_id]"), vec!["--total"], "leave `customer` out"),
-        (&format!("{reported}\nreset: hour"), vec!["--total"], "say --to, --period or --window"),
+        (reset.as_str(), vec!["--total"], "say --to, --period or --window"),
         (mean, vec!["--total"], "all of history has no length"),
-        (&days, vec!["--total"], "no number of days"),
+        (days.as_str(), vec!["--total"], "no number of days"),
         (
-            &days,
+            days.as_str(),
             vec!["--total", "--window", "day", "--tz", "UTC", "--period", "2026-01"],
             "days of Europe/Berlin, which do not fit",
         ),
@@ -536,6 +528,59 @@ fn reported_usage_is_set_moved_and_reset() {
         ]
     );
     assert_eq!(value(folder.path(), meter, &["--to", "2026-01-16"]), "107");
+    // From the 16th to the 16th: what was changed on the 20th is of the second period.
+    let billed = format!("{meter}\nreset: billing_period\nbilling: {{ anchor: 2025-12-16 }}");
+    assert_eq!(value(folder.path(), &billed, &["--to", "2026-01-16"]), "107");
+    assert_eq!(value(folder.path(), &billed, &["--to", "2026-01-21"]), "5");
+    assert_eq!(value(folder.path(), &billed, &["--to", "2026-02-16"]), "4");
+    assert_eq!(value(folder.path(), &billed, &["--to", "2026-02-17"]), "0");
+    let rows = ask(
+        folder.path(),
+        &billed,
+        &["--window", "billing_period", "--period", "2026-01"],
+        &["window_start", "value"],
+    );
+    assert_eq!(rows, [["2026-01-01T00:00:00Z", "107"], ["2026-01-16T00:00:00Z", "5"]]);
+}
+
+#[test]
+fn what_is_followed_is_ended_by_events_of_other_groups() {
+    let said = |key: &str, day: u32, op: &str, value: &str, region: &str| {
+        let time = format!("2026-01-{day:02}T00:00:00Z");
+        event(key, &time, &format!(r#""v":{value},"o":"{op}","g":"{region}""#))
+    };
+    // Whoever removes or sets anew need not say the region that was said before.
+    let values = [
+        said("1", 1, "add", "7", "eu"),
+        said("2", 2, "add", "8", "eu"),
+        said("3", 3, "remove", "7", "us"),
+        said("4", 4, "add", "8", "us"),
+    ];
+    let (folder, _) = lake(&values.concat());
+    let unique = "aggregation: count_unique\nproperty: v\noperation: o";
+    let by = |meter: &str, flags: &[&str]| {
+        ask(folder.path(), meter, &[&["--by", "g"], flags].concat(), &["g", "value", "events"])
+    };
+    assert_eq!(by(unique, &["--to", "2026-01-03"]), [["eu", "2", "2"]]);
+    assert_eq!(by(unique, &["--to", "2026-01-04"]), [["eu", "1", "2"], ["us", "0", "1"]]);
+    assert_eq!(by(unique, &[]), [["eu", "0", "2"], ["us", "1", "2"]]);
+    assert_eq!(value(folder.path(), unique, &["--where", "g = 'us'"]), "1");
+    assert_eq!(value(folder.path(), unique, &["--where", "g = 'eu'"]), "0");
+    let changes = [
+        said("1", 1, "DELTA", "5", "eu"),
+        said("2", 2, "DELTA", "3", "us"),
+        said("3", 3, "SET", "10", "us"),
+        said("4", 4, "DELTA", "-2", "eu"),
+    ];
+    let (folder, _) = lake(&changes.concat());
+    let reported = "aggregation: reported\nproperty: v\noperation: o";
+    let by = |flags: &[&str]| {
+        ask(folder.path(), reported, &[&["--by", "g"], flags].concat(), &["g", "value"])
+    };
+    assert_eq!(by(&["--to", "2026-01-03"]), [["eu", "5"], ["us", "3"]]);
+    assert_eq!(by(&[]), [["eu", "-2"], ["us", "10"]]);
+    assert_eq!(value(folder.path(), reported, &["--where", "g = 'eu'"]), "-2");
+    assert_eq!(value(folder.path(), reported, &[]), "8");
 }
 
 #[test]

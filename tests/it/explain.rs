@@ -142,8 +142,8 @@ fn check(
     let counted = |event: &&Listed| event.counted_as.is_some();
     let within = within.filter(counted).filter(|event| !carries || event.micros >= from).count();
     prop_assert_eq!(within as u64, have.answer.note.events.unsigned_abs(), "{}", told());
-    // Without all other events the answer is the same, but that levels end with events of others.
-    if row.is_some() && !matches!(meter.aggregation, Aggregation::TimeWeighted { .. }) {
+    // Without all other events the answer is the same, but that what holds ends with those of others.
+    if row.is_some() && !carries {
         let of_list: BTreeSet<(&str, &str)> =
             listed.iter().map(|event| (event.source.as_str(), event.key.as_str())).collect();
         let is_listed = |event: &&Event| {
@@ -313,27 +313,17 @@ fn remade(meter: &Meter, question: &Question, listed: &[Listed]) -> Option<Optio
         }
         Aggregation::Active { by_days: true, .. } => return None,
         Aggregation::Active { .. } => {
-            let mut there = BTreeSet::new();
-            for event in listed {
-                let series = (event.value.clone(), event.result.1.clone());
-                match event.counted_as.as_deref().unwrap() {
-                    "add" => there.insert(series),
-                    _ => there.remove(&series),
-                };
-            }
+            let adds = |event: &&Listed| event.counted_as.as_deref() == Some("add");
+            let there = listed.iter().filter(adds).filter(|event| event.held.unwrap().1 == to);
+            let there: BTreeSet<_> =
+                there.map(|event| (event.value.clone(), event.result.1.clone())).collect();
             Some(BigInt::from(there.len()) * one())
         }
-        Aggregation::Reported { reset: Some(_), .. } => return None,
+        // It may be known and nothing.
+        Aggregation::Reported { .. } if listed.is_empty() => return None,
         Aggregation::Reported { .. } => {
-            let mut quantities: BTreeMap<Option<String>, BigInt> = BTreeMap::new();
-            for event in listed {
-                let quantity = quantities.entry(event.result.1.clone()).or_default();
-                match event.counted_as.as_deref().unwrap() {
-                    "set" => *quantity = value(event),
-                    _ => *quantity += value(event),
-                }
-            }
-            (!quantities.is_empty()).then(|| quantities.values().sum())
+            let at_end = listed.iter().filter(|event| event.held.unwrap().1 == to);
+            Some(at_end.map(value).sum())
         }
         simple => of_listed(simple, listed),
     })

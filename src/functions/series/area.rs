@@ -1,4 +1,5 @@
-//! `area(value, at, until, spans, calendar)`: the area under a level, for each window of a question.
+//! `area(value, at, until, spans, calendar)`: the area under a level, for each window of a question;
+//! `level(…)`, of the same arguments: the level at the end of each window.
 //!
 //! Each event raises the level by its value at one instant and lowers it again at another, if there
 //! is one. The area is level × microseconds, exact; what was before a window counts in it. The
@@ -24,26 +25,28 @@ use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::pieces::{Piece, list, list_type};
 use super::spans::{Spans, literal_argument, read_spans};
 
-/// Key of what was before the range.
-const BEFORE: i64 = i64::MIN;
+/// What is told of the level of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Told {
+    /// The area under it.
+    Area,
+    /// What it is at the end.
+    Last,
+}
 
 /// The aggregate.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Area {
+pub struct Level {
+    told: Told,
     signature: Signature,
     spans: Last<ByCalendar<Spans>>,
 }
 
-impl Area {
-    /// The aggregate.
-    pub fn new() -> Self {
-        Self { signature: Signature::user_defined(Volatility::Immutable), spans: Last::default() }
-    }
-}
-
-impl Default for Area {
-    fn default() -> Self {
-        Self::new()
+impl Level {
+    /// The aggregate that tells this of a level.
+    pub fn new(told: Told) -> Self {
+        let signature = Signature::user_defined(Volatility::Immutable);
+        Self { told, signature, spans: Last::default() }
     }
 }
 
@@ -61,9 +64,12 @@ pub(super) fn wide_of(number: &DataType) -> Result<DataType> {
     Ok(DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale_of(number)?))
 }
 
-impl AggregateUDFImpl for Area {
+impl AggregateUDFImpl for Level {
     fn name(&self) -> &'static str {
-        "area"
+        match self.told {
+            Told::Area => "area",
+            Told::Last => "level",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -72,7 +78,7 @@ impl AggregateUDFImpl for Area {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         let [value, _, _, _, _] = arguments else {
-            return exec_err!("area takes five arguments, got {}", arguments.len());
+            return exec_err!("{} takes five arguments, got {}", self.name(), arguments.len());
         };
         let instant = crate::schema::timestamp_type();
         Ok(vec![wide_of(value)?, instant.clone(), instant, DataType::Utf8, DataType::Int64])
@@ -101,7 +107,8 @@ impl AggregateUDFImpl for Area {
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let spans = self.spans.or_read(&literal_argument(&args, 3)?, read_spans)?;
         let scale = scale_of(args.expr_fields[0].data_type())?;
-        Ok(Box::new(Levels { spans, calendar: None, scale, held: BTreeMap::new() }))
+        let (told, held) = (self.told, BTreeMap::new());
+        Ok(Box::new(Levels { told, spans, calendar: None, scale, held }))
     }
 }
 
@@ -122,10 +129,12 @@ impl Held {
 
 #[derive(Debug)]
 struct Levels {
+    told: Told,
     spans: Arc<ByCalendar<Spans>>,
     calendar: Option<i64>,
     scale: i8,
-    held: BTreeMap<i64, Held>,
+    /// By the start of the window; what was before the range comes first, under none.
+    held: BTreeMap<Option<i64>, Held>,
 }
 
 /// A sum that stays the mark of an overflow once it is one.
@@ -150,16 +159,17 @@ impl Levels {
             return;
         }
         let window = spans.holding(at);
-        let held = self.held.entry(window.unwrap_or(BEFORE)).or_insert(Held::NOTHING);
+        let held = self.held.entry(window).or_insert(Held::NOTHING);
         held.rise = plus(held.rise, by);
-        if let Some(window) = window {
+        if let (Told::Area, Some(window)) = (self.told, window) {
             let (_, end) = spans.bounds(window);
             held.area = plus(held.area, times(by, end - at));
         }
     }
 
     fn saw(&mut self, at: i64, counts: bool) {
-        if let Some(window) = self.spans.of(self.calendar).holding(at) {
+        let window = self.spans.of(self.calendar).holding(at);
+        if window.is_some() {
             let held = self.held.entry(window).or_insert(Held::NOTHING);
             held.matched += 1;
             held.events += i64::from(counts);
@@ -167,19 +177,22 @@ impl Levels {
     }
 
     fn pieces(&self) -> Vec<Piece> {
-        let first = self.held.keys().next().copied();
-        let Some(first) = first else { return Vec::new() };
-        let mut level = self.held.get(&BEFORE).map(|held| held.rise);
+        let Some(first) = self.held.keys().next() else { return Vec::new() };
+        let mut level = self.held.get(&None).map(|held| held.rise);
         let mut pieces = Vec::new();
         let spans = self.spans.of(self.calendar);
-        for window in spans.windows_from(first) {
-            let held = self.held.get(&window).copied().unwrap_or(Held::NOTHING);
+        for window in spans.windows_from(first.unwrap_or(i64::MIN)) {
+            let held = self.held.get(&Some(window)).copied().unwrap_or(Held::NOTHING);
             let (start, end) = spans.bounds(window);
             if level.is_none() && held.events > 0 {
                 level = Some(i256::ZERO);
             }
-            let value = level.map(|level| plus(times(level, end - start), held.area));
+            let at_start = level;
             level = level.map(|level| plus(level, held.rise));
+            let value = match self.told {
+                Told::Area => at_start.map(|level| plus(times(level, end - start), held.area)),
+                Told::Last => level,
+            };
             if value.is_some() || held.matched > 0 {
                 let (events, matched) = (held.events, held.matched);
                 pieces.push(Piece { window, value, events, matched });
@@ -220,13 +233,13 @@ impl Accumulator for Levels {
                 continue;
             }
             let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
-            let windows = of_row[0].as_primitive::<Int64Type>().values();
+            let windows = of_row[0].as_primitive::<Int64Type>();
             let rises = of_row[1].as_primitive::<Decimal256Type>().values();
             let areas = of_row[2].as_primitive::<Decimal256Type>().values();
             let events = of_row[3].as_primitive::<Int64Type>().values();
             let matched = of_row[4].as_primitive::<Int64Type>().values();
             for (place, window) in windows.iter().enumerate() {
-                let held = self.held.entry(*window).or_insert(Held::NOTHING);
+                let held = self.held.entry(window).or_insert(Held::NOTHING);
                 held.rise = plus(held.rise, rises[place]);
                 held.area = plus(held.area, areas[place]);
                 held.events += events[place];
@@ -237,7 +250,7 @@ impl Accumulator for Levels {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let integers = |column: Vec<i64>| one_list(Arc::new(Int64Array::from(column)));
+        let integers = |column: Vec<Option<i64>>| one_list(Arc::new(Int64Array::from(column)));
         let wide = |column: Vec<i256>| -> Result<ScalarValue> {
             let column = Decimal256Array::from_iter_values(column);
             one_list(Arc::new(
@@ -248,8 +261,8 @@ impl Accumulator for Levels {
             integers(self.held.keys().copied().collect())?,
             wide(self.held.values().map(|held| held.rise).collect())?,
             wide(self.held.values().map(|held| held.area).collect())?,
-            integers(self.held.values().map(|held| held.events).collect())?,
-            integers(self.held.values().map(|held| held.matched).collect())?,
+            integers(self.held.values().map(|held| Some(held.events)).collect())?,
+            integers(self.held.values().map(|held| Some(held.matched)).collect())?,
             ScalarValue::Int64(self.calendar),
         ])
     }
@@ -260,7 +273,7 @@ impl Accumulator for Levels {
 
     fn size(&self) -> usize {
         // A node of the tree is two thirds full.
-        size_of::<Self>() + self.held.len() * size_of::<(i64, Held)>() * 3 / 2
+        size_of::<Self>() + self.held.len() * size_of::<(Option<i64>, Held)>() * 3 / 2
     }
 }
 
@@ -276,15 +289,15 @@ mod tests {
     use super::*;
     use crate::time::WindowStarts;
 
-    fn levels() -> Levels {
+    fn levels(told: Told) -> Levels {
         let windows = Some(WindowStarts::Boundaries(vec![0, 10, 20, 30]));
         let spans = Arc::new(ByCalendar::shared(Spans { from: 0, to: 30, windows }));
-        Levels { spans, calendar: None, scale: 0, held: BTreeMap::new() }
+        Levels { told, spans, calendar: None, scale: 0, held: BTreeMap::new() }
     }
 
     #[test]
     fn a_level_is_carried_into_every_later_window() {
-        let mut levels = levels();
+        let mut levels = levels(Told::Area);
         levels.rise(i256::from(2), -5);
         levels.saw(-5, true);
         levels.rise(i256::from(3), 4);
@@ -297,8 +310,30 @@ mod tests {
     }
 
     #[test]
+    fn the_last_level_is_what_rose_and_did_not_fall() {
+        let mut levels = levels(Told::Last);
+        for (at, until, value) in [(-5, 12, 5), (4, 12, 2), (12, 25, 9), (14, 25, -1)] {
+            levels.saw(at, true);
+            levels.rise(i256::from(value), at);
+            levels.rise(i256::from(-value), until);
+        }
+        let values: Vec<i256> = levels.pieces().iter().filter_map(|piece| piece.value).collect();
+        assert_eq!(values, [7, 8, 0].map(i256::from));
+    }
+
+    #[test]
+    fn nothing_is_before_the_beginning() {
+        let spans = Arc::new(ByCalendar::shared(Spans { from: i64::MIN, to: 9, windows: None }));
+        let mut one = Levels { spans, ..levels(Told::Last) };
+        one.saw(3, true);
+        one.rise(i256::from(5), 3);
+        let [piece] = one.pieces()[..] else { panic!("one window") };
+        assert_eq!((piece.value, piece.events), (Some(i256::from(5)), 1));
+    }
+
+    #[test]
     fn nothing_is_known_before_the_first_event() {
-        let mut one = levels();
+        let mut one = levels(Told::Area);
         one.rise(i256::from(7), 15);
         one.saw(15, true);
         one.saw(3, false);
@@ -306,12 +341,12 @@ mod tests {
         assert_eq!(pieces[0], Piece { window: 0, value: None, events: 0, matched: 1 });
         assert_eq!(pieces[1].value, Some(i256::from(35)));
         assert_eq!(pieces[2].value, Some(i256::from(70)));
-        assert_eq!(levels().pieces(), []);
+        assert_eq!(levels(Told::Area).pieces(), []);
     }
 
     #[test]
     fn an_overflow_is_marked_and_stays_so() {
-        let mut levels = levels();
+        let mut levels = levels(Told::Area);
         levels.rise(i256::MAX.wrapping_sub(i256::ONE), 0);
         levels.saw(0, true);
         levels.rise(i256::MINUS_ONE, 1);

@@ -7,9 +7,10 @@
 
 pub mod area;
 pub mod by_calendar;
-pub mod change;
 pub mod instant;
 pub mod length;
 pub mod pieces;
+pub mod presence;
 pub mod share;
 pub mod spans;
+pub mod window_end;

@@ -135,7 +135,7 @@ fn cuts(meter: &Meter, question: &Question) -> bool {
 }
 
 /// The customer that an event counts for.
-fn customer(event: &Event, meter: &Meter) -> Option<String> {
+pub(crate) fn customer(event: &Event, meter: &Meter) -> Option<String> {
     meter.value(&Operand::Field("customer_id"), event).map(|value| value.text())
 }
 

@@ -436,6 +436,7 @@ fn measure() -> BoxedStrategy<Measure> {
         Window::Day,
         Window::Months(1),
         Window::Months(12),
+        Window::BillingPeriod,
     ]));
     let reported = (per(), reset).prop_map(move |(per, reset)| {
         let operation = named("op");
@@ -605,9 +606,7 @@ fn meter(name: String, lookups: BTreeMap<String, Lookup>, common: Billing) -> Bo
             let (aggregation, operand, weight, period) = measure;
             // A lookup before or after what the events say, if there is one.
             let field = Operand::Field("customer_id");
-            let pairs =
-                matches!(aggregation, Aggregation::Active { .. } | Aggregation::Reported { .. });
-            let customer = match (attributed, lookups.is_empty() || pairs) {
+            let customer = match (attributed, lookups.is_empty()) {
                 (None, _) | (_, true) => Vec::new(),
                 (Some(true), _) => vec![Operand::Lookup("looked_up".to_owned()), field],
                 (Some(false), _) => vec![field, Operand::Lookup("looked_up".to_owned())],

@@ -1,12 +1,13 @@
 //! What is followed over time, answered by looking at every window and every event anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bigdecimal::num_bigint::BigInt;
 use jiff::tz::TimeZone;
 
 use super::answer::{
-    Around, Line, Refused, around, asked_of, customer_of, matches_meter, range, zone_of_windows,
+    Around, Line, Refused, around, asked_of, customer, customer_of, matches_meter, range,
+    zone_of_windows,
 };
 use super::event::Event;
 use super::meter::{Aggregation, Amount, Meter, Operand, Placing, Question};
@@ -76,29 +77,37 @@ pub(crate) fn lines(
     for event in of_meter.iter().copied().filter(|event| asked_of(event, meter, question)) {
         groups.entry(texts(event)).or_default().push(event);
     }
+    let untils = untils(&of_meter, meter);
+    let until = |event: &Event| untils[&std::ptr::from_ref(event)];
     let mut lines = Vec::new();
     for (group, members) in &groups {
-        let customer = customer_of(question, group);
+        let of_group = customer_of(question, group);
         let zone = match question.window {
-            Some(Window::BillingPeriod) => zone_of_windows(customer, meter, question),
+            Some(Window::BillingPeriod) => zone_of_windows(of_group, meter, question),
             // Days and resets are the meter's, whatever zone is asked in.
             _ => TimeZone::get(meter.zone.as_deref().unwrap_or("UTC")).unwrap(),
         };
-        for (window, [start, end, from, to]) in windows(events, meter, question, customer) {
+        for (window, [start, end, from, to]) in windows(events, meter, question, of_group) {
             let piece = match &meter.aggregation {
-                Aggregation::TimeWeighted { change, per } => {
-                    let until = |event: &Event| match change {
-                        true => i64::MAX,
-                        false => next_of_series(event, &of_meter, meter, per),
-                    };
+                Aggregation::TimeWeighted { .. } => {
                     time_weighted(members, meter, &until, (from, to))?
                 }
                 Aggregation::Active { operation, per, by_days } => {
                     let days = by_days.then(|| days(start, end, &zone));
-                    active(members, meter, (operation, per), (from, to), days.as_deref())
+                    active(members, meter, (operation, per), &until, (from, to), days.as_deref())
                 }
-                Aggregation::Reported { operation, per, reset } => {
-                    reported(members, meter, (operation, per), (from, to), (*reset, &zone))
+                Aggregation::Reported { operation, reset, .. } => {
+                    let reset_end = |event: &Event| match reset {
+                        None => i64::MAX,
+                        Some(Window::BillingPeriod) => {
+                            let customer = customer(event, meter);
+                            let cycle = meter.billing.as_ref().unwrap().of(customer.as_ref());
+                            cycle.map_or(i64::MAX, |cycle| cycle.around(event.micros).1)
+                        }
+                        Some(reset) => reset.around(event.micros, &zone).1,
+                    };
+                    let until = |event: &Event| until(event).min(reset_end(event));
+                    reported(members, meter, operation, &until, (from, to))
                 }
                 _ => prorated(members, meter, (from, to))?,
             };
@@ -149,20 +158,42 @@ fn time_weighted(
     Ok(Some((known.then(|| mean() * ten_to(26)), events, matched)))
 }
 
-/// When the level that an event tells ends.
-fn next_of_series(event: &Event, all: &[&Event], meter: &Meter, per: &[Operand]) -> i64 {
-    let operand = meter.operand.as_ref().unwrap();
-    let series = |event: &Event| -> Texts {
-        per.iter().map(|of| meter.sent(of, event).map(|value| value.text())).collect()
+/// When what each event says ends, by looking at all others.
+fn untils(all: &[&Event], meter: &Meter) -> BTreeMap<*const Event, i64> {
+    let Some(operand) = meter.operand.as_ref() else { return BTreeMap::new() };
+    let number = |event: &Event| matches!(meter.number(operand, event), Ok(Some(_)));
+    let (per, of) = match &meter.aggregation {
+        Aggregation::TimeWeighted { per, .. } | Aggregation::Reported { per, .. } => (per, None),
+        Aggregation::Active { per, .. } => (per, Some(operand)),
+        _ => return BTreeMap::new(),
     };
-    let place = |event: &Event| all.iter().position(|other| std::ptr::eq(*other, event)).unwrap();
-    let own = (event.micros, place(event));
-    let later = all.iter().filter(|other| {
-        (other.micros, place(other)) > own
-            && series(other) == series(event)
-            && matches!(meter.number(operand, other), Ok(Some(_)))
-    });
-    later.map(|other| other.micros).min().unwrap_or(i64::MAX)
+    let ends = |event: &Event| match &meter.aggregation {
+        Aggregation::TimeWeighted { change, .. } => !change && number(event),
+        Aggregation::Active { operation, .. } => {
+            let does = said(event, meter, operation, ["add", "remove"], true);
+            meter.value(operand, event).is_some() && does.is_some()
+        }
+        Aggregation::Reported { operation, .. } => {
+            let does = said(event, meter, operation, ["SET", "DELTA"], false);
+            does == Some(true) && number(event)
+        }
+        _ => false,
+    };
+    let series = |event: &Event| -> Texts {
+        of.into_iter()
+            .chain(per)
+            .map(|of| meter.sent(of, event).map(|value| value.text()))
+            .collect()
+    };
+    let of_all: Vec<Texts> = all.iter().map(|event| series(event)).collect();
+    let until = |place: usize| {
+        let own = (all[place].micros, place);
+        let later = (0..all.len()).filter(|&other| {
+            (all[other].micros, other) > own && of_all[other] == of_all[place] && ends(all[other])
+        });
+        later.map(|other| all[other].micros).min().unwrap_or(i64::MAX)
+    };
+    (0..all.len()).map(|place| (std::ptr::from_ref(all[place]), until(place))).collect()
 }
 
 /// Which of two things an event says: the first, the second, or neither.
@@ -196,12 +227,13 @@ fn active(
     members: &[&Event],
     meter: &Meter,
     (operation, per): (&Operand, &[Operand]),
+    until: &dyn Fn(&Event) -> i64,
     (from, to): (i64, i64),
     days: Option<&[(i64, i64)]>,
 ) -> Piece {
     let operand = meter.operand.as_ref().unwrap();
-    let mut values: BTreeMap<Texts, Vec<(i64, bool)>> = BTreeMap::new();
-    let (mut events, mut matched) = (0, 0);
+    let mut values: BTreeMap<Texts, Vec<(i64, i64)>> = BTreeMap::new();
+    let (mut events, mut matched, mut known) = (0, 0, false);
     for event in members.iter().filter(|event| event.micros < to) {
         let inside = within(event, (from, to));
         matched += usize::from(inside);
@@ -209,33 +241,25 @@ fn active(
         let does = said(event, meter, operation, ["add", "remove"], true);
         let (Some(value), Some(adds)) = (value, does) else { continue };
         events += usize::from(inside);
+        known = true;
         let own = per.iter().map(|of| meter.value(of, event).map(|value| value.text()));
         let key = std::iter::once(Some(value)).chain(own).collect();
-        values.entry(key).or_default().push((event.micros, adds));
+        if adds {
+            values.entry(key).or_default().push((event.micros, until(event)));
+        }
     }
-    if values.is_empty() {
+    if !known {
         return (matched > 0).then_some((Some(BigInt::ZERO), events, matched));
     }
     let mut total = BigInt::ZERO;
-    for operations in values.values_mut() {
-        // Stable: of one instant the order of receipt stays.
-        operations.sort_by_key(|(micros, _)| *micros);
-        let state_at = |instant: i64| {
-            operations.iter().rfind(|(micros, _)| *micros <= instant).is_some_and(|(_, adds)| *adds)
+    for stretches in values.values() {
+        let meets = |start: i64, end: i64| {
+            stretches.iter().any(|(at, until)| (*at).max(start) < (*until).min(end))
         };
         total += match days {
-            None => BigInt::from(i64::from(state_at(to - 1))),
+            None => BigInt::from(i64::from(meets(to - 1, to))),
             Some(days) => {
-                let there = |(start, end): &&(i64, i64)| {
-                    let (start, end) = ((*start).max(from), (*end).min(to));
-                    let instants: BTreeSet<i64> = operations
-                        .iter()
-                        .map(|(micros, _)| *micros)
-                        .filter(|micros| *micros >= start && *micros < end)
-                        .chain([start])
-                        .collect();
-                    start < end && instants.into_iter().any(state_at)
-                };
+                let there = |(start, end): &&(i64, i64)| meets((*start).max(from), (*end).min(to));
                 BigInt::from(days.iter().filter(there).count())
             }
         };
@@ -250,40 +274,33 @@ fn active(
     Some((Some(value), events, matched))
 }
 
+/// What was said and holds at the end: each change for itself, until its quantity is set.
 fn reported(
     members: &[&Event],
     meter: &Meter,
-    (operation, per): (&Operand, &[Operand]),
+    operation: &Operand,
+    until: &dyn Fn(&Event) -> i64,
     (from, to): (i64, i64),
-    (reset, zone): (Option<Window>, &TimeZone),
 ) -> Piece {
     let operand = meter.operand.as_ref().unwrap();
-    let mut series: BTreeMap<Texts, Vec<(i64, bool, BigInt)>> = BTreeMap::new();
-    let (mut events, mut matched) = (0, 0);
+    let (mut events, mut matched, mut known) = (0, 0, false);
+    let mut total = BigInt::ZERO;
     for event in members.iter().filter(|event| event.micros < to) {
         let inside = within(event, (from, to));
         matched += usize::from(inside);
         let does = said(event, meter, operation, ["SET", "DELTA"], false);
         let number = meter.value(operand, event).and_then(|value| value.number());
-        let (Some(sets), Some(number)) = (does, number) else { continue };
+        let (Some(_), Some(number)) = (does, number) else { continue };
         events += usize::from(inside);
-        let key = per.iter().map(|of| meter.value(of, event).map(|value| value.text())).collect();
-        series.entry(key).or_default().push((event.micros, sets, number));
-    }
-    if series.is_empty() {
-        return (matched > 0).then_some((None, events, matched));
-    }
-    let since = reset.map_or(i64::MIN, |reset| reset.around(to - 1, zone).0);
-    let mut total = BigInt::ZERO;
-    for reports in series.values_mut() {
-        reports.sort_by_key(|(micros, _, _)| *micros);
-        let mut quantity = BigInt::ZERO;
-        for (_, sets, number) in reports.iter().filter(|(micros, _, _)| *micros >= since) {
-            quantity = if *sets { number.clone() } else { quantity + number };
+        known = true;
+        if until(event) >= to {
+            total += number;
         }
-        total += quantity;
     }
-    Some((Some(total), events, matched))
+    if !known && matched == 0 {
+        return None;
+    }
+    Some((known.then_some(total), events, matched))
 }
 
 fn prorated(members: &[&Event], meter: &Meter, (from, to): (i64, i64)) -> Result<Piece, Refused> {
