@@ -10,7 +10,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{
-    FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder,
+    FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
 };
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -25,6 +25,9 @@ const FOOTER_CACHE_BYTES: usize = 256 << 20;
 
 /// Most memory that a sort sets aside for merging what it spilled.
 const SORT_RESERVED_BYTES: usize = 10 << 20;
+
+/// Most rows that are made of one batch where each row makes several.
+const ROWS_WIDENED: usize = 1 << 20;
 
 /// What a question may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,8 +135,24 @@ impl Engine {
     /// # Errors
     /// A plan that cannot start.
     pub fn execute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<SendableRecordBatchStream> {
-        let context = self.broad.task_ctx();
-        execute_stream(plan, context).map_err(engine_error)
+        self.execute_widening(plan, 1)
+    }
+
+    /// The same for a plan that makes so many rows of one: fewer are taken at once, so that the rows
+    /// made of them fit in memory.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub fn execute_widening(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        rows_of_one: usize,
+    ) -> Result<SendableRecordBatchStream> {
+        let context = TaskContext::from(self.broad.as_ref());
+        let config = context.session_config().clone();
+        let at_once = (ROWS_WIDENED / rows_of_one.max(1)).clamp(1, config.batch_size());
+        let context = context.with_session_config(config.with_batch_size(at_once));
+        execute_stream(plan, Arc::new(context)).map_err(engine_error)
     }
 }
 

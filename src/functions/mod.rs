@@ -169,6 +169,15 @@ pub fn per_length() -> Arc<ScalarUDF> {
     Arc::clone(&SHARED)
 }
 
+/// The windows of what an aggregate over time gathered.
+pub fn pieces(of: series::pieces::Of) -> Arc<ScalarUDF> {
+    use series::pieces::{Of, Pieces};
+    static SHARED: LazyLock<[(Of, Arc<ScalarUDF>); 3]> =
+        LazyLock::new(|| Of::ALL.map(|of| (of, Arc::new(Pieces::new(of).into()))));
+    let known = SHARED.iter().find(|(known, _)| *known == of);
+    known.map_or_else(|| Arc::new(Pieces::new(of).into()), |(_, function)| Arc::clone(function))
+}
+
 /// The end of the window that holds an instant.
 pub fn window_end() -> Arc<ScalarUDF> {
     static SHARED: LazyLock<Arc<ScalarUDF>> =
@@ -216,7 +225,8 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         per_length(),
         window_end(),
     ];
-    others.into_iter().chain(arithmetic).collect()
+    let all_pieces = series::pieces::Of::ALL.map(pieces);
+    others.into_iter().chain(arithmetic).chain(all_pieces).collect()
 }
 
 /// Every aggregate function of ours; `sum` and `avg` take the place of the stock ones in SQL.

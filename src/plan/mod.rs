@@ -99,6 +99,13 @@ pub struct Resets {
 }
 
 impl UsageQuery {
+    /// How many values a group may have, where each window that something is carried into has one.
+    pub fn windows_carried_into(&self) -> usize {
+        let Some(spans) = &self.spans else { return 1 };
+        let of_calendars = std::iter::once(&spans.otherwise).chain(&spans.of_calendars);
+        of_calendars.map(|spans| spans.windows_from(i64::MIN).count()).max().unwrap_or(1)
+    }
+
     /// The range of events that are read to answer it for `meter`.
     pub fn reads(&self, meter: &Meter) -> TimeRange {
         match (&meter.period, meter.aggregation.carries()) {

@@ -16,8 +16,8 @@ use datafusion::functions_window::expr_fn::lead;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprFunctionExt, LogicalPlanBuilder, TableSource, WindowFrame,
-    WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, ident, in_list, lit, when,
+    Expr, ExprFunctionExt, LogicalPlanBuilder, TableSource, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, WindowFunctionDefinition, ident, in_list, lit, when,
 };
 
 use super::Windows;
@@ -29,8 +29,9 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::functions;
+use crate::functions::series::area::Told as At;
 use crate::functions::series::by_calendar::ByCalendar;
-use crate::functions::series::pieces;
+use crate::functions::series::pieces::{self, Of};
 use crate::functions::series::spans::{Spans, parts_literal, spans_literal};
 use crate::meter::{Activity, Aggregation, Field, Levels, Meter, Operand, Operation, Period, Told};
 use crate::schema::{INGESTED_AT, ORDINAL, TIMESTAMP};
@@ -77,18 +78,15 @@ pub(super) fn time_weighted(
     query: &UsageQuery,
     operands: Operands<'_>,
 ) -> Planned {
-    let spans = spans(query)?;
-    let literal = lit(spans_literal(spans));
+    let literal = lit(spans_literal(spans(query)?));
     let mean = |value: Expr, window: Expr| {
         let calendar = calendar_of_group(query);
         functions::per_length().call(vec![value, window, literal.clone(), lit(""), calendar])
     };
     let keys = keys_without_window(query, operands);
-    let levels = of_levels(&functions::area(), literal.clone(), query);
-    let groups = followed(events, meter, &keys, query, operands)?
-        .aggregate(names(&keys), vec![levels])
-        .map_err(defect)?;
-    taken_apart(groups, keys, query, spans, Some(&mean)).map_err(defect)
+    let rows = followed(events, meter, &keys, query, operands)?;
+    let gathered = gathered(rows, &keys, Of::Levels(At::Area), lit(""), query)?;
+    taken_apart(gathered, keys, query, spans(query)?, Some(&mean)).map_err(defect)
 }
 
 /// A quantity that the sender keeps.
@@ -98,20 +96,10 @@ pub(super) fn reported(
     query: &UsageQuery,
     operands: Operands<'_>,
 ) -> Planned {
-    let spans = spans(query)?;
     let keys = keys_without_window(query, operands);
-    let levels = of_levels(&functions::level(), lit(spans_literal(spans)), query);
-    let groups = followed(events, meter, &keys, query, operands)?
-        .aggregate(names(&keys), vec![levels])
-        .map_err(defect)?;
-    taken_apart(groups, keys, query, spans, None).map_err(defect)
-}
-
-/// What an aggregate of levels makes of the stretches of a group.
-fn of_levels(aggregate: &AggregateUDF, spans: Expr, query: &UsageQuery) -> Expr {
-    let calendar = calendar_of_group(query);
-    let stretch = vec![ident(SAID), ident(TIMESTAMP), ident(UNTIL), spans, calendar];
-    aggregate.call(stretch).alias(PIECES)
+    let rows = followed(events, meter, &keys, query, operands)?;
+    let gathered = gathered(rows, &keys, Of::Levels(At::Last), lit(""), query)?;
+    taken_apart(gathered, keys, query, spans(query)?, None).map_err(defect)
 }
 
 /// Values that come and go: each counts once in a group, whoever else adds it there.
@@ -122,8 +110,7 @@ pub(super) fn active(
     query: &UsageQuery,
     operands: Operands<'_>,
 ) -> Planned {
-    let spans = spans(query)?;
-    let literal = lit(spans_literal(spans));
+    let literal = lit(spans_literal(spans(query)?));
     let days = if activity.by_days { parts(query) } else { lit("") };
     let share = |value: Expr, window: Expr| {
         let calendar = calendar_of_group(query);
@@ -136,19 +123,40 @@ pub(super) fn active(
         let name = format!("active_{place}");
         GroupKey::new(&name, operands.text(of))
     }));
-    let calendar = calendar_of_group(query);
-    let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)].into_iter();
-    let presence = stretch.chain([literal.clone(), days.clone(), calendar]);
-    let presence = functions::presence().call(presence.collect());
-    let groups = followed(events, meter, &with_values, query, operands)?
-        .aggregate(names(&with_values), vec![presence.alias(PIECES)])
-        .map_err(defect)?;
+    let rows = followed(events, meter, &with_values, query, operands)?;
+    let gathered = gathered(rows, &with_values, Of::Presence, days.clone(), query)?;
     let share: Shown<'_> = if activity.by_days { Some(&share) } else { None };
-    let (mut aggregated, keys) = taken_apart(groups, keys, query, spans, share).map_err(defect)?;
+    let (mut aggregated, keys) =
+        taken_apart(gathered, keys, query, spans(query)?, share).map_err(defect)?;
     if let Some(value) = aggregated.columns.first_mut() {
         value.zero = true;
     }
     Ok((aggregated, keys))
+}
+
+/// The stretches of each group made a list of pieces by an aggregate over time.
+fn gathered(
+    rows: LogicalPlanBuilder,
+    keys: &[GroupKey],
+    of: Of,
+    days: Expr,
+    query: &UsageQuery,
+) -> Result<LogicalPlanBuilder> {
+    const STATE: &str = "state";
+    let aggregate = match of {
+        Of::Levels(At::Area) => functions::area(),
+        Of::Levels(At::Last) => functions::level(),
+        Of::Presence => functions::presence(),
+    };
+    let literal = lit(spans_literal(spans(query)?));
+    let calendar = calendar_of_group(query);
+    let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)];
+    let state = aggregate.call(stretch.into_iter().chain([literal.clone(), calendar]).collect());
+    let lists = functions::pieces(of).call(vec![ident(STATE), literal, days]).alias(PIECES);
+    let shown = names(keys).into_iter().chain([lists]).collect::<Vec<_>>();
+    rows.aggregate(names(keys), vec![state.alias(STATE)])
+        .and_then(|groups| groups.project(shown))
+        .map_err(defect)
 }
 
 fn names(keys: &[GroupKey]) -> Vec<Expr> {

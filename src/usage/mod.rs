@@ -272,7 +272,9 @@ async fn answer_rows(
         shared,
     };
     let finishers: Vec<Finisher> = question.meters.iter().enumerate().map(finisher).collect();
-    let rows = context.engine.execute(Arc::clone(&question.physical))?;
+    let widens = question.meters.iter().map(|(_, _, of)| of.query.windows_carried_into()).max();
+    let physical = Arc::clone(&question.physical);
+    let rows = context.engine.execute_widening(physical, widens.unwrap_or(1))?;
     match question.meters.first().and_then(|(_, _, resolved)| resolved.fill) {
         None => Ok(finished(rows, Arc::new(finishers))),
         Some(fill) => {

@@ -3,27 +3,27 @@
 //!
 //! Each event raises the level by its value at one instant and lowers it again at another, if there
 //! is one. The area is level × microseconds, exact; what was before a window counts in it. The
-//! state of a group is two sums for each window, so memory goes with the windows and not with the
-//! events, and the order of events is of no matter. All rows of a group are of one calendar.
+//! state of a group is two sums for each window that has events, so memory goes with those windows
+//! and not with the events, and the order of events is of no matter. All rows of a group are of one
+//! calendar. The state is the result; [`super::pieces`] makes windows of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal256Array, Int64Array, ListArray};
-use arrow::buffer::OffsetBuffer;
+use arrow::array::{Array, ArrayRef, AsArray, Decimal256Array, Int64Array, ListArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, FieldRef, Int64Type, i256,
+    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, Field, FieldRef, Fields, Int64Type, i256,
 };
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 
 use super::super::sum::OVERFLOW;
 use super::by_calendar::{ByCalendar, Last, calendar_at};
-use super::pieces::{Piece, list, list_type};
+use super::pieces::{Piece, lists};
 use super::spans::{Spans, literal_argument, read_spans};
+use super::state::{list_field, named_state, one_list, one_state};
 
 /// What is told of the level of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,23 +85,12 @@ impl AggregateUDFImpl for Level {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        Ok(list_type(scale_of(&arguments[0])?))
+        Ok(DataType::Struct(state_fields(wide_of(&arguments[0])?)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        let list = |name, item| {
-            let name = format_state_name(args.name, name);
-            Arc::new(Field::new_list(name, Field::new_list_field(item, true), true))
-        };
         let wide = args.input_fields[0].data_type().clone();
-        Ok(vec![
-            list("windows", DataType::Int64),
-            list("rises", wide.clone()),
-            list("areas", wide),
-            list("events", DataType::Int64),
-            list("matched", DataType::Int64),
-            Arc::new(Field::new(format_state_name(args.name, "calendar"), DataType::Int64, true)),
-        ])
+        Ok(named_state(args.name, &state_fields(wide)))
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
@@ -110,6 +99,42 @@ impl AggregateUDFImpl for Level {
         let (told, held) = (self.told, BTreeMap::new());
         Ok(Box::new(Levels { told, spans, calendar: None, scale, held }))
     }
+}
+
+/// The state of a group as columns.
+fn state_fields(wide: DataType) -> Fields {
+    Fields::from(vec![
+        list_field("windows", DataType::Int64),
+        list_field("rises", wide.clone()),
+        list_field("areas", wide),
+        list_field("events", DataType::Int64),
+        list_field("matched", DataType::Int64),
+        Field::new("calendar", DataType::Int64, true),
+    ])
+}
+
+/// The scale of the levels whose state that is.
+pub(super) fn scale_of_levels(state: &Fields) -> Result<i8> {
+    match state.find("rises").map(|(_, field)| field.data_type()) {
+        Some(DataType::List(item)) => scale_of(item.data_type()),
+        other => exec_err!("no state of levels: {other:?}"),
+    }
+}
+
+/// The pieces of states, of an aggregate that tells this of levels.
+pub(super) fn pieces_of_levels(
+    told: Told,
+    states: &StructArray,
+    spans: &Arc<ByCalendar<Spans>>,
+) -> Result<ListArray> {
+    let scale = scale_of_levels(states.fields())?;
+    let pieces = |row: usize| {
+        let spans = Arc::clone(spans);
+        let mut one = Levels { told, spans, calendar: None, scale, held: BTreeMap::new() };
+        one.take(states.columns(), row);
+        one.pieces()
+    };
+    lists(&(0..states.len()).map(pieces).collect::<Vec<_>>(), scale)
 }
 
 /// What the events of one window do to the level.
@@ -176,6 +201,25 @@ impl Levels {
         }
     }
 
+    /// Takes in the state in a row of columns.
+    fn take(&mut self, states: &[ArrayRef], row: usize) {
+        self.calendar = self.calendar.or(calendar_at(&states[5], row));
+        let lists = states[..5].iter().map(|state| state.as_list::<i32>()).collect::<Vec<_>>();
+        if lists[0].is_null(row) {
+            return;
+        }
+        let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
+        let integers = |place: usize| of_row[place].as_primitive::<Int64Type>();
+        let numbers = |place: usize| of_row[place].as_primitive::<Decimal256Type>().values();
+        for (place, window) in integers(0).iter().enumerate() {
+            let held = self.held.entry(window).or_insert(Held::NOTHING);
+            held.rise = plus(held.rise, numbers(1)[place]);
+            held.area = plus(held.area, numbers(2)[place]);
+            held.events += integers(3).value(place);
+            held.matched += integers(4).value(place);
+        }
+    }
+
     fn pieces(&self) -> Vec<Piece> {
         let Some(first) = self.held.keys().next() else { return Vec::new() };
         let mut level = self.held.get(&None).map(|held| held.rise);
@@ -225,27 +269,7 @@ impl Accumulator for Levels {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let lists: Vec<&ListArray> =
-            states[..5].iter().map(|state| state.as_list::<i32>()).collect();
-        for row in 0..lists[0].len() {
-            self.calendar = self.calendar.or(calendar_at(&states[5], row));
-            if lists[0].is_null(row) {
-                continue;
-            }
-            let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
-            let windows = of_row[0].as_primitive::<Int64Type>();
-            let rises = of_row[1].as_primitive::<Decimal256Type>().values();
-            let areas = of_row[2].as_primitive::<Decimal256Type>().values();
-            let events = of_row[3].as_primitive::<Int64Type>().values();
-            let matched = of_row[4].as_primitive::<Int64Type>().values();
-            for (place, window) in windows.iter().enumerate() {
-                let held = self.held.entry(window).or_insert(Held::NOTHING);
-                held.rise = plus(held.rise, rises[place]);
-                held.area = plus(held.area, areas[place]);
-                held.events += events[place];
-                held.matched += matched[place];
-            }
-        }
+        (0..states[0].len()).for_each(|row| self.take(states, row));
         Ok(())
     }
 
@@ -268,20 +292,14 @@ impl Accumulator for Levels {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        list(self.pieces(), self.scale)
+        let wide = DataType::Decimal256(DECIMAL256_MAX_PRECISION, self.scale);
+        one_state(state_fields(wide), &self.state()?)
     }
 
     fn size(&self) -> usize {
         // A node of the tree is two thirds full.
         size_of::<Self>() + self.held.len() * size_of::<(Option<i64>, Held)>() * 3 / 2
     }
-}
-
-/// A column as the one list of a state.
-pub(super) fn one_list(column: ArrayRef) -> Result<ScalarValue> {
-    let field = Arc::new(Field::new_list_field(column.data_type().clone(), true));
-    let offsets = OffsetBuffer::from_lengths([column.len()]);
-    Ok(ScalarValue::List(Arc::new(ListArray::try_new(field, offsets, column, None)?)))
 }
 
 #[cfg(test)]

@@ -1,14 +1,25 @@
-//! The values of windows as one list, which a plan takes apart again.
+//! `area_pieces(state, spans, days)`, `level_pieces(…)`, `presence_pieces(…)`: the values of windows as
+//! one list, which a plan takes apart again.
+//!
+//! A list has a value for each window, and a state only what happened in those that have events. So
+//! lists are made batch by batch, once all events were seen.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Decimal256Array, Int64Array, ListArray, StructArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, Decimal256Array, Int64Array, ListArray, StructArray,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Field, Fields, i256};
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
 
+use super::area::{Told, pieces_of_levels, scale_of_levels};
+use super::presence::{SCALE, pieces_of_presence};
+use super::spans::{read_parts, read_spans};
 use crate::schema::timestamp_type;
 
 /// Start of the window, before the range cuts it.
@@ -60,7 +71,79 @@ pub(super) fn lists(rows: &[Vec<Piece>], scale: i8) -> Result<ListArray> {
     Ok(ListArray::try_new(field, offsets, Arc::new(items), None)?)
 }
 
-/// One list as a value.
-pub(super) fn list(pieces: Vec<Piece>, scale: i8) -> Result<ScalarValue> {
-    Ok(ScalarValue::List(Arc::new(lists(&[pieces], scale)?)))
+/// What states are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Of {
+    /// [`super::area`] of levels.
+    Levels(Told),
+    /// [`super::presence`].
+    Presence,
+}
+
+impl Of {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Levels(Told::Area), Self::Levels(Told::Last), Self::Presence];
+}
+
+/// The function.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Pieces {
+    of: Of,
+    signature: Signature,
+}
+
+impl Pieces {
+    /// The function for states of this.
+    pub fn new(of: Of) -> Self {
+        Self { of, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Pieces {
+    fn name(&self) -> &'static str {
+        match self.of {
+            Of::Levels(Told::Area) => "area_pieces",
+            Of::Levels(Told::Last) => "level_pieces",
+            Of::Presence => "presence_pieces",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        let [state @ DataType::Struct(_), _, _] = arguments else {
+            return exec_err!("{} takes a state, spans and days", self.name());
+        };
+        Ok(vec![state.clone(), DataType::Utf8, DataType::Utf8])
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(list_type(match (self.of, arguments.first()) {
+            (Of::Levels(_), Some(DataType::Struct(state))) => scale_of_levels(state)?,
+            _ => SCALE,
+        }))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [
+            states,
+            ColumnarValue::Scalar(ScalarValue::Utf8(Some(spans))),
+            ColumnarValue::Scalar(ScalarValue::Utf8(Some(days))),
+        ] = args.args.as_slice()
+        else {
+            return exec_err!("{} takes a state and two literals", self.name());
+        };
+        let states = states.to_array(args.number_rows)?;
+        let Some(states) = states.as_struct_opt() else {
+            return exec_err!("{} takes a state", self.name());
+        };
+        let (spans, days) = (Arc::new(read_spans(spans)?), read_parts(days)?);
+        let pieces = match self.of {
+            Of::Levels(told) => pieces_of_levels(told, states, &spans)?,
+            Of::Presence => pieces_of_presence(states, &spans, days.as_ref())?,
+        };
+        Ok(ColumnarValue::Array(Arc::new(pieces)))
+    }
 }

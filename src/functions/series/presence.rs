@@ -1,48 +1,42 @@
-//! `presence(adds, at, until, spans, days, calendar)`: whether something is there at the end of each
-//! window of a question, or, where `days` says which days there are, on how many of them it was
-//! there at some time.
+//! `presence(adds, at, until, spans, calendar)`: whether something is there at the end of each window
+//! of a question, or on how many days of it, if those are told, it was there at some time.
 //!
 //! An event that adds makes it be there from one instant to another, or for good; one that removes
 //! only tells that it is known of, and null is an event that is skipped. The state of a group is the
 //! stretches of time in which it was there, those that meet made one, so the order of events is of no
-//! matter. All rows of a group are of one calendar.
+//! matter. All rows of a group are of one calendar. The state is the result; [`super::pieces`] makes
+//! windows of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, i256};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, i256};
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 
-use super::area::one_list;
 use super::by_calendar::{ByCalendar, Last, calendar_at};
-use super::pieces::{Piece, list, list_type};
-use super::spans::{Spans, literal_argument, read_parts, read_spans};
+use super::pieces::{Piece, lists};
+use super::spans::{Spans, literal_argument, read_spans};
+use super::state::{list_field, named_state, one_list, one_state};
 use crate::time::WindowStarts;
 
 /// Fractional digits of the values.
-const SCALE: i8 = 0;
+pub(super) const SCALE: i8 = 0;
 
 /// The aggregate.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Presence {
     signature: Signature,
     spans: Last<ByCalendar<Spans>>,
-    days: Last<Option<ByCalendar<WindowStarts>>>,
 }
 
 impl Presence {
     /// The aggregate.
     pub fn new() -> Self {
-        Self {
-            signature: Signature::user_defined(Volatility::Immutable),
-            spans: Last::default(),
-            days: Last::default(),
-        }
+        Self { signature: Signature::user_defined(Volatility::Immutable), spans: Last::default() }
     }
 }
 
@@ -62,48 +56,54 @@ impl AggregateUDFImpl for Presence {
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let [_, _, _, _, _, _] = arguments else {
-            return exec_err!("presence takes six arguments, got {}", arguments.len());
+        let [_, _, _, _, _] = arguments else {
+            return exec_err!("presence takes five arguments, got {}", arguments.len());
         };
         let instant = crate::schema::timestamp_type();
-        Ok(vec![
-            DataType::Boolean,
-            instant.clone(),
-            instant,
-            DataType::Utf8,
-            DataType::Utf8,
-            DataType::Int64,
-        ])
+        Ok(vec![DataType::Boolean, instant.clone(), instant, DataType::Utf8, DataType::Int64])
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(list_type(SCALE))
+        Ok(DataType::Struct(state_fields()))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        let list = |name| {
-            let name = format_state_name(args.name, name);
-            let item = Field::new_list_field(DataType::Int64, true);
-            Arc::new(Field::new_list(name, item, true))
-        };
-        let one =
-            |name| Arc::new(Field::new(format_state_name(args.name, name), DataType::Int64, true));
-        Ok(vec![
-            list("starts"),
-            list("ends"),
-            list("windows"),
-            list("events"),
-            list("matched"),
-            one("known_at"),
-            one("calendar"),
-        ])
+        Ok(named_state(args.name, &state_fields()))
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let spans = self.spans.or_read(&literal_argument(&args, 3)?, read_spans)?;
-        let days = self.days.or_read(&literal_argument(&args, 4)?, read_parts)?;
-        Ok(Box::new(There::new(spans, days)))
+        Ok(Box::new(There::new(spans)))
     }
+}
+
+/// The state of a group as columns.
+fn state_fields() -> Fields {
+    let list = |name| list_field(name, DataType::Int64);
+    let one = |name| Field::new(name, DataType::Int64, true);
+    Fields::from(vec![
+        list("starts"),
+        list("ends"),
+        list("windows"),
+        list("events"),
+        list("matched"),
+        one("known_at"),
+        one("calendar"),
+    ])
+}
+
+/// The pieces of states, with the days on which something was there if `days` tells them.
+pub(super) fn pieces_of_presence(
+    states: &StructArray,
+    spans: &Arc<ByCalendar<Spans>>,
+    days: Option<&ByCalendar<WindowStarts>>,
+) -> Result<ListArray> {
+    let pieces = |row: usize| {
+        let mut one = There::new(Arc::clone(spans));
+        one.take(states.columns(), row);
+        one.pieces(days)
+    };
+    lists(&(0..states.len()).map(pieces).collect::<Vec<_>>(), SCALE)
 }
 
 /// The events of one window.
@@ -117,7 +117,6 @@ struct Counts {
 #[derive(Debug)]
 struct There {
     spans: Arc<ByCalendar<Spans>>,
-    days: Arc<Option<ByCalendar<WindowStarts>>>,
     calendar: Option<i64>,
     /// Start and end of stretches that neither overlap nor meet.
     stretches: BTreeMap<i64, i64>,
@@ -127,9 +126,9 @@ struct There {
 }
 
 impl There {
-    fn new(spans: Arc<ByCalendar<Spans>>, days: Arc<Option<ByCalendar<WindowStarts>>>) -> Self {
+    fn new(spans: Arc<ByCalendar<Spans>>) -> Self {
         let (stretches, counts) = (BTreeMap::new(), BTreeMap::new());
-        Self { spans, days, calendar: None, stretches, counts, known_at: None }
+        Self { spans, calendar: None, stretches, counts, known_at: None }
     }
 
     fn saw(&mut self, at: i64, says: bool) {
@@ -162,11 +161,33 @@ impl There {
         self.stretches.insert(start, end);
     }
 
-    fn pieces(&self) -> Vec<Piece> {
+    /// Takes in the state in a row of columns.
+    fn take(&mut self, states: &[ArrayRef], row: usize) {
+        self.calendar = self.calendar.or(calendar_at(&states[6], row));
+        let known_at = states[5].as_primitive::<Int64Type>();
+        let known = known_at.is_valid(row).then(|| known_at.value(row));
+        self.known_at = self.known_at.into_iter().chain(known).min();
+        let lists = states[..5].iter().map(|state| state.as_list::<i32>()).collect::<Vec<_>>();
+        if lists[0].is_null(row) {
+            return;
+        }
+        let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
+        let integers = |place: usize| of_row[place].as_primitive::<Int64Type>().values();
+        for (start, end) in integers(0).iter().zip(integers(1)) {
+            self.stay(*start, *end);
+        }
+        for (place, window) in integers(2).iter().enumerate() {
+            let counts = self.counts.entry(*window).or_default();
+            counts.events += integers(3)[place];
+            counts.matched += integers(4)[place];
+        }
+    }
+
+    fn pieces(&self, days: Option<&ByCalendar<WindowStarts>>) -> Vec<Piece> {
         let counted = self.counts.keys().next().copied();
         let Some(first) = self.known_at.into_iter().chain(counted).min() else { return Vec::new() };
         let spans = self.spans.of(self.calendar);
-        let days = (*self.days).as_ref().map(|days| days.of(self.calendar));
+        let days = days.map(|days| days.of(self.calendar));
         let mut pieces = Vec::new();
         for window in spans.windows_from(first) {
             let (start, end) = spans.bounds(window);
@@ -205,7 +226,7 @@ impl Accumulator for There {
         let integers = |place: usize| cast(&values[place], &DataType::Int64);
         let (at, until) = (integers(1)?, integers(2)?);
         let (at, until) = (at.as_primitive::<Int64Type>(), until.as_primitive::<Int64Type>());
-        self.calendar = self.calendar.or(calendar_at(&values[5], 0));
+        self.calendar = self.calendar.or(calendar_at(&values[4], 0));
         for row in 0..at.len() {
             self.saw(at.value(row), adds.is_valid(row));
             if adds.is_valid(row) && adds.value(row) {
@@ -217,27 +238,7 @@ impl Accumulator for There {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let lists: Vec<&ListArray> =
-            states[..5].iter().map(|state| state.as_list::<i32>()).collect();
-        let known_at = states[5].as_primitive::<Int64Type>();
-        for row in 0..lists[0].len() {
-            self.calendar = self.calendar.or(calendar_at(&states[6], row));
-            let known = known_at.is_valid(row).then(|| known_at.value(row));
-            self.known_at = self.known_at.into_iter().chain(known).min();
-            if lists[0].is_null(row) {
-                continue;
-            }
-            let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
-            let integers = |place: usize| of_row[place].as_primitive::<Int64Type>().values();
-            for (start, end) in integers(0).iter().zip(integers(1)) {
-                self.stay(*start, *end);
-            }
-            for (place, window) in integers(2).iter().enumerate() {
-                let counts = self.counts.entry(*window).or_default();
-                counts.events += integers(3)[place];
-                counts.matched += integers(4)[place];
-            }
-        }
+        (0..states[0].len()).for_each(|row| self.take(states, row));
         Ok(())
     }
 
@@ -255,7 +256,7 @@ impl Accumulator for There {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        list(self.pieces(), SCALE)
+        one_state(state_fields(), &self.state()?)
     }
 
     fn size(&self) -> usize {
@@ -270,11 +271,9 @@ impl Accumulator for There {
 mod tests {
     use super::*;
 
-    fn there(days: Option<Vec<i64>>) -> There {
+    fn there() -> There {
         let windows = Some(WindowStarts::Boundaries(vec![0, 10, 20, 30]));
-        let spans = ByCalendar::shared(Spans { from: 0, to: 30, windows });
-        let days = days.map(WindowStarts::Boundaries).map(ByCalendar::shared);
-        There::new(Arc::new(spans), Arc::new(days))
+        There::new(Arc::new(ByCalendar::shared(Spans { from: 0, to: 30, windows })))
     }
 
     /// Adds at one instant, removed at another.
@@ -284,26 +283,26 @@ mod tests {
     }
 
     fn values(there: &There) -> Vec<(i64, Option<i256>)> {
-        there.pieces().iter().map(|piece| (piece.window, piece.value)).collect()
+        there.pieces(None).iter().map(|piece| (piece.window, piece.value)).collect()
     }
 
     #[test]
     fn something_is_there_from_its_adding_to_its_removal() {
-        let mut one = there(None);
+        let mut one = there();
         add(&mut one, (1, 5));
         add(&mut one, (12, i64::MAX));
         let value = |number: i64| Some(i256::from(number));
         assert_eq!(values(&one), [(0, value(0)), (10, value(1)), (20, value(1))]);
         // Removed in the very instant in which the window ends.
-        let mut until_then = there(None);
+        let mut until_then = there();
         add(&mut until_then, (-4, 10));
         assert_eq!(values(&until_then), [(0, value(1)), (10, value(0)), (20, value(0))]);
-        assert_eq!(values(&there(None)), []);
+        assert_eq!(values(&there()), []);
     }
 
     #[test]
     fn nothing_is_known_before_the_first_event_that_says_something() {
-        let mut one = there(None);
+        let mut one = there();
         one.saw(3, false);
         one.saw(12, true);
         let zero = Some(i256::ZERO);
@@ -322,11 +321,13 @@ mod tests {
             ("carried in", vec![(-9, 11)], [2, 1, 0]),
             ("twice on a day", vec![(1, 2), (3, 4)], [1, 0, 0]),
         ] {
-            let mut one = there(Some((0..=6).map(|day| day * 5).collect()));
+            let mut one = there();
             for stretch in stretches {
                 add(&mut one, stretch);
             }
-            let got: Vec<i256> = values(&one).into_iter().filter_map(|piece| piece.1).collect();
+            let days = WindowStarts::Boundaries((0..=6).map(|day| day * 5).collect());
+            let pieces = one.pieces(Some(&ByCalendar::shared(days)));
+            let got: Vec<i256> = pieces.into_iter().filter_map(|piece| piece.value).collect();
             assert_eq!(got, want.map(i256::from), "{name}");
         }
     }
@@ -335,7 +336,7 @@ mod tests {
     fn stretches_are_the_same_in_any_order() {
         let all = [(1, 4), (4, 6), (8, 9), (2, 3), (15, 40), (7, 8), (9, 9)];
         let merged = |order: &[(i64, i64)]| {
-            let mut one = there(None);
+            let mut one = there();
             order.iter().for_each(|stretch| add(&mut one, *stretch));
             one.stretches
         };

@@ -1,0 +1,36 @@
+//! States of aggregates over time as columns of lists.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ListArray, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::utils::format_state_name;
+
+/// A column of lists.
+pub(super) fn list_field(name: &str, item: DataType) -> Field {
+    Field::new_list(name, Field::new_list_field(item, true), true)
+}
+
+/// The fields of a state, named as those of the aggregate's column.
+pub(super) fn named_state(aggregate: &str, fields: &Fields) -> Vec<FieldRef> {
+    let named = |field: &FieldRef| {
+        let name = format_state_name(aggregate, field.name());
+        Arc::new(field.as_ref().clone().with_name(name))
+    };
+    fields.iter().map(named).collect()
+}
+
+/// A column as the one list of a state.
+pub(super) fn one_list(column: ArrayRef) -> Result<ScalarValue> {
+    let field = Arc::new(Field::new_list_field(column.data_type().clone(), true));
+    let offsets = OffsetBuffer::from_lengths([column.len()]);
+    Ok(ScalarValue::List(Arc::new(ListArray::try_new(field, offsets, column, None)?)))
+}
+
+/// A state as one value.
+pub(super) fn one_state(fields: Fields, state: &[ScalarValue]) -> Result<ScalarValue> {
+    let columns = state.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>>>()?;
+    Ok(ScalarValue::Struct(Arc::new(StructArray::try_new(fields, columns, None)?)))
+}
