@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::meter::{Billing, BillingTable, Field, Meter, Operand};
 use crate::plan::Windows;
 use crate::time::{
-    BILLING_PERIOD, BillingCycle, BillingPeriod, Calendars, Cycle, TimeRange, Timestamp, Window,
-    WindowStarts, Windowing, parse_zone, window_starts,
+    BILLING_PERIOD, BillingCycle, Calendars, Cycle, TimeRange, Timestamp, Window, WindowStarts,
+    Windowing, parse_zone, window_starts,
 };
 
 /// The windows of an answer and what it takes to show them.
@@ -74,11 +74,11 @@ impl Asked<'_> {
         let windowing: Option<Windowing> =
             self.request.window.as_deref().map(str::parse).transpose()?;
         let anchored = anchored(self.request, self.zone_name)?;
-        let named = self.request.period.as_deref().and_then(BillingPeriod::named);
+        let named = self.request.billing_period()?;
         if anchored.is_some() && windowing != Some(Windowing::BillingPeriod) && named.is_none() {
             return Err(Error::invalid(format!(
                 "an anchor is one of billing periods: add the window `{BILLING_PERIOD}`, or the period \
-                 `this-billing-period` or `last-billing-period`"
+                 `this-billing-period`, `last-billing-period` or `billing:2026-10`"
             )));
         }
         let resolved = match windowing {

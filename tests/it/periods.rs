@@ -178,6 +178,54 @@ fn a_period_may_be_a_billing_period() {
 }
 
 #[test]
+fn a_billing_period_may_be_named_by_a_month_or_a_day() {
+    let folder = folder(BILLING);
+    for (flags, from, to) in [
+        // Of a customer, of an anchor, of the day that a period holds.
+        (
+            &["--customer", "bob", "--period", "billing:2026-02"][..],
+            "2026-02-15T06:00:00-05:00",
+            "2026-03-15T06:00:00-04:00",
+        ),
+        (
+            &["--anchor", "2023-01-31", "--period", "billing:2026-02"],
+            "2026-02-28T00:00:00",
+            "2026-03-31T00:00:00",
+        ),
+        (
+            &["--anchor", "2026-01-01", "--cycle", "weekly", "--period", "billing:2026-02-09"],
+            "2026-02-05T00:00:00",
+            "2026-02-12T00:00:00",
+        ),
+    ] {
+        let named = ask(folder.path(), &[&["--total"], flags].concat());
+        // The same as the bounds written out.
+        let customer = if flags[0] == "--customer" { &flags[..2] } else { &[][..] };
+        let bounds = ["--total", "--from", from, "--to", to];
+        let written = ask(folder.path(), &[&bounds[..], customer].concat());
+        assert_eq!(named.0, written.0, "{flags:?}");
+        let told = |said: &str| said.split("  ").nth(1).map(str::to_owned);
+        assert!(told(&named.1).is_some(), "{}", named.1);
+        assert_eq!(told(&named.1), told(&written.1), "{flags:?}");
+    }
+    for (flags, part) in [
+        (
+            &["--anchor", "2026-01-01", "--cycle", "weekly", "--period", "billing:2026-02"][..],
+            "4 billing periods begin in 2026-02, at 2026-02-05T",
+        ),
+        (
+            &["--anchor", "2026-01-01", "--cycle", "quarterly", "--period", "billing:2026-02"],
+            "no billing period begins in 2026-02",
+        ),
+        (&["--period", "billing:2026-02"], "differ between customers: ask for one customer"),
+        (&["--anchor", "2026-01-01", "--period", "billing:2026-13"], "a date that does not exist"),
+    ] {
+        let said = refused(folder.path(), &[&["--total"], flags].concat());
+        assert!(said.contains(part), "{flags:?}: {said}");
+    }
+}
+
+#[test]
 fn a_table_that_cannot_be_is_refused_before_anything_runs() {
     let folder = folder(BILLING);
     for (table, part) in [
