@@ -13,6 +13,7 @@ mod describe;
 mod expression;
 mod field;
 mod filter;
+mod folder;
 mod history;
 mod keys;
 mod literal;
@@ -37,11 +38,9 @@ pub use describe::{
 pub use expression::{Expression, Function, Operator};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};
+pub use folder::{Folder, is_test_file, load_folder, read_folder, test_files};
 pub use history::{Columns, Valid, read_history, valid_at};
-pub use load::{
-    Bundle, csv_of_parquet, is_test_file, load_bundle, load_file, load_folder, load_folder_files,
-    test_files,
-};
+pub use load::{Bundle, load_bundle, load_file, load_table};
 pub use lookup::{Lookup, TablePlace, UNMAPPED, is_identifier, read_rows};
 pub use uses::{Role, counts_event, property_uses};
 pub use version::{normalised, version};

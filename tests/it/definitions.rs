@@ -351,6 +351,77 @@ fn a_version_may_hold_from_a_date() {
 }
 
 #[test]
+fn a_broken_meter_is_no_matter_of_the_others() {
+    let folder = folder(&[
+        ("queries/meters/traffic.yaml", BYTES),
+        ("queries/meters/traffic.test.yaml", "- test: t\n  events: []\n  expect: []\n"),
+        ("queries/meters/wrong.yaml", "meter: wrong\naggregation: summ\n"),
+        ("queries/meters/wrong.test.yaml", "- nonsense: 1\n"),
+        ("queries/meters/one.yaml", "meter: twice\naggregation: count\n"),
+        ("queries/meters/two.yaml", "meter: twice\naggregation: count\nevent: x\n"),
+        ("queries/k.csv", "s,k\n200,good\n"),
+    ]);
+    let folder = folder.path();
+    ingest(folder);
+    let wrong = "wrong.yaml:2:14: unknown aggregation `summ`";
+    let twice = "two.yaml:1:8: meter `twice` is already defined in ./queries/meters/one.yaml";
+    // What is about a sound meter says nothing of the others.
+    for args in [
+        &["usage", "traffic"][..],
+        &["explain", "traffic"],
+        &["meters", "show", "traffic"],
+        &["meters", "test", "traffic"],
+        &["meters", "publish", "traffic"],
+        &["meters", "diff", "traffic"],
+        &["usage", "traffic@published"],
+    ] {
+        let output = meterhouse(folder, args);
+        let told = said(&output);
+        assert_eq!(code(&output), 0, "{args:?}: {told}");
+        assert!(!told.contains("summ") && !told.contains("twice"), "{args:?}: {told}");
+    }
+    // What is about all of them goes on, and names those that are left out.
+    for args in [
+        &["events", "show", "k0"][..],
+        &["properties"],
+        &["events", "names"],
+        &["meters", "list"],
+        &["sql", "SELECT count(*) FROM meter('traffic')"],
+        &["lookups", "put", "k", "queries/k.csv"],
+    ] {
+        let output = meterhouse(folder, args);
+        let told = said(&output);
+        assert_eq!(code(&output), 0, "{args:?}: {told}");
+        assert!(told.contains("warning: meter files that are wrong are left out\n"), "{told}");
+        assert!(told.contains(wrong) && told.contains(twice), "{args:?}: {told}");
+    }
+    let names = answer(folder, &["events", "names", "-o", "csv"]);
+    assert!(names.contains(",traffic\n"), "{names}");
+    // What is about a broken one tells what is wrong with it, and with no other.
+    for (name, want, other) in [("wrong", wrong, twice), ("twice", twice, wrong)] {
+        for command in [
+            &["usage"][..],
+            &["explain"],
+            &["meters", "show"],
+            &["meters", "test"],
+            &["meters", "publish"],
+        ] {
+            let args: Vec<&str> = command.iter().copied().chain([name]).collect();
+            let told = refusal(folder, &args);
+            assert!(told.contains(want) && !told.contains(other), "{args:?}: {told}");
+        }
+    }
+    // A name that is nowhere may be meant by one of the broken files.
+    let told = refusal(folder, &["usage", "nowhere"]);
+    assert!(told.contains("no meter `nowhere`") && told.contains(wrong), "{told}");
+    // What wants all of them right is told every mistake.
+    for args in [&["meters", "check"][..], &["meters", "test"], &["meters", "publish"]] {
+        let told = refusal(folder, args);
+        assert!(told.contains(wrong) && told.contains(twice), "{args:?}: {told}");
+    }
+}
+
+#[test]
 fn versions_of_other_units_dimensions_or_zones_are_not_mixed() {
     let change = |line: &str, args: &[&str]| {
         let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
