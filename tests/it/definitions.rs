@@ -351,6 +351,69 @@ fn a_version_may_hold_from_a_date() {
 }
 
 #[test]
+fn a_publication_says_what_it_supersedes_and_a_comparison_what_is_in_effect() {
+    let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
+    let folder = folder.path();
+    ingest(folder);
+    let publish = |args: &[&str]| {
+        let all: Vec<&str> = ["meters", "publish"].iter().chain(args).copied().collect();
+        let output = meterhouse(folder, &all);
+        assert_eq!(code(&output), 0, "{}", said(&output));
+        (version(folder), said(&output))
+    };
+    // In effect: the first for ever, from 2026-05-15 the second, from the year 3000 the third.
+    let (first, told) = publish(&[]);
+    assert!(!told.contains("superseded"), "{told}");
+    write(folder, "queries/meters/traffic.yaml", GOOD_BYTES);
+    let (second, told) = publish(&["--from", "2026-05-15"]);
+    assert!(!told.contains("superseded"), "{told}");
+    let third = BYTES.replace("property: bytes", "property: status");
+    write(folder, "queries/meters/traffic.yaml", &third);
+    let (third, told) = publish(&["--from", "3000-01-01"]);
+    assert!(!told.contains("superseded"), "{told}");
+
+    write(folder, "queries/meters/traffic.yaml", &BYTES.replace("sum", "max"));
+    let diff = |args: &[&str]| {
+        let all: Vec<&str> = ["meters", "diff", "traffic"].iter().chain(args).copied().collect();
+        let output = meterhouse(folder, &all);
+        (code(&output), said(&output))
+    };
+    for (args, want, when) in [
+        (&[][..], &second, "now"),
+        (&["--period", "2026-05-04"], &first, "throughout the range"),
+        (&["--to", "2026-05-15"], &first, "throughout the range"),
+        (&["--period", "2026-05-15"], &second, "throughout the range"),
+        (&["--from", "3000-01-01"], &third, "throughout the range"),
+    ] {
+        let (done, told) = diff(args);
+        let want = format!("published is traffic@{want}, in effect {when}\n");
+        assert!(done == 0 && told.starts_with(&want), "{args:?}: {told}");
+    }
+    let (done, told) = diff(&["--period", "2026-05"]);
+    let change = format!("changes from {first} to {second} at 2026-05-15T00:00:00Z");
+    assert!(done == 1 && told.contains(&change), "{told}");
+
+    // Without a date the next one holds for all of history, and says what it takes away.
+    let (fourth, told) = publish(&[]);
+    let superseded = |version: &str, held: &str| {
+        format!("traffic@{version} is superseded by it and in effect no more; it was {held}\n")
+    };
+    let want = [
+        format!("traffic@{fourth} is published and in effect for all of history\n"),
+        superseded(&first, "until 2026-05-15T00:00:00Z"),
+        superseded(&second, "2026-05-15T00:00:00Z to 3000-01-01T00:00:00Z"),
+        superseded(&third, "from 3000-01-01T00:00:00Z"),
+    ];
+    assert_eq!(told, want.concat());
+    // One that is in effect later only is in effect neither now nor before.
+    write(folder, "queries/meters/later.yaml", &BYTES.replace("traffic", "later"));
+    let output = meterhouse(folder, &["meters", "publish", "later", "--from", "3000-01-01"]);
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let told = refusal(folder, &["meters", "diff", "later"]);
+    assert!(told.contains("no version of `later` is in effect before 3000-01-01"), "{told}");
+}
+
+#[test]
 fn a_broken_meter_is_no_matter_of_the_others() {
     let folder = folder(&[
         ("queries/meters/traffic.yaml", BYTES),
