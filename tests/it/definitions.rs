@@ -246,6 +246,78 @@ fn events_of_a_test_may_lie_in_a_file() {
 }
 
 #[test]
+fn a_test_may_give_the_lake_its_lookup_tables() {
+    let meter = "meter: m\naggregation: count\ncustomer: [owner, customer_id]\nlookups:\n  \
+                 owner: { of: domain, table: owners, key: d, value: c, from: since, to: until }\n  \
+                 team: { of: domain, table: teams, key: d, value: t, otherwise: none }\n";
+    let events = "  events:\n    \
+                  - { customer_id: ~, timestamp: 2026-05-01T00:00:00Z, properties: { domain: x } }\n    \
+                  - { customer_id: ~, timestamp: 2026-06-01T00:00:00Z, properties: { domain: x } }\n    \
+                  - { customer_id: ~, properties: { domain: y } }\n";
+    let case = |lookups: &str, rest: &str| format!("- test: {lookups}\n{lookups}{events}{rest}\n");
+    let tests = [
+        case(
+            "  lookups: { owners: ../tables/owners.csv, teams: teams.csv }\n",
+            "  by: [customer_id, team]\n  expect:\n    - { customer_id: acme, team: red, value: 1 }\n    \
+             - { customer_id: blue, team: red, value: 1 }\n    - { customer_id: ~, team: none, value: 1 }",
+        ),
+        case("  lookups: { owners: ../tables/owners.csv, teams: other.csv }\n", "  expect: []"),
+        case("  lookups: { owners: ../tables/owners.csv }\n", "  expect: []"),
+        case("  lookups: { owners: ../tables/owners.csv, tems: teams.csv }\n", "  error: owners"),
+        case("  lookups: { owners: ../tables/broken.csv, teams: teams.csv }\n", "  expect: []"),
+        case(
+            "  lookups: { owners: ../tables/broken.csv, teams: teams.csv }\n",
+            "  error: two lines",
+        ),
+        case(
+            "  lookups: { owners: ../tables/owners.csv }\n",
+            "  error: reads table `teams`, which",
+        ),
+    ];
+    let names = ["all", "no file", "one lacks", "one too many", "broken", "which error", "lacks"];
+    let tests: String = (tests.iter().zip(names))
+        .map(|(text, name)| format!("- test: {name}\n{}", text.split_once('\n').unwrap().1))
+        .collect();
+    let folder = folder(&[
+        ("queries/meters/m.yaml", meter),
+        ("queries/meters/m.test.yaml", &tests),
+        ("queries/meters/teams.csv", "d,t\nx,red\n"),
+        (
+            "queries/tables/owners.csv",
+            "d,c,since,until\nx,acme,2026-05-01,2026-06-01\nx,blue,2026-06-01,\n",
+        ),
+        ("queries/tables/broken.csv", "d,c,since,until\nx,a,,\nx,b,,\n"),
+    ]);
+    let output = meterhouse(folder.path(), &["meters", "test"]);
+    let told = out(&output);
+    assert_eq!(code(&output), 1, "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], "ok m: all", "{told}");
+    for want in [
+        "FAILED m: no file\n  ./queries/meters/m.test.yaml:15: table ./queries/meters/other.csv does not exist\n",
+        "lookup `team` reads table `teams` of the lake: give the test its rows, `lookups: { teams: FILE }`\n",
+        "no lookup of meter `m` reads a table `tems`\n",
+        "FAILED m: broken\n",
+        "table owners, version 1:3:1: key `x` is mapped to `b`",
+        "FAILED m: which error\n",
+        "ok m: lacks\n",
+    ] {
+        assert!(told.contains(want), "{want}: {told}");
+    }
+    assert!(said(&output).contains("5 of 7 tests failed"), "{}", said(&output));
+    for (lookups, want) in [
+        ("{ Owners: x.csv }", "`Owners` is no name of a table of the lake"),
+        ("{ owners: /x.csv }", "`owners` needs a relative path, not `/x.csv`"),
+        ("x.csv", "`lookups` needs a mapping, not a value"),
+    ] {
+        let text = format!("- test: t\n  lookups: {lookups}\n  events: []\n  expect: []\n");
+        write(folder.path(), "queries/meters/m.test.yaml", &text);
+        let told = refusal(folder.path(), &["meters", "check"]);
+        assert!(told.contains(want), "{told}");
+    }
+}
+
+#[test]
 fn a_published_version_answers_for_ever_without_its_files() {
     let lookup =
         "dimensions: [kind]\nlookups: { kind: { of: status, file: ../k.csv, key: s, value: k } }\n";
