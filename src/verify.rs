@@ -11,8 +11,7 @@ use arrow::datatypes::Int64Type;
 use futures::StreamExt;
 
 use crate::error::{Error, Result};
-use crate::ingest::Counts;
-use crate::ingest::check::{check_accounts, check_keys, received_rows};
+use crate::ingest::check::{AddedUp, KeysLookedUp, check_accounts, check_keys, received_rows};
 use crate::lake::verify::{Mismatch, verify_files, verify_old_files};
 use crate::sql;
 use crate::usage::Context;
@@ -30,12 +29,11 @@ pub struct Verified {
     pub files: u64,
     /// Events that were received, whatever corrections made of them.
     pub events: u64,
-    /// Events whose identity was looked up in the key index; `None` where there is no index.
-    pub keys: Option<u64>,
-    /// Why the key index was not looked into, where there is one.
-    pub keys_refused: Option<String>,
-    /// What became of all events that were ever submitted.
-    pub counts: Counts,
+    /// What became of looking the events up in the key index; `None` where it did not come to that,
+    /// as what stands in damaged files cannot be compared with anything.
+    pub keys: Option<KeysLookedUp>,
+    /// The accounts of all batches together; `None` where it did not come to that.
+    pub accounts: Option<AddedUp>,
     /// What is not as it was written.
     pub wrong: Vec<Mismatch>,
 }
@@ -84,20 +82,21 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
         let detail = format!("{doubled} identities have more than one event");
         verified.wrong.push(Mismatch { place, detail });
     }
-    let (counts, wrong) = check_accounts(lake, &events).await?;
-    verified.counts = counts;
+    let (accounts, wrong) = check_accounts(lake, &events).await?;
+    let counts = accounts.counts;
+    verified.accounts = Some(accounts);
     verified.wrong.extend(wrong);
     if counts.conflict + counts.rejected > 0 && refused == 0 {
         let place = format!("{}/{}/quarantine", lake.location, lake.namespace);
         let detail = "holds none of the events that were rejected or in conflict".to_owned();
         verified.wrong.push(Mismatch { place, detail });
     }
-    if let Some(state) = state {
-        let keys = check_keys(lake, state, context.clock).await?;
-        verified.keys = keys.version.map(|_| keys.events);
-        verified.keys_refused = keys.refused;
-        verified.wrong.extend(keys.wrong);
-    }
+    let (keys, wrong) = match state {
+        Some(state) => check_keys(lake, state, context.clock).await?,
+        None => (KeysLookedUp::NoIndex, Vec::new()),
+    };
+    verified.keys = Some(keys);
+    verified.wrong.extend(wrong);
     Ok(verified)
 }
 

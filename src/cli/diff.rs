@@ -16,14 +16,13 @@ use super::render::{NUMERIC_TEXT, OutputFormat};
 use crate::comparison::{COLUMNS, Comparison, compare};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
-use crate::lake::table::Table;
 use crate::meter::{Meter, describe, load_file, version};
 use crate::registry;
-use crate::usage::{Grouping, UsageRequest, reference};
+use crate::usage::{Context, Grouping, UsageRequest, published_for, reference};
 
 /// The definition in the folder of meters.
 const FILE: &str = "file";
-/// The definition that was published last.
+/// The published definition that is in effect for what is asked.
 const PUBLISHED: &str = "published";
 
 /// Runs the command.
@@ -31,17 +30,6 @@ pub(super) async fn run(global: &Global, flags: &DiffFlags) -> Result<Outcome, F
     let format = flags.output.output;
     check_format(format)?;
     let context = context(global, Vec::new()).await?;
-    let table = &context.lake.events;
-    let name = &flags.meter;
-    let old = flags.old.as_deref().unwrap_or(PUBLISHED);
-    let old = definition(global, table, name, old).await?;
-    let new = definition(global, table, name, flags.new.as_deref().unwrap_or(FILE)).await?;
-    if version(&old) == version(&new) {
-        if !global.quiet {
-            say(&format!("{} is what both say: nothing to compare", reference(&old)));
-        }
-        return Ok(Outcome::Done);
-    }
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     let request = UsageRequest {
         period: flags.period.clone(),
@@ -58,6 +46,15 @@ pub(super) async fn run(global: &Global, flags: &DiffFlags) -> Result<Outcome, F
         at,
         ..UsageRequest::default()
     };
+    let asked = Asked { global, context: &context, name: &flags.meter, request: &request };
+    let old = asked.definition(flags.old.as_deref().unwrap_or(PUBLISHED)).await?;
+    let new = asked.definition(flags.new.as_deref().unwrap_or(FILE)).await?;
+    if version(&old) == version(&new) {
+        if !global.quiet {
+            say(&format!("{} is what both say: nothing to compare", reference(&old)));
+        }
+        return Ok(Outcome::Done);
+    }
     let compared = compare(&context, [&old, &new], &request, flags.all).await?;
     write_rows(format, &shown(format, &compared.rows)?)?;
     if !global.quiet {
@@ -67,23 +64,41 @@ pub(super) async fn run(global: &Global, flags: &DiffFlags) -> Result<Outcome, F
     Ok(Outcome::Done)
 }
 
-/// A definition of `name` as it is named on the command line.
-async fn definition(global: &Global, table: &Table, name: &str, which: &str) -> Result<Meter> {
-    match which {
-        FILE => {
-            let mut files = load_meter_files(global, &[name.to_owned()])?;
-            let found = files.pop().map(|(_, meter)| meter);
-            found.ok_or_else(|| Error::not_found(format!("no meter `{name}`")))
-        }
-        PUBLISHED => {
-            let publications = registry::publications(table, name).await?;
-            let last = publications.last().ok_or_else(|| registry::not_published(name))?;
-            registry::definition(table, name, &last.version).await
-        }
-        path if path.contains(['/', '\\', '.']) => load_file(Path::new(path)),
-        prefix => {
-            let version = registry::find(table, name, prefix).await?;
-            registry::definition(table, name, &version).await
+/// The meter and the question for which its definitions are looked for.
+struct Asked<'a> {
+    global: &'a Global,
+    context: &'a Context,
+    name: &'a str,
+    request: &'a UsageRequest,
+}
+
+impl Asked<'_> {
+    /// A definition as it is named on the command line; says which one is the published one.
+    async fn definition(&self, which: &str) -> Result<Meter> {
+        let (table, name) = (&self.context.lake.events, self.name);
+        match which {
+            FILE => {
+                let mut files = load_meter_files(self.global, &[name.to_owned()])?;
+                let found = files.pop().map(|(_, meter)| meter);
+                found.ok_or_else(|| Error::not_found(format!("no meter `{name}`")))
+            }
+            PUBLISHED => {
+                let UsageRequest { period, from, to, .. } = self.request;
+                let when = match [period, from, to].into_iter().any(Option::is_some) {
+                    true => "throughout the range",
+                    false => "now",
+                };
+                let meter = published_for(self.context, self.request, name).await?;
+                if !self.global.quiet {
+                    say(&format!("published is {}, in effect {when}", reference(&meter)));
+                }
+                Ok(meter)
+            }
+            path if path.contains(['/', '\\', '.']) => load_file(Path::new(path)),
+            prefix => {
+                let version = registry::find(table, name, prefix).await?;
+                registry::definition(table, name, &version).await
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use super::output::{check_format, printable, write_rows};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::doctor::{Finding, Verdict, examine, examine_folder};
+use crate::lake::location::{Location, Namespace};
 use crate::lake::tables::Lake;
 
 /// Runs the command; what was tried is its data.
@@ -43,17 +44,20 @@ pub(super) async fn run(global: &Global, flags: &DoctorFlags) -> Result<Outcome,
             .filter(|found| found.check == "space")
             .map(|found| Finding { check: "temporary space", ..found }),
     );
-    findings.push(lake(Lake::open(&location, &namespace).await).await);
+    findings.push(lake(&location, &namespace).await);
     write_rows(format, &rows(&findings)?)?;
     let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
     Ok(if bad { Outcome::Mismatch } else { Outcome::Done })
 }
 
-async fn lake(opened: Result<Lake>) -> Finding {
+async fn lake(location: &Location, namespace: &Namespace) -> Finding {
     let bad = |error: Error| Finding::new("lake", Verdict::Bad, error.to_string());
-    match opened {
+    match Lake::open(location, namespace).await {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Finding::new("lake", Verdict::Good, "none is there yet: `meterhouse ingest` makes one")
+            match Lake::remains(location, namespace).await {
+                Err(error) => bad(error),
+                Ok(remains) => no_lake(namespace, &remains),
+            }
         }
         Err(error) => bad(error),
         Ok(lake) => match lake.events.snapshot(None).await {
@@ -73,6 +77,21 @@ async fn lake(opened: Result<Lake>) -> Finding {
             },
         },
     }
+}
+
+/// Without its events a lake was not made yet, unless something of it is there.
+fn no_lake(namespace: &Namespace, remains: &[&str]) -> Finding {
+    if remains.is_empty() {
+        let detail =
+            format!("none is there yet (namespace {namespace}): `meterhouse ingest` makes one");
+        return Finding::new("lake", Verdict::Good, detail);
+    }
+    let detail = format!(
+        "namespace {namespace} has the table {} but no table `events`: put that back from a copy \
+         before anything is ingested",
+        remains.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and the table ")
+    );
+    Finding::new("lake", Verdict::Bad, detail)
 }
 
 fn rows(findings: &[Finding]) -> Result<RecordBatch> {

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use super::explain::correction_text;
 use super::flags::{Global, ShowFlags};
 use super::numbers::counted;
-use super::opening::{context, load_meters_if_any, resolve_at};
+use super::opening::{context, load_sound_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows};
 use super::render::OutputFormat;
@@ -22,7 +22,7 @@ use crate::schema::KIND_EVENT;
 pub(super) async fn run(global: &Global, flags: &ShowFlags) -> Result<Outcome, Failure> {
     let format = flags.output.output;
     check_format(format)?;
-    let context = context(global, load_meters_if_any(global)?).await?;
+    let context = context(global, load_sound_meters(global)?).await?;
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     let shown = show(&context, &flags.key, flags.source.as_deref(), at).await?;
     write_rows(format, &table(&lines(&shown, format))?)?;

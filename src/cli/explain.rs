@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::flags::{ExplainFlags, Global};
 use super::numbers::counted;
-use super::opening::{context, load_meters, load_meters_if_any, resolve_at};
+use super::opening::{context, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_rows};
 use super::render::{NUMERIC_TEXT, OutputFormat, Reader};
@@ -25,11 +25,7 @@ pub(super) async fn run(global: &Global, flags: &ExplainFlags) -> Result<Outcome
     let format = flags.output.output;
     check_format(format)?;
     let groups = groups(&flags.group)?;
-    let meters = match flags.meter.contains('@') {
-        // Published versions need no files.
-        true => load_meters_if_any(global)?,
-        false => load_meters(global)?,
-    };
+    let meters = load_meters(global, std::slice::from_ref(&flags.meter))?;
     let context = context(global, meters).await?;
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     let request = UsageRequest {

@@ -311,7 +311,7 @@ pub(super) struct UsageFlags {
     #[arg(value_name = "METER")]
     pub(super) meters: Vec<String>,
     /// 2026, 2026-10, 2026-10-15, 2026-10-01..2026-10-15, today, last-month, last-billing-period,
-    /// 7d, …
+    /// billing:2026-10, 7d, …
     #[arg(long, value_name = "PERIOD", value_parser = period, conflicts_with_all = ["from", "to"])]
     pub(super) period: Option<String>,
     /// First instant: a date or RFC 3339
@@ -503,14 +503,14 @@ pub(super) struct HistoryFlags {
   meterhouse meters diff bandwidth 2e1a 77c0 --by domain --all -o csv
   meterhouse meters diff bandwidth proposal/bandwidth.yaml --total
 
-A definition is a published version (4 digits of it are enough), `published` for the one published
-last, `file` for the file in the folder of meters, or the path of a file. A group without usage counts
-as 0 in a difference.")]
+A definition is a published version (4 digits of it are enough), `published` for the published one
+that is in effect throughout the range, or now where none is given, `file` for the file in the folder of
+meters, or the path of a file. A group without usage counts as 0 in a difference.")]
 pub(super) struct DiffFlags {
     /// The meter
     #[arg(value_name = "METER")]
     pub(super) meter: String,
-    /// The old definition [default: the one published last]
+    /// The old definition [default: the published one in effect]
     #[arg(value_name = "OLD")]
     pub(super) old: Option<String>,
     /// The new one [default: the file in the folder of meters]
@@ -700,10 +700,15 @@ fn fill(text: &str) -> Result<String, String> {
 
 fn period(text: &str) -> Result<String, String> {
     // What they are depends on the meter.
-    if BillingPeriod::named(text).is_some() {
+    if checked_billing_period(text)? {
         return Ok(text.to_owned());
     }
     checked(text, parse_period(text, &jiff::tz::TimeZone::UTC, Clock::System.now()))
+}
+
+/// Whether a text names a billing period.
+fn checked_billing_period(text: &str) -> Result<bool, String> {
+    BillingPeriod::named(text).map(|named| named.is_some()).map_err(|error| error.to_string())
 }
 
 fn bound(text: &str) -> Result<String, String> {

@@ -22,11 +22,19 @@ pub(super) async fn run(global: &Global, flags: &LogFlags) -> Result<Outcome, Fa
     let lake = open_lake(global).await?;
     let versions = lake.events.history(flags.limit).await?;
     let pins = lake.events.pins().await?;
-    write_rows(flags.output.output, &table(&versions, &pins)?)?;
+    let gone = match (versions.last(), versions.first()) {
+        (Some(first), Some(last)) => lake.events.files_gone(first.version..=last.version).await?,
+        (None, _) | (_, None) => BTreeMap::new(),
+    };
+    write_rows(flags.output.output, &table(&versions, &pins, &gone)?)?;
     Ok(Outcome::Done)
 }
 
-fn table(versions: &[Version], pins: &BTreeMap<u64, Pin>) -> Result<RecordBatch> {
+fn table(
+    versions: &[Version],
+    pins: &BTreeMap<u64, Pin>,
+    gone: &BTreeMap<u64, u64>,
+) -> Result<RecordBatch> {
     let numbers = |part: fn(&Version) -> u64| -> ArrayRef {
         Arc::new(versions.iter().map(|version| Some(part(version))).collect::<UInt64Array>())
     };
@@ -38,6 +46,7 @@ fn table(versions: &[Version], pins: &BTreeMap<u64, Pin>) -> Result<RecordBatch>
     };
     let pinned = versions.iter().map(|version| Some(pins.contains_key(&version.version)));
     let pinned: BooleanArray = pinned.collect();
+    let gone: UInt64Array = versions.iter().map(|v| gone.get(&v.version).copied()).collect();
     RecordBatch::try_from_iter_with_nullable([
         ("version", numbers(|v| v.version), false),
         ("committed_at", texts(|v| v.committed_at.map(|at| at.to_string())), true),
@@ -47,6 +56,7 @@ fn table(versions: &[Version], pins: &BTreeMap<u64, Pin>) -> Result<RecordBatch>
         ("rows_added", numbers(|v| v.rows_added), false),
         ("bytes_added", numbers(|v| v.bytes_added), false),
         ("pinned", Arc::new(pinned) as ArrayRef, false),
+        ("files_gone", Arc::new(gone) as ArrayRef, true),
         (BY, info(BY), true),
         (batches::SOURCE, info(batches::SOURCE), true),
         (CORRECTION, info(CORRECTION), true),

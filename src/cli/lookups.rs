@@ -1,7 +1,6 @@
 //! `meterhouse lookups`: the lookup tables that the lake keeps.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,16 +9,15 @@ use arrow::record_batch::RecordBatch;
 
 use super::actor::actor;
 use super::flags::{Global, LookupsCommand};
-use super::opening::{load_meters_if_any, open_lake, resolve_at};
+use super::opening::{load_sound_meters, open_lake, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows, write_text};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::history::BY;
-use crate::meter::{Lookup, Meter, TablePlace, csv_of_parquet, is_identifier};
-
-/// Largest table, in bytes.
-const TABLE_MAX_BYTES: u64 = 64 << 20;
+use crate::meter::{
+    Billing, Lookup, Meter, TablePlace, is_identifier, load_table, read_billing_rows,
+};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &LookupsCommand) -> Result<Outcome, Failure> {
@@ -76,14 +74,14 @@ fn checked(name: &str) -> Result<String> {
 
 async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> Result<()> {
     let name = checked(name)?;
-    let csv = text_of(file)?;
+    let csv = load_table(file)?;
     if csv.trim().is_empty() {
         return Err(Error::invalid(format!("{} is empty: a table has a header", file.display())));
     }
     let rows = records(&csv).map_err(|error| {
         Error::invalid(format!("{} is not readable as CSV: {error}", file.display()))
     })?;
-    for meter in load_meters_if_any(global)? {
+    for meter in load_sound_meters(global)? {
         check(&meter, &name, &csv, file)?;
     }
     let lake = open_lake(global).await?;
@@ -110,33 +108,13 @@ fn check(meter: &Meter, name: &str, csv: &str, file: &Path) -> Result<()> {
         let read = lookup.clone().read(csv, &file.display().to_string(), &meter.zone());
         read.map_err(|found| Error::invalid(format!("for meter `{}`: {found}", meter.name)))?;
     }
+    if let Some(Billing::PerCustomer(table)) = &meter.billing
+        && table.table == TablePlace::Lake(name.to_owned())
+    {
+        let read = read_billing_rows(csv, &file.display().to_string(), table);
+        read.map_err(|found| Error::invalid(format!("for meter `{}`: {found}", meter.name)))?;
+    }
     Ok(())
-}
-
-/// The table as CSV.
-fn text_of(file: &Path) -> Result<String> {
-    let unreadable = |error: std::io::Error| {
-        let message = format!("{} cannot be read: {error}", file.display());
-        match error.kind() {
-            std::io::ErrorKind::NotFound => Error::not_found(message),
-            _ => Error::unavailable(message),
-        }
-    };
-    let opened = File::open(file).map_err(unreadable)?;
-    let bytes = opened.metadata().map_err(unreadable)?.len();
-    if bytes > TABLE_MAX_BYTES {
-        return Err(Error::invalid(format!(
-            "{} has {bytes} bytes, at most {TABLE_MAX_BYTES} are allowed",
-            file.display()
-        )));
-    }
-    if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
-        return csv_of_parquet(opened)
-            .map_err(|error| Error::invalid(format!("{}: {error}", file.display())));
-    }
-    let text = std::fs::read(file).map_err(unreadable)?;
-    String::from_utf8(text)
-        .map_err(|error| Error::invalid(format!("{} is no UTF-8: {error}", file.display())))
 }
 
 /// How many rows a table has; all of them can be read.

@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::flags::{Global, MetersCommand};
 use super::numbers::{counted, grouped};
-use super::opening::load_meters;
+use super::opening::{list_meters, load_meters};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_text};
 use super::render::{OutputFormat, Reader};
@@ -26,12 +26,14 @@ pub(super) async fn run(global: &Global, command: &MetersCommand) -> Result<Outc
         MetersCommand::Diff(flags) => return Box::pin(diff::run(global, flags)).await,
         MetersCommand::List { output } => {
             check_format(output.output)?;
-            list(&load_meters(global)?, output.output)?;
+            list(&list_meters(global)?, output.output)?;
         }
         MetersCommand::Show { name } => {
             let meter = match name.split_once('@') {
                 Some((name, version)) => publish::find(global, name, version).await?,
-                None => find(global, &load_meters(global)?, name)?.clone(),
+                None => {
+                    find(global, &load_meters(global, std::slice::from_ref(name))?, name)?.clone()
+                }
             };
             write_text(&describe(&meter))?;
         }

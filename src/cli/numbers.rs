@@ -29,7 +29,11 @@ pub(super) fn grouped_text(number: &str) -> String {
 
 /// `1 event`, `2 events`, `10,000 events`.
 pub(super) fn counted(number: u64, word: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
+    let plural = match (number, word.ends_with("ch")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
     format!("{} {word}{plural}", grouped(number))
 }
 

@@ -14,7 +14,7 @@ use crate::lake::cloud::is_setting;
 use crate::lake::location::{Location, Namespace};
 use crate::lake::state::state_folder;
 use crate::lake::tables::Lake;
-use crate::meter::{self, Meter};
+use crate::meter::{Folder, Meter, read_folder};
 use crate::usage::Context;
 
 /// The lake that the flags name, which must be there.
@@ -151,58 +151,113 @@ pub(super) async fn resolve_at(lake: &Lake, at: Option<&At>) -> Result<Option<u6
     }
 }
 
-/// The meters of the folder that the flags name.
+/// What the folder of meters that the flags name holds.
 ///
 /// # Errors
-/// A folder that is not there, with what names another; every mistake of every file.
-pub(super) fn load_meters(global: &Global) -> Result<Vec<Meter>> {
-    match meter::load_folder(&global.meters_folder) {
+/// A folder that is not there, with what names another.
+fn meters_folder(global: &Global) -> Result<Folder> {
+    match read_folder(&global.meters_folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(Error::not_found(format!("{error}; --meters names another")))
         }
-        loaded => loaded,
+        read => read,
     }
+}
+
+/// The sound meters, for a question about those that are asked for, by their names or with `@` and a
+/// version. Files that are wrong are no matter of theirs.
+///
+/// # Errors
+/// A folder that is not there, unless only published versions are asked for; what is wrong with a
+/// meter that is asked for.
+pub(super) fn load_meters(global: &Global, asked: &[String]) -> Result<Vec<Meter>> {
+    let names: Vec<&String> = asked.iter().filter(|asked| !asked.contains('@')).collect();
+    let folder = match meters_folder(global) {
+        Err(_) if names.is_empty() && is_default(global) => Folder::default(),
+        folder => folder?,
+    };
+    check_named(&folder, &names)?;
+    Ok(sound(folder))
 }
 
 /// The meters of these names with their files, all of the folder if no name is given.
 ///
 /// # Errors
-/// As [`load_meters`]; a name that no meter has.
+/// A folder that is not there; what is wrong with a meter of the names, or with any; a name that no
+/// meter has.
 pub(super) fn load_meter_files(global: &Global, names: &[String]) -> Result<Vec<(PathBuf, Meter)>> {
-    let folder = global.meters_folder.display();
-    let mut all =
-        meter::load_folder_files(&global.meters_folder).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::not_found(format!("{error}; --meters names another")),
-            _ => error,
-        })?;
-    if let Some(missing) = names.iter().find(|name| !all.iter().any(|(_, m)| m.name == **name)) {
-        let known: Vec<&str> = all.iter().map(|(_, meter)| meter.name.as_str()).collect();
+    let place = global.meters_folder.display();
+    let folder = meters_folder(global)?;
+    if names.is_empty() {
+        return match (folder.wrong(), folder.meters.is_empty()) {
+            (Some(error), _) => Err(error),
+            (None, true) => Err(Error::not_found(format!("no meter file in {place}"))),
+            (None, false) => Ok(folder.meters),
+        };
+    }
+    check_named(&folder, &names.iter().collect::<Vec<_>>())?;
+    let mut meters = folder.meters;
+    if let Some(missing) = names.iter().find(|name| !meters.iter().any(|(_, m)| m.name == **name)) {
+        let known: Vec<&str> = meters.iter().map(|(_, meter)| meter.name.as_str()).collect();
         return Err(Error::not_found(format!(
-            "no meter `{missing}` in {folder}; it holds {}",
+            "no meter `{missing}` in {place}; it holds {}",
             known.join(", ")
         )));
     }
-    if !names.is_empty() {
-        all.retain(|(_, meter)| names.contains(&meter.name));
+    meters.retain(|(_, meter)| names.contains(&meter.name));
+    Ok(meters)
+}
+
+/// Refuses a name whose meter is wrong; of one that is not there, says which files are wrong, as one
+/// of them may mean it.
+fn check_named(folder: &Folder, names: &[&String]) -> Result<()> {
+    let is_there = |name: &str| folder.meters.iter().any(|(_, meter)| meter.name == name);
+    let missing = || names.iter().filter(|name| !is_there(name));
+    if let Some(error) = missing().find_map(|name| folder.wrong_with(name)) {
+        return Err(error);
     }
-    match all.is_empty() {
-        true => Err(Error::not_found(format!("no meter file in {folder}"))),
-        false => Ok(all),
+    if missing().next().is_some() {
+        warn(folder);
+    }
+    Ok(())
+}
+
+fn warn(folder: &Folder) {
+    if let Some(error) = folder.wrong() {
+        say(&format!("warning: meter files that are wrong are left out\n{error}"));
     }
 }
 
-/// The meters as far as there are any, for what works without them too.
+fn sound(folder: Folder) -> Vec<Meter> {
+    folder.meters.into_iter().map(|(_, meter)| meter).collect()
+}
+
+fn is_default(global: &Global) -> bool {
+    global.meters_folder == Path::new(METERS_DEFAULT)
+}
+
+/// The sound meters, as far as there are any, for what is about all meters and works without them;
+/// says which files are wrong.
 ///
 /// # Errors
 /// A folder that was asked for by name and is not there.
-pub(super) fn load_meters_if_any(global: &Global) -> Result<Vec<Meter>> {
-    match load_meters(global) {
-        Ok(meters) => Ok(meters),
-        Err(error) if error.kind() == ErrorKind::Invalid => {
-            say(&format!("warning: the meters are left out, as some are wrong\n{error}"));
-            Ok(Vec::new())
+pub(super) fn load_sound_meters(global: &Global) -> Result<Vec<Meter>> {
+    match meters_folder(global) {
+        Ok(folder) => {
+            warn(&folder);
+            Ok(sound(folder))
         }
-        Err(_) if global.meters_folder == Path::new(METERS_DEFAULT) => Ok(Vec::new()),
+        Err(_) if is_default(global) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+/// The sound meters, for a list of them; says which files are wrong.
+///
+/// # Errors
+/// A folder that is not there.
+pub(super) fn list_meters(global: &Global) -> Result<Vec<Meter>> {
+    let folder = meters_folder(global)?;
+    warn(&folder);
+    Ok(sound(folder))
 }

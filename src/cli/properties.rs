@@ -11,7 +11,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::flags::{AtFlag, Global, PropertiesFlags};
 use super::numbers::{counted, grouped};
-use super::opening::{context, load_meters_if_any, resolve_at};
+use super::opening::{context, load_sound_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows};
 use super::render::OutputFormat;
@@ -29,7 +29,7 @@ const UNMETERED_NAMED: usize = 5;
 pub(super) async fn run(global: &Global, flags: &PropertiesFlags) -> Result<Outcome, Failure> {
     let format = flags.output.output;
     check_format(format)?;
-    let context = context(global, load_meters_if_any(global)?).await?;
+    let context = context(global, load_sound_meters(global)?).await?;
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     let query = CatalogueQuery {
         range: range(flags)?,
@@ -68,7 +68,7 @@ pub(super) async fn names(
     format: OutputFormat,
 ) -> Result<(), Failure> {
     check_format(format)?;
-    let context = context(global, load_meters_if_any(global)?).await?;
+    let context = context(global, load_sound_meters(global)?).await?;
     let at = resolve_at(&context.lake, at.at.as_ref()).await?;
     let mut found = event_names(&context, &CatalogueQuery::default(), at).await?;
     let all = found.rows.len() as u64;

@@ -35,14 +35,21 @@ pub(super) async fn publish(global: &Global, flags: &PublishFlags) -> Result<Out
         let terms = Terms { from: *from, by: by.clone(), reason: flags.reason.clone() };
         let now = Clock::System.now();
         let done = registry::publish(&lake.events, (meter, bundle), &terms, now).await?;
-        new += u64::from(done);
+        new += u64::from(done.made);
         if !global.quiet {
             let (name, version) = (&meter.name, version(meter));
             let since = from.map_or("for all of history".to_owned(), |from| format!("from {from}"));
-            say(&match done {
+            say(&match done.made {
                 true => format!("{name}@{version} is published and in effect {since}"),
                 false => format!("{name}@{version} is in effect {since} already; nothing changed"),
             });
+            for (publication, held) in &done.superseded {
+                let held = tenure_text(Tenure::During(*held));
+                say(&format!(
+                    "{name}@{} is superseded by it and in effect no more; it was {held}",
+                    publication.version
+                ));
+            }
         }
     }
     if !global.quiet && bundles.len() > 1 {

@@ -183,7 +183,8 @@ impl Tour<'_> {
 
 /// The total of the meter `bandwidth`, as exact text.
 async fn total_bytes(global: &Global) -> Result<String> {
-    let context = context(global, load_meters(global)?).await?;
+    let meters = load_meters(global, &["bandwidth".to_owned()])?;
+    let context = context(global, meters).await?;
     let request = UsageRequest {
         meters: vec!["bandwidth".to_owned()],
         grouping: Grouping::Total,

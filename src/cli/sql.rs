@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read};
 use futures::StreamExt;
 
 use super::flags::{Global, SqlFlags};
-use super::opening::{context, load_meters_if_any, resolve_at};
+use super::opening::{context, load_sound_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say};
 use super::prompt;
@@ -34,7 +34,7 @@ pub(super) async fn run(global: &Global, flags: &SqlFlags) -> Result<Outcome, Fa
     if text.as_deref().is_some_and(|text| text.trim().is_empty()) {
         return Err(Failure::Arguments("the query is empty".to_owned()));
     }
-    let context = context(global, load_meters_if_any(global)?).await?;
+    let context = context(global, load_sound_meters(global)?).await?;
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     match text {
         Some(text) => {

@@ -15,9 +15,8 @@ use crate::trial::{self, Suite, parse_suite, stem_of_tests};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &TestFlags) -> Result<Outcome, Failure> {
-    let meters = load_meter_files(global, &[])?;
     let asked = load_meter_files(global, &flags.meters)?;
-    let mut suites = suites(&global.meters_folder, &meters)?;
+    let mut suites = suites(&global.meters_folder, &asked, flags.meters.is_empty())?;
     let mut without = Vec::new();
     let (mut passed, mut failed) = (0, 0);
     for (file, meter) in &asked {
@@ -70,17 +69,25 @@ fn summary(passed: u64, without: &[(&PathBuf, String)]) -> String {
     }
 }
 
-/// The tests of the folder by the meter whose file they are beside of.
+/// The tests of `meters` by the meter whose file they are beside of.
 ///
 /// # Errors
-/// Every mistake of every file; a file of tests without a meter.
-fn suites(folder: &Path, meters: &[(PathBuf, Meter)]) -> Result<BTreeMap<String, Suite>> {
+/// Every mistake of every file of theirs; where these are `all` meters of the folder, a file of tests
+/// without a meter.
+fn suites(
+    folder: &Path,
+    meters: &[(PathBuf, Meter)],
+    all: bool,
+) -> Result<BTreeMap<String, Suite>> {
     let (mut suites, mut wrong) = (BTreeMap::new(), Vec::new());
     for path in test_files(folder)? {
         let file = path.display().to_string();
         let stem = stem_of_tests(&path);
         let of = meters.iter().find(|(file, _)| stem == Some(file.with_extension("")));
         let Some((_, meter)) = of else {
+            if !all {
+                continue;
+            }
             wrong.push(format!(
                 "{file}: no meter file of this name without `.test` stands beside it"
             ));

@@ -6,7 +6,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use super::flags::{Global, UsageFlags};
 use super::numbers::{counted, grouped_text};
-use super::opening::{context, load_meters, load_meters_if_any, resolve_at};
+use super::opening::{context, list_meters, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_text};
 use super::render::{NUMERIC_TEXT, OutputFormat, Reader};
@@ -18,16 +18,10 @@ use crate::usage::{Context, Grouping, Note, UsageRequest, columns, explain, usag
 pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, Failure> {
     let format = flags.output.output;
     check_format(format)?;
-    // Published versions need no files.
-    let all_published =
-        !flags.meters.is_empty() && flags.meters.iter().all(|name| name.contains('@'));
-    let meters = match all_published {
-        true => load_meters_if_any(global)?,
-        false => load_meters(global)?,
-    };
     if flags.meters.is_empty() {
-        return Err(Failure::Arguments(no_meter(global, &meters)));
+        return Err(Failure::Arguments(no_meter(global, &list_meters(global)?)));
     }
+    let meters = load_meters(global, &flags.meters)?;
     let context = context(global, meters).await?;
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     let request = request(flags, at);

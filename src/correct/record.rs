@@ -144,6 +144,9 @@ pub async fn list(events: &Table) -> Result<Vec<Listed>> {
     // The notes first: what they tell of later commits is not in the snapshot only if it is older.
     let notes = events.notes(NOTES).await?;
     let snapshot = events.snapshot(None).await?;
+    if !notes.is_empty() {
+        events.learn_applications(&snapshot).await?;
+    }
     let mut listed = Vec::new();
     for (name, text) in notes {
         let record: Record = serde_json::from_slice(&text).map_err(|error| {

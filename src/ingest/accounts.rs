@@ -94,8 +94,20 @@ pub async fn write(lake: &Lake, accounts: &[Account]) -> Result<()> {
         add.push(table.stage(file).await?);
     }
     let at_ms = last.received.micros() / 1_000;
-    table.append(Commit { add, at_ms, ..Commit::default() }).await?;
+    let after = table.append(Commit { add, at_ms, ..Commit::default() }).await?;
+    if after.version == FIRST_VERSION {
+        lake.events.put_note(ACCOUNTED, &accounted_note(0), "").await?;
+    }
     Ok(())
+}
+
+/// Whether accounts were ever written down, so that there must be a table of them. An older lake
+/// may not know.
+///
+/// # Errors
+/// A store that cannot be read.
+pub(super) async fn are_begun(lake: &Lake) -> Result<bool> {
+    Ok(!lake.events.note_names(ACCOUNTED).await?.is_empty())
 }
 
 fn rows(accounts: &[Account]) -> Result<RecordBatch> {
@@ -138,16 +150,25 @@ pub async fn take_over(lake: &Lake) -> Result<()> {
     write(lake, &lost).await?;
     // Versions of compaction have no account, and would be looked at again for ever.
     if newest >= looked_up_to + LOOKED_AGAIN_MAX {
-        lake.events.put_note(ACCOUNTED, &format!("{newest:020}.json"), "").await?;
-        for (name, _) in notes {
+        lake.events.put_note(ACCOUNTED, &accounted_note(newest), "").await?;
+        let older = lake.events.note_names(ACCOUNTED).await?;
+        for name in older.into_iter().filter(|name| *name < accounted_note(newest)) {
             lake.events.delete_note(ACCOUNTED, &name).await?;
         }
     }
     Ok(())
 }
 
+/// The name of the note that the accounts of all versions up to this one are written down; of 0 that
+/// there is a table of them.
+fn accounted_note(version: u64) -> String {
+    format!("{version:020}.json")
+}
+
 /// The notes that say up to which version all accounts are written down.
 const ACCOUNTED: &str = "accounted";
+/// The version of the table of accounts that its first rows make.
+const FIRST_VERSION: u64 = 1;
 /// So many versions are looked at by every run.
 const LOOKED_AGAIN_MAX: u64 = 64;
 const READS_AT_ONCE: usize = 8;

@@ -20,21 +20,41 @@ use crate::lake::tables::Lake;
 use crate::lake::verify::Mismatch;
 use crate::schema::{MADE_BY, batches};
 
+/// The accounts of all batches together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AddedUp {
+    /// What became of all events that were ever submitted.
+    pub counts: Counts,
+    /// How many of the batches are known from the log alone, as their runs were killed before they
+    /// wrote the account down, or are about to.
+    pub in_log_alone: u64,
+}
+
 /// The accounts of all batches together, and what does not add up: a batch whose outcomes are not
-/// its events, or accepted events that are more or fewer than there are.
+/// its events, accepted events that are more or fewer than there are, or a table of accounts that
+/// was there and is gone.
 ///
 /// # Errors
 /// A table that cannot be read.
-pub async fn check_accounts(lake: &Lake, snapshot: &Snapshot) -> Result<(Counts, Vec<Mismatch>)> {
+pub async fn check_accounts(lake: &Lake, snapshot: &Snapshot) -> Result<(AddedUp, Vec<Mismatch>)> {
     // In this order an account that is being written is in one of the two, or in both.
-    let unwritten = accounts::unwritten(lake).await?;
+    let mut unwritten = accounts::unwritten(lake).await?;
+    unwritten.retain(|account| account.version <= snapshot.version);
     let mut accounts = written(lake, snapshot.version).await?;
-    for Account { batch, counts, version, .. } in unwritten {
-        if version <= snapshot.version {
-            accounts.insert(batch, counts);
-        }
-    }
     let (mut sum, mut wrong) = (Counts::default(), Vec::new());
+    if accounts::are_begun(lake).await? && lake.batches().await?.is_none() {
+        wrong.push(Mismatch {
+            place: format!("{}/{}/batches", lake.location, lake.namespace),
+            detail: format!(
+                "is gone, and with it the accounts of batches that stored nothing; the log still \
+                 has {} of the others, which the next ingest writes down again",
+                unwritten.len()
+            ),
+        });
+    }
+    let in_log = unwritten.iter().filter(|account| !accounts.contains_key(&account.batch));
+    let in_log_alone = in_log.count() as u64;
+    accounts.extend(unwritten.into_iter().map(|Account { batch, counts, .. }| (batch, counts)));
     for (batch, counts) in accounts {
         let Counts { read, accepted, duplicate, conflict, rejected } = counts;
         if accepted + duplicate + conflict + rejected != read {
@@ -54,7 +74,7 @@ pub async fn check_accounts(lake: &Lake, snapshot: &Snapshot) -> Result<(Counts,
         let detail = format!("has {rows} events, the accounts say {} accepted", sum.accepted);
         wrong.push(Mismatch { place, detail });
     }
-    Ok((sum, wrong))
+    Ok((AddedUp { counts: sum, in_log_alone }, wrong))
 }
 
 /// How many rows of a version are events as they were received, whatever became of them: all but those
@@ -111,62 +131,64 @@ async fn written(lake: &Lake, newest: u64) -> Result<BTreeMap<String, Counts>> {
     Ok(accounts)
 }
 
-/// What came of comparing the key index with the events.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CheckedKeys {
-    /// The version that the index stands at; `None` where there is none, as before the first ingest
-    /// on a machine.
-    pub version: Option<u64>,
-    /// Events that were looked up.
-    pub events: u64,
-    /// Why the index was not looked into, where it is not for whoever asks.
-    pub refused: Option<String>,
-    /// What is wrong.
-    pub wrong: Vec<Mismatch>,
+/// What became of looking the events up in the key index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysLookedUp {
+    /// So many events were looked up.
+    Events(u64),
+    /// There is no index here, as before the first ingest on a machine.
+    NoIndex,
+    /// The index knows nothing of this history, or stands before what the log reaches: the next
+    /// ingest makes it anew.
+    Outdated,
+    /// Why the index is not for whoever asks.
+    Refused(String),
+    /// The index is damaged, as is told beside.
+    Damaged,
 }
 
-/// Looks every event of the version that the key index in `state` stands at up in the index.
+/// Looks every event of the version that the key index in `state` stands at up in the index; gives
+/// what is wrong, too.
 ///
 /// # Errors
 /// An index that another process holds, a table that cannot be read.
-pub async fn check_keys(lake: &Lake, state: &Path, clock: Clock) -> Result<CheckedKeys> {
+pub async fn check_keys(
+    lake: &Lake,
+    state: &Path,
+    clock: Clock,
+) -> Result<(KeysLookedUp, Vec<Mismatch>)> {
     let folder = keys_folder(state);
-    let mut checked = CheckedKeys::default();
     if !folder.is_dir() {
-        return Ok(checked);
+        return Ok((KeysLookedUp::NoIndex, Vec::new()));
     }
     let place = folder.display().to_string();
-    let damaged = |error: &Error| Mismatch { place: place.clone(), detail: error.to_string() };
+    let damaged = |error: &Error| {
+        let wrong = Mismatch { place: place.clone(), detail: error.to_string() };
+        Ok((KeysLookedUp::Damaged, vec![wrong]))
+    };
     let index = match Index::open(&folder, lake.events.table_id(), &clock.now().to_string()) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            checked.wrong.push(damaged(&error));
-            return Ok(checked);
-        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => return damaged(&error),
         // Whoever may read a lake and not write it can still prove the rest of it.
         Err(error) if wants_rights(&error) => {
-            checked.refused = Some(error.to_string());
-            return Ok(checked);
+            return Ok((KeysLookedUp::Refused(error.to_string()), Vec::new()));
         }
         opened => opened?,
     };
-    checked.version = index.applied();
-    let Some(version) = index.applied() else { return Ok(checked) };
+    let Some(version) = index.applied() else { return Ok((KeysLookedUp::NoIndex, Vec::new())) };
     if let Err(error) = index.verify() {
-        checked.wrong.push(damaged(&error));
-        return Ok(checked);
+        return damaged(&error);
     }
     let newest = lake.events.snapshot(None).await?;
     // Files of the index's own version may be compacted and vacuumed since; their rows are not.
     let Some(appended) = appended_since(lake, &index, version, &newest).await? else {
-        checked.version = None;
-        return Ok(checked);
+        return Ok((KeysLookedUp::Outdated, Vec::new()));
     };
     let hasher = Hasher::new(lake.events.table_id());
-    let (mut missing, mut other) = (0_u64, 0_u64);
+    let (mut events, mut missing, mut other) = (0_u64, 0_u64, 0_u64);
     each_group((&lake.events, &newest.files), &hasher, GROUP_ENTRIES, |entries| {
         let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
         for (entry, found) in entries.iter().zip(index.probe(&keys)?) {
-            checked.events += 1;
+            events += 1;
             match found {
                 None => missing += 1,
                 Some(found) if found.content != entry.content => other += 1,
@@ -177,15 +199,16 @@ pub async fn check_keys(lake: &Lake, state: &Path, clock: Clock) -> Result<Check
     })
     .await?;
     // Those that came after the index's version are not in it yet.
-    checked.events -= missing.min(appended);
+    events -= missing.min(appended);
     let missing = missing.saturating_sub(appended);
+    let mut wrong = Vec::new();
     for (count, detail) in [(missing, "are not in it"), (other, "are in it with other content")] {
         if count > 0 {
             let detail = format!("{count} events of version {version} {detail}");
-            checked.wrong.push(Mismatch { place: place.clone(), detail });
+            wrong.push(Mismatch { place: place.clone(), detail });
         }
     }
-    Ok(checked)
+    Ok((KeysLookedUp::Events(events), wrong))
 }
 
 fn wants_rights(error: &Error) -> bool {

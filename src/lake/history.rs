@@ -1,10 +1,13 @@
 //! What the versions of a table brought, when and by whom, and which of them stood at a given time.
 //!
-//! Reads the log's entries; what is told is what the entries say of themselves.
+//! Reads the log's entries; what is told is what the entries say of themselves, and whether their files
+//! are still there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 
 use arrow::datatypes::Schema;
+use object_store::path::Path;
 
 use crate::error::{Error, Result};
 use crate::lake::log::Entry;
@@ -54,6 +57,39 @@ impl Table {
             }
         }
         Ok(versions)
+    }
+
+    /// How many files of each of these versions are gone, as vacuum took them: only where none is
+    /// can a version be asked. The versions are ones that the log reaches.
+    ///
+    /// # Errors
+    /// A store that cannot be read; a log that is damaged.
+    pub async fn files_gone(&self, versions: RangeInclusive<u64>) -> Result<BTreeMap<u64, u64>> {
+        let (first, last) = versions.into_inner();
+        let oldest = self.snapshot(Some(first)).await?;
+        let changes = self.changes(first, last).await?;
+        // Listed last: what a commit has added is there.
+        let there: HashSet<Path> = self.objects().await?.into_iter().map(|o| o.location).collect();
+        let is_gone = |path: &str| Ok::<_, Error>(!there.contains(&self.object_path(path)?));
+        let mut gone = HashSet::new();
+        for file in &oldest.files {
+            if is_gone(&file.path)? {
+                gone.insert(file.path.clone());
+            }
+        }
+        let mut of = BTreeMap::from([(first, gone.len() as u64)]);
+        for change in changes {
+            for path in &change.removed {
+                gone.remove(path);
+            }
+            for file in change.added {
+                if is_gone(&file.path)? {
+                    gone.insert(file.path);
+                }
+            }
+            of.insert(change.version, gone.len() as u64);
+        }
+        Ok(of)
     }
 
     /// The newest version that was committed at `time` or before.

@@ -155,6 +155,16 @@ impl Log {
         Ok(self.names().await?.iter().any(|name| name.starts_with(&beginning)))
     }
 
+    /// The newest checkpoint of `version` or before, if there is one that is a single file.
+    pub(super) async fn checkpoint_before(&self, version: u64) -> Result<Option<(u64, Path)>> {
+        const ENDING: &str = ".checkpoint.parquet";
+        let names = self.names().await?;
+        let version_of = |name: &String| name.strip_suffix(ENDING)?.parse::<u64>().ok();
+        let found = names.iter().filter_map(|name| Some((version_of(name)?, name)));
+        let newest = found.filter(|(of, _)| *of <= version).max();
+        Ok(newest.map(|(of, name)| (of, self.folder().join(name.as_str()))))
+    }
+
     fn folder(&self) -> Path {
         self.table.clone().join("_delta_log")
     }

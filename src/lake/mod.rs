@@ -6,6 +6,7 @@
 //!   their [`statistics`].
 //! - [`writer`]: making data files; [`staged`]: those not committed yet; [`commit`]: making them visible.
 
+mod applications;
 pub mod cloud;
 pub mod commit;
 pub mod compact;

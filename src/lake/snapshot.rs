@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{Date32Type, Int64Type, Schema, SchemaRef, UInt64Type};
@@ -45,7 +45,15 @@ pub struct Snapshot {
     pub(super) inner: SnapshotRef,
     kernel: Kernel,
     /// What is known of applications' versions. Kept, for the kernel reads the whole log for one.
-    apps: Mutex<BTreeMap<String, Option<i64>>>,
+    apps: Mutex<Applications>,
+}
+
+/// Versions of applications.
+#[derive(Debug, Clone, Default)]
+struct Applications {
+    known: BTreeMap<String, Option<i64>>,
+    /// Whether what is not known does not exist.
+    all: bool,
 }
 
 impl Snapshot {
@@ -61,8 +69,8 @@ impl Snapshot {
 
     /// The version that an application has last committed (`txn` in the log).
     pub async fn app_version(&self, app_id: &str) -> Result<Option<i64>> {
-        if let Some(known) = self.known_apps().get(app_id) {
-            return Ok(*known);
+        if let Some(known) = self.known_app(app_id) {
+            return Ok(known);
         }
         let app = app_id.to_owned();
         let version = self
@@ -70,8 +78,14 @@ impl Snapshot {
                 snapshot.get_app_id_version(&app, engine)
             })
             .await?;
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner).insert(app_id.to_owned(), version);
+        self.apps().known.insert(app_id.to_owned(), version);
         Ok(version)
+    }
+
+    /// Takes the versions of all applications there are.
+    pub(super) fn learn(&self, versions: BTreeMap<String, i64>) {
+        let known = versions.into_iter().map(|(app, version)| (app, Some(version))).collect();
+        *self.apps() = Applications { known, all: true };
     }
 
     /// Asks the kernel's view of this version something that may read the log.
@@ -98,8 +112,14 @@ impl Snapshot {
             .await
     }
 
-    fn known_apps(&self) -> BTreeMap<String, Option<i64>> {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The version of an application, as far as that is known.
+    fn known_app(&self, app_id: &str) -> Option<Option<i64>> {
+        let apps = self.apps();
+        apps.known.get(app_id).copied().or(apps.all.then_some(None))
+    }
+
+    fn apps(&self) -> MutexGuard<'_, Applications> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads all of the version that `inner` stands at.
@@ -144,8 +164,8 @@ impl Snapshot {
         let mut files = self.files.clone();
         files.retain(|file| !gone(&file.path));
         files.extend(data_files(change.added, &fresh));
-        let mut apps = self.known_apps();
-        apps.extend(change.apps.into_iter().map(|(app, version)| (app, Some(version))));
+        let mut apps = self.apps().clone();
+        apps.known.extend(change.apps.into_iter().map(|(app, version)| (app, Some(version))));
         Ok(Self {
             version: inner.version(),
             schema,

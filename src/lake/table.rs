@@ -283,7 +283,8 @@ impl Table {
         }
     }
 
-    async fn entries(&self, from: u64, to: u64) -> Result<Vec<Entry>> {
+    /// The entries after version `from`, up to and with version `to`.
+    pub(super) async fn entries(&self, from: u64, to: u64) -> Result<Vec<Entry>> {
         let versions = from.saturating_add(1)..=to;
         futures::stream::iter(versions.map(|version| self.entry(version)))
             .buffered(CONCURRENT_READS)

@@ -32,6 +32,20 @@ impl Lake {
         Ok(Self { location: location.clone(), namespace: namespace.clone(), events })
     }
 
+    /// The tables that are there though the events, which are made first, are not.
+    ///
+    /// # Errors
+    /// A place that can be no lake's.
+    pub async fn remains(location: &Location, namespace: &Namespace) -> Result<Vec<&'static str>> {
+        let mut remains = Vec::new();
+        for name in [QUARANTINE, BATCHES] {
+            if optional(Table::open(location, namespace, name).await)?.is_some() {
+                remains.push(name);
+            }
+        }
+        Ok(remains)
+    }
+
     /// Opens a lake, making it where there is none.
     ///
     /// # Errors

@@ -287,6 +287,48 @@ async fn racing_appends_lose_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn applications_are_learned_at_once_and_not_asked_for_again() {
+    let location = memory("applications");
+    let table = make(&location).await;
+    // Beyond the first checkpoint, some applications before it, some after, one on both sides.
+    for number in 0..130_i64 {
+        let app = match number {
+            7 | 120 => "twice".to_owned(),
+            number => format!("app-{number}"),
+        };
+        let commit = Commit { app: Some((app, number)), at_ms: number, ..Commit::default() };
+        table.append(commit).await.unwrap();
+    }
+    let asked = ["app-0", "app-99", "app-100", "app-129", "twice", "app-7", "nobody"];
+    for at in [Some(50), Some(100), Some(110), None] {
+        let one_by_one = open(&location).await.unwrap().snapshot(at).await.unwrap();
+        let table = open(&location).await.unwrap();
+        let snapshot = table.snapshot(at).await.unwrap();
+        table.learn_applications(&snapshot).await.unwrap();
+        for app in asked {
+            let want = one_by_one.app_version(app).await.unwrap();
+            assert_eq!(snapshot.app_version(app).await.unwrap(), want, "{app} at {at:?}");
+        }
+    }
+    let reader = open(&location).await.unwrap();
+    let snapshot = reader.snapshot(None).await.unwrap();
+    reader.learn_applications(&snapshot).await.unwrap();
+    let next = Commit { app: Some(("next".to_owned(), 1)), at_ms: 200, ..Commit::default() };
+    table.append(next).await.unwrap();
+    let later = reader.snapshot(None).await.unwrap();
+    // Without its log a table can only answer what it has in memory.
+    let log: Vec<_> = location.store.list(None).try_collect().await.unwrap();
+    for object in log.iter().filter(|object| object.location.as_ref().contains("_delta_log")) {
+        location.store.delete(&object.location).await.unwrap();
+    }
+    for (app, want) in [("app-0", Some(0)), ("twice", Some(120)), ("nobody", None)] {
+        assert_eq!(snapshot.app_version(app).await.unwrap(), want, "{app}");
+        assert_eq!(later.app_version(app).await.unwrap(), want, "{app}");
+    }
+    assert_eq!(later.app_version("next").await.unwrap(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn removing_and_compacting() {
     let location = memory("remove");
     let table = make(&location).await;

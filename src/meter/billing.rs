@@ -1,18 +1,16 @@
 //! Billing cycles: one for all customers of a meter, or one for each from a table.
 //!
-//! Reads `billing` of a meter file, and the rows of its table from CSV text. Rows are data of their
-//! own: the definition alone has none.
+//! Reads `billing` of a meter file. Rows are data of their own, which `billing_rows` reads: the
+//! definition alone has none.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::keys::{BILLING, BILLING_CYCLE, CONSTANT};
-use super::lookup::{Table, check_file, column};
-use crate::document::{
-    Content, Diagnostics, Entry, Findings, Keys, filled_text, keys, quote, text,
-};
-use crate::time::{Anchor, BillingCycle, Cycle, parse_zone};
+use super::lookup::{TablePlace, table_place};
+use crate::document::{Content, Entry, Findings, Keys, filled_text, keys, text};
+use crate::time::{Anchor, BillingCycle, BillingHistory, Cycle, parse_zone};
 
 /// Where the billing periods of a meter's customers come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,12 +24,16 @@ pub enum Billing {
 /// A table of customers and their billing cycles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BillingTable {
-    /// The CSV file, relative to the meter's.
-    pub file: String,
-    /// The file's column of customers.
+    /// Where the table lies.
+    pub table: TablePlace,
+    /// The version of a table of the lake, once its rows are read.
+    pub number: Option<i64>,
+    /// The column of customers.
     pub key: String,
-    /// The file's column of anchors.
+    /// The column of anchors.
     pub anchor: String,
+    /// The column of the dates or instants from which rows hold, where customers may have several.
+    pub from: Option<String>,
     /// How long periods are.
     pub cycle: Given<Cycle>,
     /// IANA name of the zone of the anchors.
@@ -39,7 +41,7 @@ pub struct BillingTable {
     /// The cycle of a customer without a row; without it such a customer has no periods.
     pub otherwise: Option<BillingCycle>,
     /// The table, by customer; empty until it is loaded.
-    pub rows: Arc<BTreeMap<String, BillingCycle>>,
+    pub rows: Arc<BTreeMap<String, BillingHistory>>,
 }
 
 /// A part of a customer's billing cycle.
@@ -65,14 +67,18 @@ pub(super) fn billing(
     findings: &mut Findings<'_>,
 ) -> Option<LocatedBilling> {
     let keys = keys(&entry.value, entry.value_span(), "`billing`", &BILLING, findings)?;
-    if let Some(file) = keys.get("file") {
-        let table = table(&keys, file, zone, findings)?;
-        let file_span = file.value_span().clone();
+    if let Some(place) = keys.get("file").or_else(|| keys.get("table")) {
+        let table = table(&keys, zone, findings)?;
+        let file_span = place.value_span().clone();
         return Some(LocatedBilling { billing: Billing::PerCustomer(table), file_span });
     }
-    for entry in ["key", "otherwise"].into_iter().filter_map(|key| keys.get(key)) {
+    for entry in ["key", "from", "otherwise"].into_iter().filter_map(|key| keys.get(key)) {
         let message = format!("`{}` needs a table of customers", entry.key);
-        findings.report_help(&entry.key_span, message, "add `file: <a CSV file>`");
+        findings.report_help(
+            &entry.key_span,
+            message,
+            "add `file: <a CSV file>`, or a `table` of the lake",
+        );
     }
     let cycle = cycle(&keys, zone, findings)?;
     Some(LocatedBilling { billing: Billing::Shared(cycle), file_span: 0..0 })
@@ -88,22 +94,15 @@ fn cycle(keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<Bil
     Some(BillingCycle { anchor: anchor?, cycle: cycle?, zone: zone? })
 }
 
-fn table(
-    keys: &Keys<'_>,
-    file_entry: &Entry,
-    zone: &str,
-    findings: &mut Findings<'_>,
-) -> Option<BillingTable> {
-    let file = filled_text(file_entry, findings);
-    if let Some(file) = &file {
-        check_file(file, file_entry, findings);
-    }
+fn table(keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<BillingTable> {
+    let place = table_place(keys, findings);
     let mut required = |key: &str, help: &str| {
         let entry = keys.require(key, help, findings)?;
         filled_text(entry, findings)
     };
-    let key = required("key", "the column of the file that holds customers");
-    let anchor = required("anchor", "the column of the file that holds anchors");
+    let key = required("key", "the column that holds customers");
+    let anchor = required("anchor", "the column that holds anchors");
+    let from = keys.get("from").map(|entry| filled_text(entry, findings));
     let cycle = match keys.get("cycle") {
         None => Some(Given::Always(Cycle::MONTHLY)),
         Some(entry) => given(entry, read_cycle, findings),
@@ -114,9 +113,14 @@ fn table(
     };
     let otherwise = keys.get("otherwise").map(|entry| otherwise(entry, zone, findings));
     Some(BillingTable {
-        file: file?,
+        table: place?,
+        number: None,
         key: key?,
         anchor: anchor?,
+        from: match from {
+            Some(column) => Some(column?),
+            None => None,
+        },
         cycle: cycle?,
         timezone: timezone?,
         otherwise: match otherwise {
@@ -180,182 +184,16 @@ fn reported<T>(
 }
 
 /// The zone's name as the database spells it.
-fn zone_name(text: &str) -> crate::error::Result<String> {
+pub(super) fn zone_name(text: &str) -> crate::error::Result<String> {
     parse_zone(text).map(|zone| zone.iana_name().unwrap_or(text).to_owned())
-}
-
-/// The rows of a table of customers and their cycles: CSV text with a header.
-///
-/// # Errors
-/// Every missing column, ragged row, customer that stands twice, and cell that is no anchor, cycle
-/// or zone, with `file`, line and column.
-pub fn read_billing_rows(
-    csv: &str,
-    file: &str,
-    table: &BillingTable,
-) -> Result<BTreeMap<String, BillingCycle>, Diagnostics> {
-    let mut findings = Findings::new(csv, file, "billing table");
-    let body = csv.trim_start_matches('\u{feff}');
-    let place = Table { text: csv, offset: csv.len() - body.len() };
-    let mut reader = csv::Reader::from_reader(body.as_bytes());
-    let header = match reader.headers() {
-        Ok(header) => header.clone(),
-        Err(error) => {
-            findings.report(&(0..0), format!("table is not readable as CSV: {error}"));
-            return findings.finish(None);
-        }
-    };
-    let Some(columns) = Columns::find(&header, table, &mut findings) else {
-        return findings.finish(None);
-    };
-    let mut rows: BTreeMap<String, (BillingCycle, usize)> = BTreeMap::new();
-    let mut zones = BTreeMap::new();
-    for record in reader.records() {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                place.report(&error, &mut findings);
-                continue;
-            }
-        };
-        let mut row =
-            Row { record: &record, span: place.span(record.position()), findings: &mut findings };
-        let customer = row.customer(columns.key, &rows);
-        let cycle = columns.cycle_of(&mut row, &mut zones);
-        if let (Some(customer), Some(cycle)) = (customer, cycle) {
-            rows.insert(customer, (cycle, row.span.start));
-        }
-    }
-    findings
-        .finish(Some(rows.into_iter().map(|(customer, (cycle, _))| (customer, cycle)).collect()))
-}
-
-/// Where the parts of a cycle stand in a record.
-struct Columns<'t> {
-    key: usize,
-    anchor: usize,
-    cycle: Given<Cycle>,
-    cycle_column: Option<usize>,
-    timezone: &'t Given<String>,
-    zone_column: Option<usize>,
-}
-
-impl<'t> Columns<'t> {
-    fn find(
-        header: &csv::StringRecord,
-        table: &'t BillingTable,
-        findings: &mut Findings<'_>,
-    ) -> Option<Self> {
-        let key = column(header, &table.key, findings);
-        let anchor = column(header, &table.anchor, findings);
-        let cycle_column = match &table.cycle {
-            Given::Column(name) => Some(column(header, name, findings)?),
-            Given::Always(_) => None,
-        };
-        let zone_column = match &table.timezone {
-            Given::Column(name) => Some(column(header, name, findings)?),
-            Given::Always(_) => None,
-        };
-        let (key, anchor) = (key?, anchor?);
-        let (cycle, timezone) = (table.cycle.clone(), &table.timezone);
-        Some(Self { key, anchor, cycle, cycle_column, timezone, zone_column })
-    }
-
-    /// The cycle of a row; `zones` are the names that were read before.
-    fn cycle_of(
-        &self,
-        row: &mut Row<'_, '_>,
-        zones: &mut BTreeMap<String, String>,
-    ) -> Option<BillingCycle> {
-        let anchor = row.read(self.anchor, str::parse);
-        let cycle = match (&self.cycle, self.cycle_column) {
-            (Given::Always(cycle), _) => Some(*cycle),
-            (Given::Column(_), place) => row.read(place?, str::parse),
-        };
-        let zone = match (self.timezone, self.zone_column) {
-            (Given::Always(zone), _) => Some(zone.clone()),
-            (Given::Column(_), place) => {
-                let place = place?;
-                match zones.get(&row.record[place]) {
-                    Some(known) => Some(known.clone()),
-                    None => {
-                        let zone = row.read(place, zone_name)?;
-                        zones.insert(row.record[place].to_owned(), zone.clone());
-                        Some(zone)
-                    }
-                }
-            }
-        };
-        Some(BillingCycle { anchor: anchor?, cycle: cycle?, zone: zone? })
-    }
-}
-
-/// A record and its place in the text.
-struct Row<'r, 't> {
-    record: &'r csv::StringRecord,
-    span: Range<usize>,
-    findings: &'r mut Findings<'t>,
-}
-
-impl Row<'_, '_> {
-    /// The customer, who must not have a row already.
-    fn customer(
-        &mut self,
-        place: usize,
-        rows: &BTreeMap<String, (BillingCycle, usize)>,
-    ) -> Option<String> {
-        let customer = &self.record[place];
-        let message = match rows.get(customer) {
-            _ if customer.is_empty() => "row names no customer".to_owned(),
-            None => return Some(customer.to_owned()),
-            Some((_, first)) => format!(
-                "customer {} has a row already, in line {}",
-                quote(customer),
-                self.findings.line(*first)
-            ),
-        };
-        self.findings.report(&self.cell(place), message);
-        None
-    }
-
-    fn read<T>(
-        &mut self,
-        place: usize,
-        read: impl Fn(&str) -> crate::error::Result<T>,
-    ) -> Option<T> {
-        match read(&self.record[place]) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.findings.report(&self.cell(place), error.to_string());
-                None
-            }
-        }
-    }
-
-    /// The place of a cell as it is written, quotes included.
-    fn cell(&self, place: usize) -> Range<usize> {
-        let text = &self.findings.text()[self.span.start..];
-        let (mut start, mut column, mut quoted) = (0, 0, false);
-        for (at, byte) in text.bytes().enumerate() {
-            match byte {
-                b'"' => quoted = !quoted,
-                b',' | b'\n' | b'\r' if quoted => {}
-                b',' | b'\n' | b'\r' if column == place => {
-                    return self.span.start + start..self.span.start + at;
-                }
-                b',' => (start, column) = (at + 1, column + 1),
-                _ => {}
-            }
-        }
-        self.span.start + start..self.span.end
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{count, read};
-    use super::super::{Meter, describe, parse, version};
+    use super::super::{Meter, describe, parse, read_billing_rows, version};
     use super::*;
+    use crate::time::Timestamp;
 
     const TABLE: &str = "{ file: ../lookups/billing.csv, key: customer, anchor: since, \
                          cycle: cycle, timezone: zone, otherwise: { anchor: 2023-01-01 } }";
@@ -402,8 +240,8 @@ mod tests {
         let csv = "zone,customer,cycle,since\nAsia/Tokyo,a,annual,2024-02-29\n\
                    utc,\"b,\"\"c\",2 days,2023-01-31T06:00\n";
         let want = BTreeMap::from([
-            ("a".to_owned(), shared("2024-02-29", "annual", "Asia/Tokyo")),
-            ("b,\"c".to_owned(), shared("2023-01-31T06:00", "2 days", "UTC")),
+            ("a".to_owned(), shared("2024-02-29", "annual", "Asia/Tokyo").into()),
+            ("b,\"c".to_owned(), shared("2023-01-31T06:00", "2 days", "UTC").into()),
         ]);
         assert_eq!(read_billing_rows(csv, "b.csv", &table), Ok(want));
 
@@ -411,11 +249,13 @@ mod tests {
             "{ file: b.csv, key: c, anchor: a, cycle: { value: weekly }, timezone: { value: UTC } }",
         );
         assert_eq!(constant.cycle, Given::Always("weekly".parse().unwrap()));
-        let want = BTreeMap::from([("x".to_owned(), shared("2024-01-03", "weekly", "UTC"))]);
+        let want = BTreeMap::from([("x".to_owned(), shared("2024-01-03", "weekly", "UTC").into())]);
         assert_eq!(read_billing_rows("c,a\nx,2024-01-03\n", "b.csv", &constant), Ok(want));
         let default = per_customer("{ file: b.csv, key: c, anchor: a }");
-        let want =
-            BTreeMap::from([("x".to_owned(), shared("2024-01-03", "monthly", "Europe/Berlin"))]);
+        let want = BTreeMap::from([(
+            "x".to_owned(),
+            shared("2024-01-03", "monthly", "Europe/Berlin").into(),
+        )]);
         assert_eq!(read_billing_rows("c,a\nx,2024-01-03\n", "b.csv", &default), Ok(want));
     }
 
@@ -450,6 +290,31 @@ mod tests {
     }
 
     #[test]
+    fn a_customer_may_have_cycles_one_after_the_other() {
+        let table = per_customer("{ table: billing, key: c, anchor: a, from: since, timezone: z }");
+        assert_eq!(table.table, TablePlace::Lake("billing".to_owned()));
+        let csv = "c,a,since,z\nx,2026-05-10,2026-05-10,Asia/Tokyo\nx,2026-01-31,,Asia/Tokyo\n\
+                   y,2026-01-01,2026-02-01,UTC\n";
+        let rows = read_billing_rows(csv, "b.csv", &table).unwrap();
+        let since = Timestamp::parse_rfc3339("2026-05-09T15:00:00Z").unwrap();
+        let of = |anchor: &str| shared(anchor, "monthly", "Asia/Tokyo");
+        let want = BillingHistory::new(of("2026-01-31"), vec![(since, of("2026-05-10"))]);
+        assert_eq!(rows["x"], want.unwrap());
+        // The first row holds before, too.
+        assert_eq!(rows["y"], shared("2026-01-01", "monthly", "UTC").into());
+        let csv = "c,a,since,z\nx,2026-01-31,,UTC\nx,2026-01-30,,UTC\ny,2026-01-31,soon,UTC\n\
+                   z,2026-01-31,,UTC\nz,2026-01-31,2026-02-01,Asia/Tokyo\n";
+        let wrong = read_billing_rows(csv, "b.csv", &table).unwrap_err().to_string();
+        for want in [
+            "b.csv:3:1: customer `x` has a row already, in line 2",
+            "b.csv:4:14:",
+            "b.csv:6:1: customer `z`: billing periods have one zone: UTC until",
+        ] {
+            assert!(wrong.contains(want), "{want}: {wrong}");
+        }
+    }
+
+    #[test]
     fn billing_that_cannot_be_is_told_with_its_place() {
         for (written, want) in [
             ("monthly", "3:10: `billing` needs a mapping, not a value"),
@@ -458,6 +323,8 @@ mod tests {
             ("{ anchor: 2023-01-31, cycle: fortnightly }", "3:39: unknown billing cycle"),
             ("{ anchor: 2023-01-31, timezone: Berlin }", "3:42: unknown time zone `Berlin`"),
             ("{ anchor: 2023-01-31, key: c }", "3:32: `key` needs a table of customers"),
+            ("{ table: Billing, key: c, anchor: a }", "3:19: `Billing` is no name of a table"),
+            ("{ table: b, file: b.csv, key: c, anchor: a }", "cannot stand together"),
             ("{ anchor: 2023-01-31, ancor: c }", "3:32: unknown key `ancor`"),
             ("{ file: b.csv, anchor: a }", "3:12: missing key `key`"),
             ("{ file: /b.csv, key: c, anchor: a }", "3:18: `file` needs a relative path"),
@@ -492,6 +359,8 @@ mod tests {
             TABLE,
             &TABLE.replace("2023-01-01", "2023-01-02"),
             &TABLE.replace(", otherwise: { anchor: 2023-01-01 }", ""),
+            &TABLE.replace("file: ../lookups/billing.csv", "table: billing"),
+            &TABLE.replace("file: ../lookups/billing.csv", "table: billing, from: since"),
         ]
         .map(|written| version(&meter(written)))
         .into();

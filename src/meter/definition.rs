@@ -54,6 +54,16 @@ pub(super) fn parse_located(text: &str, file: &str) -> Result<Located, Diagnosti
     findings.finish(located)
 }
 
+/// The name that a text gives its meter, whatever else is wrong with it.
+pub(super) fn name_in(text: &str) -> Option<String> {
+    let root = read_document(&mut Findings::new(text, "", "meter"))?;
+    let Content::Mapping(entries) = &root.content else { return None };
+    match &entries.iter().find(|entry| entry.key == "meter")?.value.content {
+        Content::Scalar { text, .. } => Some(text.clone()),
+        Content::List(_) | Content::Mapping(_) | Content::Refused => None,
+    }
+}
+
 /// The message about a file that is too large to be a meter.
 pub(super) fn too_large(bytes: u64) -> String {
     format!("file of {bytes} bytes is larger than {FILE_MAX_BYTES}")

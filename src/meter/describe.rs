@@ -301,15 +301,18 @@ fn table_text(table: &BillingTable) -> String {
         Given::Column(name) => columns.push(name_text(name)),
         Given::Always(zone) => always.push(format!(", in {zone}")),
     }
+    columns.extend(table.from.as_ref().map(|column| format!("from {}", name_text(column))));
     let columns = match columns.split_last() {
         Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
         _ => columns.concat(),
     };
+    let place = match &table.table {
+        TablePlace::File(file) => format!("{}, {} rows", name_text(file), table.rows.len()),
+        TablePlace::Lake(name) => format!("table {name} of the lake"),
+    };
     format!(
-        "by {} to {columns} in {}, {} rows{}, otherwise {}",
+        "by {} to {columns} in {place}{}, otherwise {}",
         name_text(&table.key),
-        name_text(&table.file),
-        table.rows.len(),
         always.concat(),
         table.otherwise.as_ref().map_or_else(|| "no period".to_owned(), cycle_text)
     )

@@ -96,7 +96,8 @@ pub(super) const LOOKUP: [&str; 8] =
     ["of", "file", "table", "key", "value", "from", "to", "otherwise"];
 
 /// Keys of billing cycles.
-pub(super) const BILLING: [&str; 6] = ["anchor", "cycle", "timezone", "file", "key", "otherwise"];
+pub(super) const BILLING: [&str; 8] =
+    ["anchor", "cycle", "timezone", "file", "table", "key", "from", "otherwise"];
 
 /// Keys of one billing cycle.
 pub(super) const BILLING_CYCLE: [&str; 3] = ["anchor", "cycle", "timezone"];

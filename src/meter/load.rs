@@ -1,10 +1,10 @@
-//! Loads meter files and the lookup tables they name. The only part of `meter` that does I/O.
+//! Loads one meter file and the lookup tables it names. With `folder`, which loads all files of one, the
+//! only part of `meter` that does I/O.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchReader};
@@ -14,7 +14,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 use serde::{Deserialize, Serialize};
 
-use super::billing::{Billing, read_billing_rows};
+use super::billing::Billing;
+use super::billing_rows::read_billing_rows;
 use super::definition::{Located, parse_located, too_large};
 use super::{FILE_MAX_BYTES, Meter, TablePlace};
 use crate::document::{Diagnostics, Source};
@@ -23,12 +24,6 @@ use crate::time::parse_zone;
 
 /// Largest lookup table, in bytes.
 const TABLE_MAX_BYTES: u64 = 64 << 20;
-
-/// Endings of meter files.
-const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
-
-/// What the name of a file of tests has before its ending: `bandwidth.test.yaml`.
-const TEST_MARK: &str = ".test";
 
 /// The meter of one file, with the rows of its lookups.
 ///
@@ -42,82 +37,8 @@ pub fn load_file(path: &Path) -> Result<Meter> {
     }
 }
 
-/// The meters of a folder, in the order of their files' names. Reads `*.yaml`, `*.yml` and
-/// `*.json` of the folder itself; hidden files and files of tests are passed over.
-///
-/// # Errors
-/// `Invalid` with every mistake of every file, a name that two of them define included;
-/// `NotFound` or `Unavailable` if the folder or a file cannot be read.
-pub fn load_folder(path: &Path) -> Result<Vec<Meter>> {
-    Ok(load_folder_files(path)?.into_iter().map(|(_, meter)| meter).collect())
-}
-
-/// Like [`load_folder`], each meter with the file that defines it.
-///
-/// # Errors
-/// As [`load_folder`].
-pub fn load_folder_files(path: &Path) -> Result<Vec<(PathBuf, Meter)>> {
-    let mut meters = Vec::new();
-    let mut wrong = Diagnostics::default();
-    let mut defined_in: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for file in meter_files(path)? {
-        match load(&file) {
-            Ok(loaded) => {
-                let name = &loaded.located.meter.name;
-                if let Some(first) = defined_in.get(name) {
-                    wrong.append(loaded.diagnose_duplicate(first));
-                } else {
-                    defined_in.insert(name.clone(), file.clone());
-                    meters.push((file, loaded.located.meter));
-                }
-            }
-            Err(Failure::Wrong(found)) => wrong.append(found),
-            Err(Failure::Unreadable(error)) => return Err(error),
-        }
-    }
-    if wrong.list.is_empty() { Ok(meters) } else { Err(wrong.into()) }
-}
-
-/// Whether a file is one of tests by its name, such as `bandwidth.test.yaml`.
-pub fn is_test_file(path: &Path) -> bool {
-    let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or("");
-    stem.len() > TEST_MARK.len() && stem.ends_with(TEST_MARK)
-}
-
-/// The folder's files of tests, sorted by name.
-///
-/// # Errors
-/// `NotFound` or `Unavailable` if the folder cannot be read.
-pub fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = definition_files(folder)?;
-    files.retain(|path| is_test_file(path));
-    Ok(files)
-}
-
-/// The folder's meter files, sorted by name.
-fn meter_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = definition_files(folder)?;
-    files.retain(|path| !is_test_file(path));
-    Ok(files)
-}
-
-/// The folder's files of meters and tests, sorted by name.
-fn definition_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error| unreadable(folder, "folder of meters", error);
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-        let ending = path.extension().and_then(OsStr::to_str).unwrap_or("");
-        if !hidden && EXTENSIONS.contains(&ending) && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 /// Why a file gave no meter.
+#[derive(Debug)]
 pub(super) enum Failure {
     /// It was read, and is wrong.
     Wrong(Diagnostics),
@@ -148,14 +69,14 @@ pub struct Bundle {
 }
 
 /// A meter with the text it was read from.
-struct Loaded {
-    located: Located,
+pub(super) struct Loaded {
+    pub(super) located: Located,
     file: String,
     text: String,
 }
 
 impl Loaded {
-    fn diagnose_duplicate(&self, first: &Path) -> Diagnostics {
+    pub(super) fn diagnose_duplicate(&self, first: &Path) -> Diagnostics {
         let name = &self.located.meter.name;
         let message = format!("meter `{name}` is already defined in {}", first.display());
         let source = Source::new(&self.text, &self.file);
@@ -164,7 +85,7 @@ impl Loaded {
     }
 }
 
-fn load(path: &Path) -> Result<Loaded, Failure> {
+pub(super) fn load(path: &Path) -> Result<Loaded, Failure> {
     load_with(path, &mut |_, _, table| read_table(table))
 }
 
@@ -199,6 +120,19 @@ pub(super) fn definition_text(path: &Path) -> Result<String, Failure> {
 
 /// What the table of billing cycles goes by among those of lookups, none of which has an empty name.
 const BILLING_TABLE: &str = "";
+
+/// The text of a table, CSV or Parquet, as CSV.
+///
+/// # Errors
+/// `NotFound` or `Unavailable` if the file cannot be read; `Invalid` if it is too large or no table.
+pub fn load_table(path: &Path) -> Result<String> {
+    read_table(path).map_err(|unfit| match unfit {
+        Unfit::Io(error) => unreadable(path, "table", error),
+        unfit @ (Unfit::TooLarge(_) | Unfit::NotUtf8(_) | Unfit::NotATable(_)) => {
+            Error::invalid(format!("table {} {}", path.display(), unfit.reason()))
+        }
+    })
+}
 
 /// Gives the text of a lookup's table: the lookup's name, its `file`, and where that lies.
 type ReadTable<'r> = dyn FnMut(&str, &str, &Path) -> Result<String, Unfit> + 'r;
@@ -235,10 +169,12 @@ fn load_tables(
             }
         }
     }
-    if let Some(Billing::PerCustomer(billing)) = &mut located.meter.billing {
-        let table_path = folder.join(&billing.file);
+    if let Some(Billing::PerCustomer(billing)) = &mut located.meter.billing
+        && let TablePlace::File(named) = &billing.table
+    {
+        let table_path = folder.join(named);
         let table_file = table_path.display().to_string();
-        let table = read(BILLING_TABLE, &billing.file, &table_path);
+        let table = read(BILLING_TABLE, named, &table_path);
         match table.map(|table| read_billing_rows(&table, &table_file, billing)) {
             Ok(Ok(rows)) => billing.rows = Arc::new(rows),
             Ok(Err(found)) => wrong.append(found),
@@ -268,7 +204,7 @@ fn table_text(file: File, path: &Path) -> Result<String, Unfit> {
 ///
 /// # Errors
 /// A file that is no Parquet, or has columns that no text can show.
-pub fn csv_of_parquet<R: ChunkReader + 'static>(file: R) -> Result<String, String> {
+fn csv_of_parquet<R: ChunkReader + 'static>(file: R) -> Result<String, String> {
     let defect = |error: &dyn std::fmt::Display| error.to_string();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
@@ -330,7 +266,7 @@ fn at_start(file: &str, message: String) -> Diagnostics {
     Diagnostics { list: vec![found], omitted: 0 }
 }
 
-fn unreadable(path: &Path, subject: &str, error: std::io::Error) -> Error {
+pub(super) fn unreadable(path: &Path, subject: &str, error: std::io::Error) -> Error {
     let path = path.display();
     if error.kind() == IoErrorKind::NotFound {
         return Error::not_found(format!("{subject} {path} does not exist")).with_source(error);
@@ -388,33 +324,11 @@ mod tests {
         folder
     }
 
-    /// The message of a failure to load the folder `meters`, its path left out.
+    /// The message of a failure to load `meters/a.yaml`, the folder's path left out.
     fn failure(folder: &tempfile::TempDir) -> (ErrorKind, String) {
-        let error = load_folder(&folder.path().join("meters")).unwrap_err();
+        let error = load_file(&folder.path().join("meters/a.yaml")).unwrap_err();
         let root = format!("{}/", folder.path().display());
         (error.kind(), error.to_string().replace(&root, ""))
-    }
-
-    #[test]
-    fn a_folder_is_read_in_order_with_its_lookups() {
-        let folder = folder(&[
-            ("meters/b.yml", "meter: b\naggregation: count"),
-            ("meters/a.yaml", BANDWIDTH),
-            ("meters/c.json", r#"{"meter":"c","aggregation":"count"}"#),
-            ("meters/.hidden.yaml", "nonsense"),
-            ("meters/notes.txt", "nonsense"),
-            ("meters/deeper.yaml/d.yaml", "nonsense"),
-            ("meters/a.test.yaml", "nonsense"),
-            ("lookups/regions.csv", "data_center,region\nfra1,eu\n"),
-        ]);
-        let meters = load_folder(&folder.path().join("meters")).unwrap();
-        let names: Vec<&str> = meters.iter().map(|meter| &*meter.name).collect();
-        assert_eq!(names, ["bandwidth", "b", "c"]);
-        let tests = test_files(&folder.path().join("meters")).unwrap();
-        assert_eq!(tests, [folder.path().join("meters/a.test.yaml")]);
-        let rows = &meters[0].lookups["region"].rows;
-        assert_eq!(**rows, BTreeMap::from([("fra1".to_owned(), "eu".to_owned())]));
-        assert_eq!(load_file(&folder.path().join("meters/a.yaml")).unwrap(), meters[0]);
     }
 
     #[test]
@@ -431,28 +345,6 @@ mod tests {
         let lost = Bundle { tables: BTreeMap::new(), ..again };
         let wrong = lost.meter().unwrap_err().to_string();
         assert!(wrong.contains("of lookup `region` does not exist"), "{wrong}");
-    }
-
-    #[test]
-    fn the_mistakes_of_all_files_are_told_at_once() {
-        let folder = folder(&[
-            ("meters/a.yaml", BANDWIDTH),
-            ("meters/b.yaml", "meter: b\naggregation: summ\n"),
-            ("meters/c.yaml", "meter: c\naggregation: count\n"),
-            ("meters/d.yaml", "aggregation: count\nmeter: c\n"),
-        ]);
-        let (kind, message) = failure(&folder);
-        assert_eq!(kind, ErrorKind::Invalid);
-        let heads: Vec<&str> = message.lines().filter(|line| line.starts_with("meters/")).collect();
-        assert_eq!(
-            heads,
-            [
-                "meters/a.yaml:14:36: table meters/../lookups/regions.csv of lookup `region` does \
-                 not exist",
-                "meters/b.yaml:2:14: unknown aggregation `summ`",
-                "meters/d.yaml:2:8: meter `c` is already defined in meters/c.yaml",
-            ]
-        );
     }
 
     #[test]
@@ -483,9 +375,6 @@ meters/../lookups/regions.csv:3:1: key `fra1` is mapped to `us`, but to `eu` in 
 
     #[test]
     fn what_is_not_there_is_named() {
-        let error = load_folder(Path::new("no/such/folder")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert_eq!(error.to_string(), "folder of meters no/such/folder does not exist");
         let error = load_file(Path::new("no/such/file.yaml")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }

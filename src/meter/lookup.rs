@@ -137,7 +137,7 @@ fn lookup(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Lookup {
     let of = required("of", "the property or field that is mapped");
     let key = required("key", "the column of the file that holds what is mapped");
     let value = required("value", "the column of the file that holds what it is mapped to");
-    let table = table(keys, findings);
+    let table = table_place(keys, findings);
     let mut column = |key: &str| keys.get(key).and_then(|entry| filled_text(entry, findings));
     let (from, to) = (column("from"), column("to"));
     Lookup {
@@ -154,7 +154,8 @@ fn lookup(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Lookup {
     }
 }
 
-fn table(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Option<TablePlace> {
+/// Where a table lies: a `file`, or a `table` of the lake.
+pub(super) fn table_place(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Option<TablePlace> {
     match (keys.get("file"), keys.get("table")) {
         (Some(_), Some(table)) => {
             let message = "`file` and `table` cannot stand together";
@@ -194,7 +195,7 @@ pub fn is_identifier(text: &str) -> bool {
 }
 
 /// A definition must mean the same on every machine it is checked out on.
-pub(super) fn check_file(file: &str, entry: &Entry, findings: &mut Findings<'_>) {
+fn check_file(file: &str, entry: &Entry, findings: &mut Findings<'_>) {
     if Path::new(file).is_absolute() || file.starts_with(['/', '\\']) || file.contains("://") {
         let message = format!("`file` needs a relative path, not {}", quote(file));
         findings.report_help(entry.value_span(), message, "it starts at the meter file's folder");

@@ -7,12 +7,14 @@
 
 mod aggregation;
 mod billing;
+mod billing_rows;
 mod condition;
 mod definition;
 mod describe;
 mod expression;
 mod field;
 mod filter;
+mod folder;
 mod history;
 mod keys;
 mod literal;
@@ -28,7 +30,8 @@ use std::collections::BTreeMap;
 pub use aggregation::{
     Activity, Aggregation, Levels, Nested, Operation, Outer, Percent, Period, Placing, Report, Told,
 };
-pub use billing::{Billing, BillingTable, Given, read_billing_rows};
+pub use billing::{Billing, BillingTable, Given};
+pub use billing_rows::read_billing_rows;
 pub use definition::parse;
 pub use describe::{
     computed_text as describe_aggregation, describe, describe_filter, describe_operand,
@@ -37,11 +40,9 @@ pub use describe::{
 pub use expression::{Expression, Function, Operator};
 pub use field::Field;
 pub use filter::{Comparison, Filter, Literal, Test};
+pub use folder::{Folder, is_test_file, load_folder, read_folder, test_files};
 pub use history::{Columns, Valid, read_history, valid_at};
-pub use load::{
-    Bundle, csv_of_parquet, is_test_file, load_bundle, load_file, load_folder, load_folder_files,
-    test_files,
-};
+pub use load::{Bundle, load_bundle, load_file, load_table};
 pub use lookup::{Lookup, TablePlace, UNMAPPED, is_identifier, read_rows};
 pub use uses::{Role, counts_event, property_uses};
 pub use version::{normalised, version};

@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Aggregation, Billing, Comparison, Filter, Literal, Lookup, Meter, Operand, Operation, Outer,
-    Period, TablePlace, Test, Told, Valid, resolve,
+    Aggregation, Billing, BillingTable, Comparison, Filter, Given, Literal, Lookup, Meter, Operand,
+    Operation, Outer, Period, TablePlace, Test, Told, Valid, resolve,
 };
 use crate::decimal::Decimal;
-use crate::time::BillingCycle;
+use crate::time::{BillingCycle, BillingHistory, TimeRange};
 use crate::unit::{Factor, Rounding, Unit};
 
 /// Length of a version, in hexadecimal digits.
@@ -265,13 +265,44 @@ fn billing(billing: &Billing) -> String {
     match billing {
         Billing::Shared(cycle) => billing_cycle(cycle),
         Billing::PerCustomer(table) => {
-            let cycles = table.rows.values().map(billing_cycle).collect::<Vec<_>>();
-            let rows = table.rows.keys().zip(&cycles).flat_map(|(key, cycle)| [key, cycle]);
-            let mut parts = vec![("rows", text(&texts_hash(rows)))];
+            let mut parts = Vec::new();
+            match &table.table {
+                TablePlace::Lake(name) => {
+                    parts.push(("table", text(name)));
+                    parts.push(("columns", list(&billing_columns(table))));
+                }
+                TablePlace::File(_) => {
+                    let cycles = table.rows.values().map(billing_history).collect::<Vec<_>>();
+                    let rows = table.rows.keys().zip(&cycles).flat_map(|(key, cycle)| [key, cycle]);
+                    parts.push(("rows", text(&texts_hash(rows))));
+                }
+            }
             parts.extend(table.otherwise.as_ref().map(|cycle| ("otherwise", billing_cycle(cycle))));
             object(parts)
         }
     }
+}
+
+/// A table of the lake goes by its name and columns, as that of a lookup.
+fn billing_columns(table: &BillingTable) -> Vec<String> {
+    fn given<T: ToString>(of: &Given<T>) -> String {
+        match of {
+            Given::Column(name) => text(name),
+            Given::Always(value) => object(vec![("value", text(&value.to_string()))]),
+        }
+    }
+    let from = table.from.as_ref().map_or("null".to_owned(), |column| text(column));
+    let (cycle, zone) = (given(&table.cycle), given(&table.timezone));
+    vec![text(&table.key), text(&table.anchor), from, cycle, zone]
+}
+
+/// One cycle is written as it was before there were several.
+fn billing_history(history: &BillingHistory) -> String {
+    let of_cycle = |(holds, cycle): (TimeRange, &BillingCycle)| match holds.from {
+        None => billing_cycle(cycle),
+        Some(since) => format!("{} {}", since.micros(), billing_cycle(cycle)),
+    };
+    history.cycles().map(of_cycle).collect::<Vec<_>>().join(" ")
 }
 
 /// Any anchor of the same periods is the same.

@@ -14,7 +14,7 @@ pub use schedule::{Part, Schedule, Tenure};
 use crate::error::{Error, Result};
 use crate::lake::table::Table;
 use crate::meter::{Bundle, Meter, is_identifier, normalised, version};
-use crate::time::Timestamp;
+use crate::time::{TimeRange, Timestamp};
 
 /// Definitions, each in its meter's folder under its version.
 const DEFINITIONS: &str = "meters";
@@ -76,8 +76,17 @@ struct StoredPublication {
     reason: Option<String>,
 }
 
-/// Publishes `meter`, which `bundle` defines; says whether that changes anything. A publication that
-/// leaves every instant the version it has is not made.
+/// What became of a publication.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Whether it was made: one that leaves every instant the version it has is not.
+    pub made: bool,
+    /// The earlier publications, of other versions, that do not hold at any time any more, each with
+    /// when it had held.
+    pub superseded: Vec<(Publication, TimeRange)>,
+}
+
+/// Publishes `meter`, which `bundle` defines; says what that changes.
 ///
 /// # Errors
 /// A bundle that defines another meter, a store that cannot be written, a definition of the same
@@ -87,7 +96,7 @@ pub async fn publish(
     (meter, bundle): (&Meter, &Bundle),
     terms: &Terms,
     now: Timestamp,
-) -> Result<bool> {
+) -> Result<Published> {
     let version = version(meter);
     let again = bundle.meter().map_err(Error::from)?;
     if again.name != meter.name || self::version(&again) != version {
@@ -109,9 +118,11 @@ pub async fn publish(
         };
         all.push(publication.clone());
         keep_definition(table, meter, bundle).await?;
-        if Schedule::of(&all).says_the_same(&before) {
-            return Ok(false);
+        let after = Schedule::of(&all);
+        if after.says_the_same(&before) {
+            return Ok(Published::default());
         }
+        let superseded = superseded(&all, &before, &after);
         let text = encode(&StoredPublication {
             version: publication.version,
             from: publication.from.map(|from| from.to_string()),
@@ -121,13 +132,31 @@ pub async fn publish(
         })?;
         let folder = format!("{PUBLICATIONS}/{}", checked(&meter.name)?);
         if table.put_note(&folder, &publication_file(number), text).await? {
-            return Ok(true);
+            return Ok(Published { made: true, superseded });
         }
     }
     Err(Error::conflict(format!(
         "meter `{}` is published by others all the time: try again",
         meter.name
     )))
+}
+
+/// What the last one of the publications `all` takes away altogether from the others.
+fn superseded(
+    all: &[Publication],
+    before: &Schedule,
+    after: &Schedule,
+) -> Vec<(Publication, TimeRange)> {
+    let Some((last, earlier)) = all.split_last() else { return Vec::new() };
+    let each = earlier.iter().enumerate().filter_map(|(place, publication)| {
+        match (before.tenure(place), after.tenure(place)) {
+            (Tenure::During(held), Tenure::Superseded) if publication.version != last.version => {
+                Some((publication.clone(), held))
+            }
+            (Tenure::During(_) | Tenure::Superseded, _) => None,
+        }
+    });
+    each.collect()
 }
 
 /// Keeps a definition under its version, unless it is there; one that is there must be whole.

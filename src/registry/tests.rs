@@ -28,7 +28,7 @@ async fn what_was_published_is_the_same_meter_without_its_files() {
     let table = table("registry-same").await;
     let (one, bundle) = meter(TEXT, "dc,region\nfra1,eu\n");
     let terms = Terms { by: Some("me".into()), reason: Some("first".into()), ..Terms::default() };
-    assert!(publish(&table, (&one, &bundle), &terms, at(NOW)).await.unwrap());
+    assert!(publish(&table, (&one, &bundle), &terms, at(NOW)).await.unwrap().made);
     let kept = definition(&table, "m", &version(&one)).await.unwrap();
     assert_eq!(kept, one);
     let all = publications(&table, "m").await.unwrap();
@@ -49,13 +49,13 @@ async fn publishing_again_changes_nothing_and_another_table_is_another_version()
     let table = table("registry-again").await;
     let (one, bundle) = meter(TEXT, "dc,region\nfra1,eu\n");
     let terms = Terms::default();
-    assert!(publish(&table, (&one, &bundle), &terms, at(NOW)).await.unwrap());
-    assert!(!publish(&table, (&one, &bundle), &terms, at(NOW)).await.unwrap());
+    assert!(publish(&table, (&one, &bundle), &terms, at(NOW)).await.unwrap().made);
+    assert!(!publish(&table, (&one, &bundle), &terms, at(NOW)).await.unwrap().made);
     let from = Terms { from: Some(at("2026-12-01T00:00:00Z")), ..Terms::default() };
-    assert!(!publish(&table, (&one, &bundle), &from, at(NOW)).await.unwrap());
+    assert!(!publish(&table, (&one, &bundle), &from, at(NOW)).await.unwrap().made);
     let (two, bundle_two) = meter(TEXT, "dc,region\nfra1,europe\n");
-    assert!(publish(&table, (&two, &bundle_two), &from, at(NOW)).await.unwrap());
-    assert!(!publish(&table, (&two, &bundle_two), &from, at(NOW)).await.unwrap());
+    assert!(publish(&table, (&two, &bundle_two), &from, at(NOW)).await.unwrap().made);
+    assert!(!publish(&table, (&two, &bundle_two), &from, at(NOW)).await.unwrap().made);
     let all = publications(&table, "m").await.unwrap();
     let versions: Vec<&str> = all.iter().map(|each| each.version.as_str()).collect();
     assert_eq!(versions, [version(&one), version(&two)]);
@@ -106,7 +106,7 @@ async fn publishers_at_the_same_time_lose_nothing() {
         all.spawn(async move {
             let (meter, bundle) = meter(&text, "dc,region\nfra1,eu\n");
             let terms = Terms::default();
-            assert!(publish(&table, (&meter, &bundle), &terms, at(NOW)).await.unwrap());
+            assert!(publish(&table, (&meter, &bundle), &terms, at(NOW)).await.unwrap().made);
             version(&meter)
         });
     }

@@ -14,7 +14,6 @@ use super::civil::{
     DAY, Date, Fault, date_of_days, days_in_month, days_of_date, take_clock, take_date,
     take_short_clock, write_civil,
 };
-use super::range::TimeRange;
 use super::starts::{STARTS_MAX, WindowStarts, check_range, covering};
 use super::timestamp::Timestamp;
 use super::zone::{first_instant_in_range, offset_at, parse_zone};
@@ -22,26 +21,6 @@ use crate::error::{Error, Result};
 
 /// The window whose length is a billing period, as it is written.
 pub const BILLING_PERIOD: &str = "billing_period";
-
-/// A period that is named by billing periods: the one that the clock is in, or the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BillingPeriod {
-    /// `this-billing-period`
-    This,
-    /// `last-billing-period`
-    Last,
-}
-
-impl BillingPeriod {
-    /// The period that a text names, if it is such a name.
-    pub fn named(text: &str) -> Option<Self> {
-        match text {
-            "this-billing-period" => Some(Self::This),
-            "last-billing-period" => Some(Self::Last),
-            _ => None,
-        }
-    }
-}
 
 /// Most days of a cycle.
 const DAYS_MAX: i64 = 3_660;
@@ -210,24 +189,6 @@ impl BillingCycle {
                 self.cycle
             ))
         })
-    }
-
-    /// The bounds of a period, as of `now`.
-    ///
-    /// # Errors
-    /// As [`Self::periods`].
-    pub fn bounds(&self, period: BillingPeriod, now: Timestamp) -> Result<TimeRange> {
-        let around = |instant: Timestamp| -> Result<[Timestamp; 2]> {
-            let periods = self.periods(instant, instant)?;
-            let start = periods.start_of(instant.micros());
-            Ok([start, periods.end_of(start)].map(Timestamp::from_micros))
-        };
-        let this = around(now)?;
-        let [from, to] = match period {
-            BillingPeriod::This => this,
-            BillingPeriod::Last => around(Timestamp::from_micros(this[0].micros() - 1))?,
-        };
-        Ok(TimeRange { from: Some(from), to: Some(to) })
     }
 
     /// The number of the period that holds an instant, or of one next to it.
@@ -432,41 +393,6 @@ mod tests {
         let error = daily.periods(Timestamp::MIN, Timestamp::MAX).unwrap_err().to_string();
         assert!(error.contains("more than 2000000 periods: take a shorter range"), "{error}");
         assert!(cycle.periods(at("2026-01-02T00:00:00Z"), at("2026-01-01T00:00:00Z")).is_err());
-    }
-
-    #[test]
-    fn this_and_the_last_period_have_the_bounds_of_the_calendar() {
-        let cycle = billing("2023-01-31", "monthly", "Europe/Berlin");
-        for (now, period, from, to) in [
-            (
-                "2026-03-30T12:00:00Z",
-                "this-billing-period",
-                "2026-02-27T23:00:00Z",
-                "2026-03-30T22:00:00Z",
-            ),
-            (
-                "2026-03-30T12:00:00Z",
-                "last-billing-period",
-                "2026-01-30T23:00:00Z",
-                "2026-02-27T23:00:00Z",
-            ),
-            (
-                "2026-03-30T22:00:00Z",
-                "this-billing-period",
-                "2026-03-30T22:00:00Z",
-                "2026-04-29T22:00:00Z",
-            ),
-            (
-                "2026-03-30T22:00:00Z",
-                "last-billing-period",
-                "2026-02-27T23:00:00Z",
-                "2026-03-30T22:00:00Z",
-            ),
-        ] {
-            let got = cycle.bounds(BillingPeriod::named(period).unwrap(), at(now)).unwrap();
-            assert_eq!(got, TimeRange { from: Some(at(from)), to: Some(at(to)) }, "{now} {period}");
-        }
-        assert_eq!(BillingPeriod::named("last-month"), None);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! Nothing here reads a clock.
 
 mod billing;
+mod billing_history;
+mod billing_period;
 mod calendars;
 mod civil;
 mod epoch;
@@ -19,7 +21,9 @@ mod timestamp;
 mod window;
 mod zone;
 
-pub use billing::{Anchor, BILLING_PERIOD, BillingCycle, BillingPeriod, Cycle};
+pub use billing::{Anchor, BILLING_PERIOD, BillingCycle, Cycle};
+pub use billing_history::BillingHistory;
+pub use billing_period::BillingPeriod;
 pub use calendars::Calendars;
 pub use epoch::EpochUnit;
 pub use local::format_in_zone;

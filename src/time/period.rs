@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 const PERIOD_FORMS: &str = "write a year (2026), quarter (2026-Q3), month (2026-10) or day \
     (2026-10-05), a range whose end is left out (2026-10-01..2026-10-15, either side may be open), \
     today, yesterday, this-week, last-week, this-month, last-month, this-year, last-year, \
-    this-billing-period, last-billing-period, or the last days or hours (7d, 24h)";
+    this-billing-period, last-billing-period, billing:2026-10, or the last days or hours (7d, 24h)";
 
 const BOUND_FORMS: &str = "write a date (2026-10-01), a date and time in the query's zone \
     (2026-10-01 12:30:00), or RFC 3339 (2026-10-01T12:30:00+02:00)";
@@ -127,7 +127,7 @@ fn last_days_or_hours(
 
 /// The days of `2026`, `2026-Q3`, `2026-10` or `2026-10-05`, the last one excluded; `None` for
 /// another shape.
-fn written_days(text: &str) -> Option<Result<(i64, i64), TimestampError>> {
+pub(super) fn written_days(text: &str) -> Option<Result<(i64, i64), TimestampError>> {
     let year = number(text.get(..4)?, 4)?;
     let parts: Vec<&str> = match text.get(4..)? {
         "" => Vec::new(),

@@ -12,16 +12,17 @@ use crate::document::{
     number, quote, read_document, text, texts, whole_number,
 };
 use crate::error::Result;
-use crate::meter::FILE_MAX_BYTES;
-use crate::time::{Timestamp, parse_bound, parse_period, parse_zone};
+use crate::meter::{FILE_MAX_BYTES, is_identifier};
+use crate::time::{BillingPeriod, Timestamp, parse_bound, parse_period, parse_zone};
 use crate::usage::{Grouping, UsageRequest};
 
 /// Most rows that a test may expect.
 const ROWS_MAX: usize = 1_000;
 
 /// Keys of a case.
-pub(super) const CASE: [&str; 17] = [
+pub(super) const CASE: [&str; 18] = [
     "test",
+    "lookups",
     "events",
     "events_file",
     "period",
@@ -74,6 +75,8 @@ pub struct Case {
     pub name: String,
     /// Line in the file, from 1.
     pub line: usize,
+    /// The lookup tables that the lake has.
+    pub tables: Vec<LakeTable>,
     /// What happens.
     pub events: Events,
     /// What is asked; the meter is not named.
@@ -82,6 +85,17 @@ pub struct Case {
     pub now: Option<Timestamp>,
     /// What must be answered.
     pub want: Want,
+}
+
+/// A lookup table that the lake of a test has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LakeTable {
+    /// Its name in the lake.
+    pub name: String,
+    /// Its file, relative to the file of tests.
+    pub path: String,
+    /// Line that names it.
+    pub line: usize,
 }
 
 /// The events of a test.
@@ -189,12 +203,14 @@ fn case(node: &Node, findings: &mut Findings<'_>) -> Option<Case> {
     let name = keys.require("test", "what it shows, in a few words", findings);
     let name = name.and_then(|entry| filled_text(entry, findings));
     let now = keys.get("now").and_then(|entry| instant(entry, findings));
+    let tables = tables(&keys, findings);
     let events = events(&keys, findings);
     let request = request(&keys, findings);
     let want = want(&keys, findings);
     Some(Case {
         name: name?,
         line: findings.line(keys.span.start),
+        tables,
         events: events?,
         request,
         now,
@@ -233,13 +249,7 @@ fn events(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Option<Events> {
             Some(Events::Written(nodes.iter().filter_map(|node| event(node, findings)).collect()))
         }
         (None, Some(entry)) => {
-            let path = filled_text(entry, findings)?;
-            if Path::new(&path).is_absolute() || path.contains("://") {
-                let message = format!("`events_file` needs a relative path, not {}", quote(&path));
-                let help = "it starts at the folder of the file of tests";
-                findings.report_help(entry.value_span(), message, help);
-                return None;
-            }
+            let path = relative_path(entry, findings)?;
             Some(Events::File { path, line: findings.line(entry.key_span.start) })
         }
         (None, None) => {
@@ -248,6 +258,36 @@ fn events(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Option<Events> {
             None
         }
     }
+}
+
+/// The lookup tables of the lake, each with its file.
+fn tables(keys: &Keys<'_>, findings: &mut Findings<'_>) -> Vec<LakeTable> {
+    let Some(entry) = keys.get("lookups") else { return Vec::new() };
+    let named = mapping(&entry.value, entry.value_span(), "`lookups`", findings);
+    let mut tables = Vec::new();
+    for entry in named.unwrap_or_default() {
+        if !is_identifier(&entry.key) {
+            let message = format!("{} is no name of a table of the lake", quote(&entry.key));
+            let help = "a lower-case letter, then letters, digits, `_` and `-`, at most 63";
+            findings.report_help(&entry.key_span, message, help);
+        } else if let Some(path) = relative_path(entry, findings) {
+            let line = findings.line(entry.key_span.start);
+            tables.push(LakeTable { name: entry.key.clone(), path, line });
+        }
+    }
+    tables
+}
+
+/// The path of a file that a test names.
+fn relative_path(entry: &Entry, findings: &mut Findings<'_>) -> Option<String> {
+    let path = filled_text(entry, findings)?;
+    if Path::new(&path).is_absolute() || path.contains("://") {
+        let message = format!("`{}` needs a relative path, not {}", entry.key, quote(&path));
+        let help = "it starts at the folder of the file of tests";
+        findings.report_help(entry.value_span(), message, help);
+        return None;
+    }
+    Some(path)
 }
 
 fn event(node: &Node, findings: &mut Findings<'_>) -> Option<WrittenEvent> {
@@ -314,7 +354,11 @@ fn request(keys: &Keys<'_>, findings: &mut Findings<'_>) -> UsageRequest {
     let any = |_: &str| Ok(());
     let bound = |text: &str| parse_bound(text, &utc).map(|_| ());
     let mut request = UsageRequest {
-        period: known("period", &|text| parse_period(text, &utc, now).map(|_| ())),
+        period: known("period", &|text| match BillingPeriod::named(text)? {
+            // What it is depends on the meter.
+            Some(_) => Ok(()),
+            None => parse_period(text, &utc, now).map(|_| ()),
+        }),
         from: known("from", &bound),
         to: known("to", &bound),
         timezone: known("timezone", &|text| parse_zone(text).map(|_| ())),

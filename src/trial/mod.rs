@@ -1,12 +1,13 @@
 //! Tests of meters: events, a question, and the rows that must be the answer.
 //!
 //! Each case has a lake of its own in memory; its events go through the same ingest and its question
-//! through the same usage as any other. Reads files of tests, and those of events that they name;
-//! writes nothing but temporary files.
+//! through the same usage as any other. Reads files of tests, and those of events and tables that they
+//! name; writes nothing but temporary files.
 
 mod case;
 mod compare;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
 use uuid::Uuid;
 
-pub use case::{Case, Events, Expected, Suite, Want, WrittenEvent, parse_suite};
+pub use case::{Case, Events, Expected, LakeTable, Suite, Want, WrittenEvent, parse_suite};
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Limits};
@@ -25,8 +26,8 @@ use crate::ingest::quarantine::Quarantined;
 use crate::ingest::{IngestSettings, ingest};
 use crate::lake::location::{Location, Namespace};
 use crate::lake::tables::Lake;
-use crate::meter::Meter;
-use crate::time::{Timestamp, parse_bound, parse_period, parse_zone};
+use crate::meter::{Meter, TablePlace, load_table};
+use crate::time::{TimeRange, Timestamp, parse_bound, parse_zone};
 use crate::usage::{Context, UsageRequest, usage};
 
 /// Events of a test may lie as far ahead as anybody writes them.
@@ -83,6 +84,9 @@ struct Trial<'t> {
 
 impl Trial<'_> {
     async fn failure(&self) -> Result<Option<String>> {
+        if let Some(failure) = self.bring_tables().await? {
+            return Ok(Some(failure));
+        }
         if let Some(failure) = self.bring_events().await? {
             return Ok(Some(failure));
         }
@@ -121,6 +125,41 @@ impl Trial<'_> {
     /// A text with file and line before it.
     fn at(&self, line: usize, text: &str) -> String {
         format!("{}:{line}: {text}", self.suite.file)
+    }
+
+    /// Puts the lake's lookup tables there; says which of them cannot be read or is not asked for, and
+    /// which one the meter lacks.
+    async fn bring_tables(&self) -> Result<Option<String>> {
+        let (meter, tables) = (self.meter, &self.case.tables);
+        let read =
+            meter.lookups.iter().filter_map(|(lookup, definition)| match &definition.table {
+                TablePlace::Lake(table) => Some((lookup, table)),
+                TablePlace::File(_) => None,
+            });
+        let read: Vec<(&String, &String)> = read.collect();
+        let lacking =
+            read.iter().find(|(_, name)| !tables.iter().any(|table| table.name == **name));
+        if let (Some((lookup, name)), Want::Rows { .. }) = (lacking, &self.case.want) {
+            let told = format!(
+                "lookup `{lookup}` reads table `{name}` of the lake: give the test its rows, \
+                 `lookups: {{ {name}: FILE }}`"
+            );
+            return Ok(Some(self.at(self.case.line, &told)));
+        }
+        for table in tables {
+            let name = &table.name;
+            if !read.iter().any(|(_, read)| *read == name) {
+                let told = format!("no lookup of meter `{}` reads a table `{name}`", meter.name);
+                return Ok(Some(self.at(table.line, &told)));
+            }
+            let csv = match load_table(&self.suite.folder().join(&table.path)) {
+                Ok(csv) => csv,
+                Err(error) => return Ok(Some(self.at(table.line, &error.to_string()))),
+            };
+            let at_ms = self.context.clock.now().micros().div_euclid(1_000);
+            self.context.lake.events.put_lookup(name, &csv, BTreeMap::new(), at_ms).await?;
+        }
+        Ok(None)
     }
 
     /// Ingests the events; says which of them did not get in.
@@ -211,24 +250,14 @@ impl Trial<'_> {
     /// When an event happens that does not say so: at the beginning of what is asked.
     fn event_time(&self) -> Result<Timestamp> {
         let request = &self.case.request;
-        let zone = request.timezone.as_deref().or(self.meter.timezone.as_deref());
-        let zone = parse_zone(zone.unwrap_or("UTC"))?;
-        let (from, to) = match &request.period {
-            Some(period) => {
-                let range = parse_period(period, &zone, self.context.clock.now())?;
-                (range.from, range.to)
-            }
-            None => {
-                let bound = |text: &Option<String>| {
-                    text.as_deref().map(|text| parse_bound(text, &zone)).transpose()
-                };
-                (bound(&request.from)?, bound(&request.to)?)
-            }
-        };
+        let TimeRange { from, to } = request.bounds(self.meter, self.context.clock.now())?;
         let last = |to: Timestamp| Timestamp::from_micros(to.micros() - 1);
         match from.or(to.map(last)) {
             Some(instant) => Ok(instant),
-            None => parse_bound(EVENT_TIME, &zone),
+            None => {
+                let zone = request.timezone.as_deref().or(self.meter.timezone.as_deref());
+                parse_bound(EVENT_TIME, &parse_zone(zone.unwrap_or("UTC"))?)
+            }
         }
     }
 }

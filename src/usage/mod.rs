@@ -30,7 +30,7 @@ pub use fill::Fill;
 pub use request::{Grouping, UsageRequest};
 pub use single::{Group, Single, SingleAnswer};
 pub use tables::with_tables;
-pub use versions::reference;
+pub use versions::{published_for, reference};
 
 use answer::{Finisher, Part, Shape, Totals};
 use fill::{Filled, Held};

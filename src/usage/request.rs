@@ -6,7 +6,7 @@ use super::answer::columns;
 use super::conditions::parse_conditions;
 use super::fill::Fill;
 use super::parts::{self, Parts};
-use super::windows::{Asked, ResolvedWindows, one_cycle};
+use super::windows::{Asked, ResolvedWindows, one_billing};
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
@@ -98,7 +98,7 @@ impl UsageRequest {
         days: Option<(i32, i32)>,
         now: Timestamp,
     ) -> Result<Resolved> {
-        let zone_name = self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC");
+        let zone_name = self.zone_name(meter);
         let zone = parse_zone(zone_name)?;
         let range = self.range_of((meter, zone_name), &zone, now)?;
         let fill = self.fill()?;
@@ -165,6 +165,25 @@ impl UsageRequest {
         Ok(fill)
     }
 
+    /// The billing period that `period` names, if it is one.
+    pub(super) fn billing_period(&self) -> Result<Option<BillingPeriod>> {
+        Ok(self.period.as_deref().map(BillingPeriod::named).transpose()?.flatten())
+    }
+
+    /// The instants that the request asks of `meter`, at the time `now`.
+    ///
+    /// # Errors
+    /// A period, bound or zone that cannot be read; a billing period that the meter does not have.
+    pub fn bounds(&self, meter: &Meter, now: Timestamp) -> Result<TimeRange> {
+        let zone_name = self.zone_name(meter);
+        self.range_of((meter, zone_name), &parse_zone(zone_name)?, now)
+    }
+
+    /// The zone of periods and windows.
+    fn zone_name<'a>(&'a self, meter: &'a Meter) -> &'a str {
+        self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC")
+    }
+
     /// The instants that are asked of `meter`, whose billing periods may be named.
     fn range_of(
         &self,
@@ -172,10 +191,10 @@ impl UsageRequest {
         zone: &TimeZone,
         now: Timestamp,
     ) -> Result<TimeRange> {
-        let named = self.period.as_deref().and_then(BillingPeriod::named);
+        let named = self.billing_period()?;
         match named {
             Some(_) if self.from.is_some() || self.to.is_some() => self.range(zone, now),
-            Some(named) => one_cycle(self, meter, zone_name)?.bounds(named, now),
+            Some(named) => one_billing(self, meter, zone_name)?.bounds(named, now),
             None => self.range(zone, now),
         }
     }

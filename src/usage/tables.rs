@@ -7,7 +7,7 @@ use super::{Context, UsageRequest};
 use crate::error::{Error, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::tables::Lake;
-use crate::meter::{Meter, TablePlace};
+use crate::meter::{Billing, BillingTable, Meter, TablePlace, read_billing_rows};
 
 /// A question whose meters have their tables, asked of one version.
 pub(super) struct Filled {
@@ -39,8 +39,10 @@ pub(super) async fn filled(context: &Context, request: &UsageRequest) -> Result<
 
 /// The tables that `meter` was read with, each with its version.
 pub(super) fn versions(meter: &Meter) -> Vec<(String, i64)> {
-    let named = meter.lookups.values().filter_map(|lookup| match &lookup.table {
-        TablePlace::Lake(name) => Some((name.clone(), lookup.number?)),
+    let lookups = meter.lookups.values().map(|lookup| (&lookup.table, lookup.number));
+    let billing = billing_table(meter).map(|table| (&table.table, table.number));
+    let named = lookups.chain(billing).filter_map(|(place, number)| match place {
+        TablePlace::Lake(name) => Some((name.clone(), number?)),
         TablePlace::File(_) => None,
     });
     let mut versions: Vec<(String, i64)> = named.collect();
@@ -50,7 +52,16 @@ pub(super) fn versions(meter: &Meter) -> Vec<(String, i64)> {
 }
 
 fn needs_tables(meter: &Meter) -> bool {
-    meter.lookups.values().any(|lookup| matches!(lookup.table, TablePlace::Lake(_)))
+    let lookups = meter.lookups.values().map(|lookup| &lookup.table);
+    let mut places = lookups.chain(billing_table(meter).map(|table| &table.table));
+    places.any(|place| matches!(place, TablePlace::Lake(_)))
+}
+
+fn billing_table(meter: &Meter) -> Option<&BillingTable> {
+    match &meter.billing {
+        Some(Billing::PerCustomer(table)) => Some(table),
+        Some(Billing::Shared(_)) | None => None,
+    }
 }
 
 /// The meter with the lake's tables as of `snapshot`.
@@ -59,23 +70,33 @@ fn needs_tables(meter: &Meter) -> bool {
 /// A table that the lake does not have, or that is no table for the meter.
 pub async fn with_tables(lake: &Lake, snapshot: &Arc<Snapshot>, meter: &Meter) -> Result<Meter> {
     let mut meter = meter.clone();
-    let zone = meter.zone();
-    for (name, lookup) in &mut meter.lookups {
-        let TablePlace::Lake(table) = lookup.table.clone() else { continue };
-        let Some((number, text)) = lake.events.lookup(snapshot, &table).await? else {
+    let (name_of_meter, zone) = (meter.name.clone(), meter.zone());
+    let unfit = |found| Error::invalid(format!("meter `{name_of_meter}`: {found}"));
+    let fetch = async |reader: String, table: &str| {
+        let Some((number, text)) = lake.events.lookup(snapshot, table).await? else {
             return Err(Error::not_found(format!(
-                "meter `{}`: lookup `{name}` reads table `{table}`, which the lake does not have at \
-                 version {}: `meterhouse lookups put {table} FILE` puts it there",
-                meter.name, snapshot.version
+                "meter `{name_of_meter}`: {reader} reads table `{table}`, which the lake does not have \
+                 at version {}: `meterhouse lookups put {table} FILE` puts it there",
+                snapshot.version
             )));
         };
-        let text = std::str::from_utf8(&text).map_err(|error| {
+        let text = String::from_utf8(text.into()).map_err(|error| {
             Error::corrupt(format!("table {table}, version {number}, is no text: {error}"))
         })?;
+        Ok((number, text, format!("table {table}, version {number}")))
+    };
+    for (name, lookup) in &mut meter.lookups {
+        let TablePlace::Lake(table) = lookup.table.clone() else { continue };
+        let (number, text, place) = fetch(format!("lookup `{name}`"), &table).await?;
         lookup.number = Some(number);
-        lookup
-            .read(text, &format!("table {table}, version {number}"), &zone)
-            .map_err(|found| Error::invalid(format!("meter `{}`: {found}", meter.name)))?;
+        lookup.read(&text, &place, &zone).map_err(unfit)?;
+    }
+    if let Some(Billing::PerCustomer(billing)) = &mut meter.billing
+        && let TablePlace::Lake(table) = billing.table.clone()
+    {
+        let (number, text, place) = fetch("`billing`".to_owned(), &table).await?;
+        billing.number = Some(number);
+        billing.rows = Arc::new(read_billing_rows(&text, &place, billing).map_err(unfit)?);
     }
     Ok(meter)
 }

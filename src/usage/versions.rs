@@ -94,6 +94,47 @@ pub(super) async fn find(context: &Context, request: &UsageRequest) -> Result<Ve
     Ok(found)
 }
 
+/// The published definition of `name` that is in effect throughout the range that `request` asks for,
+/// or now where it asks for all of history.
+///
+/// # Errors
+/// A meter that was never published, or has no version in effect then; a range within which the
+/// version changes.
+pub async fn published_for(context: &Context, request: &UsageRequest, name: &str) -> Result<Meter> {
+    let table = &context.lake.events;
+    let schedule = Schedule::of(&registry::publications(table, name).await?);
+    let newest = schedule.last().ok_or_else(|| registry::not_published(name))?;
+    let newest = registry::definition(table, name, newest).await?;
+    let now = context.clock.now();
+    let range = match request.bounds(&newest, now)? {
+        TimeRange::ALL => {
+            TimeRange { from: Some(now), to: Some(Timestamp::from_micros(now.micros() + 1)) }
+        }
+        range => range,
+    };
+    let parts = schedule.parts(range);
+    if parts.iter().any(|part| part.version.is_none()) {
+        // Nothing is in effect only before the first publication that holds.
+        let all = schedule.parts(TimeRange::ALL);
+        let before = all.first().ok_or_else(|| registry::not_published(name))?;
+        return Err(not_in_effect(name, before));
+    }
+    match parts.as_slice() {
+        [Part { version: Some(version), .. }] => registry::definition(table, name, version).await,
+        [before, after, ..] => {
+            let change = after.range.from.ok_or_else(|| Error::internal("a change at no time"))?;
+            let version = |part: &Part| part.version.clone().unwrap_or_default();
+            Err(Error::invalid(format!(
+                "the version of `{name}` in effect changes from {} to {} at {change}, within the \
+                 range: name one of them, or ask for each part apart (--from, --to)",
+                version(before),
+                version(after)
+            )))
+        }
+        [_] | [] => Err(registry::not_published(name)),
+    }
+}
+
 async fn published(table: &Table, name: &str, prefix: &str) -> Result<Meter> {
     let version = registry::find(table, name, prefix).await?;
     registry::definition(table, name, &version).await

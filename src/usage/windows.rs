@@ -14,7 +14,7 @@ use crate::functions::series::by_calendar::ByCalendar;
 use crate::meter::{Billing, BillingTable, Field, Meter, Operand};
 use crate::plan::{Resets, Windows};
 use crate::time::{
-    BILLING_PERIOD, BillingCycle, BillingPeriod, Calendars, Cycle, TimeRange, Timestamp, Window,
+    BILLING_PERIOD, BillingCycle, BillingHistory, Calendars, Cycle, TimeRange, Timestamp, Window,
     WindowStarts, Windowing, parse_zone, window_starts,
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Asked<'a> {
 /// Windows of one kind, to be computed for any range.
 enum Calendar<'a> {
     Zone(Window, &'a TimeZone),
-    Billing(BillingCycle),
+    Billing(BillingHistory),
 }
 
 impl Calendar<'_> {
@@ -75,11 +75,11 @@ impl Asked<'_> {
         let windowing: Option<Windowing> =
             self.request.window.as_deref().map(str::parse).transpose()?;
         let anchored = anchored(self.request, self.zone_name)?;
-        let named = self.request.period.as_deref().and_then(BillingPeriod::named);
+        let named = self.request.billing_period()?;
         if anchored.is_some() && windowing != Some(Windowing::BillingPeriod) && named.is_none() {
             return Err(Error::invalid(format!(
                 "an anchor is one of billing periods: add the window `{BILLING_PERIOD}`, or the period \
-                 `this-billing-period` or `last-billing-period`"
+                 `this-billing-period`, `last-billing-period` or `billing:2026-10`"
             )));
         }
         let resolved = match windowing {
@@ -88,7 +88,7 @@ impl Asked<'_> {
                 self.shared(&Calendar::Zone(window, self.zone), self.zone.clone())
             }
             Some(Windowing::BillingPeriod) => match anchored {
-                Some(cycle) => self.shared_billing(cycle),
+                Some(cycle) => self.shared_billing(cycle.into()),
                 None => self.billing_of_meter(),
             },
         };
@@ -97,18 +97,18 @@ impl Asked<'_> {
 
     fn billing_of_meter(&self) -> Result<ResolvedWindows> {
         match billing_of(self.meter)? {
-            Billing::Shared(cycle) => self.shared_billing(cycle.clone()),
-            Billing::PerCustomer(table) => match cycle_of_customer(self.request, table) {
-                Some(cycle) => self.shared_billing(cycle.clone()),
+            Billing::Shared(cycle) => self.shared_billing(cycle.clone().into()),
+            Billing::PerCustomer(table) => match cycles_of_customer(self.request, table) {
+                Some(cycles) => self.shared_billing(cycles),
                 None if self.request.customer.is_some() => Ok(without_periods()),
                 None => self.per_customer(table),
             },
         }
     }
 
-    fn shared_billing(&self, cycle: BillingCycle) -> Result<ResolvedWindows> {
-        let zone = parse_zone(&cycle.zone)?;
-        self.shared(&Calendar::Billing(cycle), zone)
+    fn shared_billing(&self, cycles: BillingHistory) -> Result<ResolvedWindows> {
+        let zone = parse_zone(cycles.zone())?;
+        self.shared(&Calendar::Billing(cycles), zone)
     }
 
     fn shared(&self, calendar: &Calendar<'_>, zone: TimeZone) -> Result<ResolvedWindows> {
@@ -138,8 +138,8 @@ impl Asked<'_> {
         }
         let built = Built::of(table, self.covered)?;
         let mut cut = false;
-        for cycle in &built.cycles {
-            let calendar = Calendar::Billing((*cycle).clone());
+        for cycles in built.cycles {
+            let calendar = Calendar::Billing(cycles);
             for bound in [self.range.from, self.range.to] {
                 cut |= calendar.cut_by(bound)?.is_some();
             }
@@ -199,44 +199,43 @@ fn billing_of(meter: &Meter) -> Result<&Billing> {
     meter.billing.as_ref().ok_or_else(missing)
 }
 
-/// The cycle of the only customer that is asked for.
-fn cycle_of_customer<'t>(
-    request: &UsageRequest,
-    table: &'t BillingTable,
-) -> Option<&'t BillingCycle> {
+/// The cycles of the only customer that is asked for.
+fn cycles_of_customer(request: &UsageRequest, table: &BillingTable) -> Option<BillingHistory> {
     let customer = request.customer.as_ref()?;
-    table.rows.get(customer).or(table.otherwise.as_ref())
+    let otherwise = || table.otherwise.clone().map(BillingHistory::from);
+    table.rows.get(customer).cloned().or_else(otherwise)
 }
 
-/// The cycle whose periods a request means where it means those of one cycle.
+/// The cycles whose periods a request means where it means those of one customer or of all.
 ///
 /// # Errors
 /// A meter without billing periods, and one whose customers have different ones where none of them
 /// is asked for.
-pub(super) fn one_cycle(
+pub(super) fn one_billing(
     request: &UsageRequest,
     meter: &Meter,
     zone_name: &str,
-) -> Result<BillingCycle> {
+) -> Result<BillingHistory> {
     if let Some(cycle) = anchored(request, zone_name)? {
-        return Ok(cycle);
+        return Ok(cycle.into());
     }
     match billing_of(meter)? {
-        Billing::Shared(cycle) => Ok(cycle.clone()),
-        Billing::PerCustomer(table) => match (cycle_of_customer(request, table), &request.customer)
-        {
-            (Some(cycle), _) => Ok(cycle.clone()),
-            (None, Some(customer)) => Err(Error::invalid(format!(
-                "customer `{customer}` has no billing periods: the table of meter `{}` does not have \
+        Billing::Shared(cycle) => Ok(cycle.clone().into()),
+        Billing::PerCustomer(table) => {
+            match (cycles_of_customer(request, table), &request.customer) {
+                (Some(cycles), _) => Ok(cycles),
+                (None, Some(customer)) => Err(Error::invalid(format!(
+                    "customer `{customer}` has no billing periods: the table of meter `{}` does not have \
                  it, and there is no `otherwise`",
-                meter.name
-            ))),
-            (None, None) => Err(Error::invalid(format!(
-                "the billing periods of meter `{}` differ between customers: ask for one customer, \
+                    meter.name
+                ))),
+                (None, None) => Err(Error::invalid(format!(
+                    "the billing periods of meter `{}` differ between customers: ask for one customer, \
                  or for a range in the window `{BILLING_PERIOD}`",
-                meter.name
-            ))),
-        },
+                    meter.name
+                ))),
+            }
+        }
     }
 }
 
@@ -247,35 +246,36 @@ fn without_periods() -> ResolvedWindows {
 }
 
 /// The calendars of a table; customers of one phase and zone share one.
-struct Built<'t> {
+struct Built {
     calendars: Calendars,
-    /// The zone and a cycle of each calendar.
+    /// The zone and the cycles of each calendar.
     zones: Vec<TimeZone>,
-    cycles: Vec<&'t BillingCycle>,
+    cycles: Vec<BillingHistory>,
 }
 
-impl<'t> Built<'t> {
-    fn of(table: &'t BillingTable, (from, to): (Timestamp, Timestamp)) -> Result<Self> {
-        let mut places: BTreeMap<(String, &str), usize> = BTreeMap::new();
-        let (mut starts, mut zones, mut cycles) = (Vec::new(), Vec::new(), Vec::new());
-        let mut place_of = |cycle: &'t BillingCycle| {
-            let key = (cycle.phase(), cycle.zone.as_str());
+impl Built {
+    fn of(table: &BillingTable, (from, to): (Timestamp, Timestamp)) -> Result<Self> {
+        let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let (mut starts, mut zones, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        let mut place_of = |cycles: &BillingHistory| {
+            let key = (cycles.phase(), cycles.zone().to_owned());
             if let Some(place) = places.get(&key) {
                 return Ok(*place);
             }
             let place = starts.len();
-            starts.push(cycle.periods(from, to)?);
-            zones.push(parse_zone(&cycle.zone)?);
-            cycles.push(cycle);
+            starts.push(cycles.periods(from, to)?);
+            zones.push(parse_zone(cycles.zone())?);
+            all.push(cycles.clone());
             places.insert(key, place);
             Ok::<_, Error>(place)
         };
         let mut of_customer = BTreeMap::new();
-        for (customer, cycle) in table.rows.iter() {
-            of_customer.insert(customer.clone(), place_of(cycle)?);
+        for (customer, cycles) in table.rows.iter() {
+            of_customer.insert(customer.clone(), place_of(cycles)?);
         }
-        let otherwise = table.otherwise.as_ref().map(place_of).transpose()?;
+        let otherwise = table.otherwise.clone().map(BillingHistory::from);
+        let otherwise = otherwise.as_ref().map(place_of).transpose()?;
         let calendars = Calendars { otherwise, of_customer: Arc::new(of_customer), starts };
-        Ok(Self { calendars, zones, cycles })
+        Ok(Self { calendars, zones, cycles: all })
     }
 }

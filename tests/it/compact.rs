@@ -85,7 +85,7 @@ fn no_answer_changes_at_any_version() {
         ["12", "write", "3", "0"],
     ]) {
         assert_eq!([row[0], row[2], row[3], row[4]], want, "{log}");
-        assert_eq!(row[7..9], ["false", "tester"], "{log}");
+        assert_eq!(row[7..10], ["false", "0", "tester"], "{log}");
     }
     // A time between two versions is the older of them.
     let time = rows[4][1];

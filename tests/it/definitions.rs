@@ -246,6 +246,78 @@ fn events_of_a_test_may_lie_in_a_file() {
 }
 
 #[test]
+fn a_test_may_give_the_lake_its_lookup_tables() {
+    let meter = "meter: m\naggregation: count\ncustomer: [owner, customer_id]\nlookups:\n  \
+                 owner: { of: domain, table: owners, key: d, value: c, from: since, to: until }\n  \
+                 team: { of: domain, table: teams, key: d, value: t, otherwise: none }\n";
+    let events = "  events:\n    \
+                  - { customer_id: ~, timestamp: 2026-05-01T00:00:00Z, properties: { domain: x } }\n    \
+                  - { customer_id: ~, timestamp: 2026-06-01T00:00:00Z, properties: { domain: x } }\n    \
+                  - { customer_id: ~, properties: { domain: y } }\n";
+    let case = |lookups: &str, rest: &str| format!("- test: {lookups}\n{lookups}{events}{rest}\n");
+    let tests = [
+        case(
+            "  lookups: { owners: ../tables/owners.csv, teams: teams.csv }\n",
+            "  by: [customer_id, team]\n  expect:\n    - { customer_id: acme, team: red, value: 1 }\n    \
+             - { customer_id: blue, team: red, value: 1 }\n    - { customer_id: ~, team: none, value: 1 }",
+        ),
+        case("  lookups: { owners: ../tables/owners.csv, teams: other.csv }\n", "  expect: []"),
+        case("  lookups: { owners: ../tables/owners.csv }\n", "  expect: []"),
+        case("  lookups: { owners: ../tables/owners.csv, tems: teams.csv }\n", "  error: owners"),
+        case("  lookups: { owners: ../tables/broken.csv, teams: teams.csv }\n", "  expect: []"),
+        case(
+            "  lookups: { owners: ../tables/broken.csv, teams: teams.csv }\n",
+            "  error: two lines",
+        ),
+        case(
+            "  lookups: { owners: ../tables/owners.csv }\n",
+            "  error: reads table `teams`, which",
+        ),
+    ];
+    let names = ["all", "no file", "one lacks", "one too many", "broken", "which error", "lacks"];
+    let tests: String = (tests.iter().zip(names))
+        .map(|(text, name)| format!("- test: {name}\n{}", text.split_once('\n').unwrap().1))
+        .collect();
+    let folder = folder(&[
+        ("queries/meters/m.yaml", meter),
+        ("queries/meters/m.test.yaml", &tests),
+        ("queries/meters/teams.csv", "d,t\nx,red\n"),
+        (
+            "queries/tables/owners.csv",
+            "d,c,since,until\nx,acme,2026-05-01,2026-06-01\nx,blue,2026-06-01,\n",
+        ),
+        ("queries/tables/broken.csv", "d,c,since,until\nx,a,,\nx,b,,\n"),
+    ]);
+    let output = meterhouse(folder.path(), &["meters", "test"]);
+    let told = out(&output);
+    assert_eq!(code(&output), 1, "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0], "ok m: all", "{told}");
+    for want in [
+        "FAILED m: no file\n  ./queries/meters/m.test.yaml:15: table ./queries/meters/other.csv does not exist\n",
+        "lookup `team` reads table `teams` of the lake: give the test its rows, `lookups: { teams: FILE }`\n",
+        "no lookup of meter `m` reads a table `tems`\n",
+        "FAILED m: broken\n",
+        "table owners, version 1:3:1: key `x` is mapped to `b`",
+        "FAILED m: which error\n",
+        "ok m: lacks\n",
+    ] {
+        assert!(told.contains(want), "{want}: {told}");
+    }
+    assert!(said(&output).contains("5 of 7 tests failed"), "{}", said(&output));
+    for (lookups, want) in [
+        ("{ Owners: x.csv }", "`Owners` is no name of a table of the lake"),
+        ("{ owners: /x.csv }", "`owners` needs a relative path, not `/x.csv`"),
+        ("x.csv", "`lookups` needs a mapping, not a value"),
+    ] {
+        let text = format!("- test: t\n  lookups: {lookups}\n  events: []\n  expect: []\n");
+        write(folder.path(), "queries/meters/m.test.yaml", &text);
+        let told = refusal(folder.path(), &["meters", "check"]);
+        assert!(told.contains(want), "{told}");
+    }
+}
+
+#[test]
 fn a_published_version_answers_for_ever_without_its_files() {
     let lookup =
         "dimensions: [kind]\nlookups: { kind: { of: status, file: ../k.csv, key: s, value: k } }\n";
@@ -348,6 +420,140 @@ fn a_version_may_hold_from_a_date() {
     let history = answer(folder, &["meters", "history", "-o", "csv"]);
     assert!(history.contains(",until 2026-05-15T00:00:00Z,"), "{history}");
     assert!(history.contains(",2026-05-15T00:00:00Z,from 2026-05-15T00:00:00Z,"), "{history}");
+}
+
+#[test]
+fn a_publication_says_what_it_supersedes_and_a_comparison_what_is_in_effect() {
+    let folder = folder(&[("queries/meters/traffic.yaml", BYTES)]);
+    let folder = folder.path();
+    ingest(folder);
+    let publish = |args: &[&str]| {
+        let all: Vec<&str> = ["meters", "publish"].iter().chain(args).copied().collect();
+        let output = meterhouse(folder, &all);
+        assert_eq!(code(&output), 0, "{}", said(&output));
+        (version(folder), said(&output))
+    };
+    // In effect: the first for ever, from 2026-05-15 the second, from the year 3000 the third.
+    let (first, told) = publish(&[]);
+    assert!(!told.contains("superseded"), "{told}");
+    write(folder, "queries/meters/traffic.yaml", GOOD_BYTES);
+    let (second, told) = publish(&["--from", "2026-05-15"]);
+    assert!(!told.contains("superseded"), "{told}");
+    let third = BYTES.replace("property: bytes", "property: status");
+    write(folder, "queries/meters/traffic.yaml", &third);
+    let (third, told) = publish(&["--from", "3000-01-01"]);
+    assert!(!told.contains("superseded"), "{told}");
+
+    write(folder, "queries/meters/traffic.yaml", &BYTES.replace("sum", "max"));
+    let diff = |args: &[&str]| {
+        let all: Vec<&str> = ["meters", "diff", "traffic"].iter().chain(args).copied().collect();
+        let output = meterhouse(folder, &all);
+        (code(&output), said(&output))
+    };
+    for (args, want, when) in [
+        (&[][..], &second, "now"),
+        (&["--period", "2026-05-04"], &first, "throughout the range"),
+        (&["--to", "2026-05-15"], &first, "throughout the range"),
+        (&["--period", "2026-05-15"], &second, "throughout the range"),
+        (&["--from", "3000-01-01"], &third, "throughout the range"),
+    ] {
+        let (done, told) = diff(args);
+        let want = format!("published is traffic@{want}, in effect {when}\n");
+        assert!(done == 0 && told.starts_with(&want), "{args:?}: {told}");
+    }
+    let (done, told) = diff(&["--period", "2026-05"]);
+    let change = format!("changes from {first} to {second} at 2026-05-15T00:00:00Z");
+    assert!(done == 1 && told.contains(&change), "{told}");
+
+    // Without a date the next one holds for all of history, and says what it takes away.
+    let (fourth, told) = publish(&[]);
+    let superseded = |version: &str, held: &str| {
+        format!("traffic@{version} is superseded by it and in effect no more; it was {held}\n")
+    };
+    let want = [
+        format!("traffic@{fourth} is published and in effect for all of history\n"),
+        superseded(&first, "until 2026-05-15T00:00:00Z"),
+        superseded(&second, "2026-05-15T00:00:00Z to 3000-01-01T00:00:00Z"),
+        superseded(&third, "from 3000-01-01T00:00:00Z"),
+    ];
+    assert_eq!(told, want.concat());
+    // One that is in effect later only is in effect neither now nor before.
+    write(folder, "queries/meters/later.yaml", &BYTES.replace("traffic", "later"));
+    let output = meterhouse(folder, &["meters", "publish", "later", "--from", "3000-01-01"]);
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let told = refusal(folder, &["meters", "diff", "later"]);
+    assert!(told.contains("no version of `later` is in effect before 3000-01-01"), "{told}");
+}
+
+#[test]
+fn a_broken_meter_is_no_matter_of_the_others() {
+    let folder = folder(&[
+        ("queries/meters/traffic.yaml", BYTES),
+        ("queries/meters/traffic.test.yaml", "- test: t\n  events: []\n  expect: []\n"),
+        ("queries/meters/wrong.yaml", "meter: wrong\naggregation: summ\n"),
+        ("queries/meters/wrong.test.yaml", "- nonsense: 1\n"),
+        ("queries/meters/one.yaml", "meter: twice\naggregation: count\n"),
+        ("queries/meters/two.yaml", "meter: twice\naggregation: count\nevent: x\n"),
+        ("queries/k.csv", "s,k\n200,good\n"),
+    ]);
+    let folder = folder.path();
+    ingest(folder);
+    let wrong = "wrong.yaml:2:14: unknown aggregation `summ`";
+    let twice = "two.yaml:1:8: meter `twice` is already defined in ./queries/meters/one.yaml";
+    // What is about a sound meter says nothing of the others.
+    for args in [
+        &["usage", "traffic"][..],
+        &["explain", "traffic"],
+        &["meters", "show", "traffic"],
+        &["meters", "test", "traffic"],
+        &["meters", "publish", "traffic"],
+        &["meters", "diff", "traffic"],
+        &["usage", "traffic@published"],
+    ] {
+        let output = meterhouse(folder, args);
+        let told = said(&output);
+        assert_eq!(code(&output), 0, "{args:?}: {told}");
+        assert!(!told.contains("summ") && !told.contains("twice"), "{args:?}: {told}");
+    }
+    // What is about all of them goes on, and names those that are left out.
+    for args in [
+        &["events", "show", "k0"][..],
+        &["properties"],
+        &["events", "names"],
+        &["meters", "list"],
+        &["sql", "SELECT count(*) FROM meter('traffic')"],
+        &["lookups", "put", "k", "queries/k.csv"],
+    ] {
+        let output = meterhouse(folder, args);
+        let told = said(&output);
+        assert_eq!(code(&output), 0, "{args:?}: {told}");
+        assert!(told.contains("warning: meter files that are wrong are left out\n"), "{told}");
+        assert!(told.contains(wrong) && told.contains(twice), "{args:?}: {told}");
+    }
+    let names = answer(folder, &["events", "names", "-o", "csv"]);
+    assert!(names.contains(",traffic\n"), "{names}");
+    // What is about a broken one tells what is wrong with it, and with no other.
+    for (name, want, other) in [("wrong", wrong, twice), ("twice", twice, wrong)] {
+        for command in [
+            &["usage"][..],
+            &["explain"],
+            &["meters", "show"],
+            &["meters", "test"],
+            &["meters", "publish"],
+        ] {
+            let args: Vec<&str> = command.iter().copied().chain([name]).collect();
+            let told = refusal(folder, &args);
+            assert!(told.contains(want) && !told.contains(other), "{args:?}: {told}");
+        }
+    }
+    // A name that is nowhere may be meant by one of the broken files.
+    let told = refusal(folder, &["usage", "nowhere"]);
+    assert!(told.contains("no meter `nowhere`") && told.contains(wrong), "{told}");
+    // What wants all of them right is told every mistake.
+    for args in [&["meters", "check"][..], &["meters", "test"], &["meters", "publish"]] {
+        let told = refusal(folder, args);
+        assert!(told.contains(wrong) && told.contains(twice), "{args:?}: {told}");
+    }
 }
 
 #[test]

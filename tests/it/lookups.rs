@@ -139,7 +139,7 @@ fn a_table_that_contradicts_itself_is_named_with_its_line() {
     assert!(said.contains("table t, version 1:3:1: key `a` is mapped to `y`"), "{said}");
     for (arguments, want) in [
         (["lookups", "put", "../t", "meters/t.csv"], "`../t` is no name of a table"),
-        (["lookups", "put", "t", "missing.csv"], "missing.csv cannot be read"),
+        (["lookups", "put", "t", "missing.csv"], "table missing.csv does not exist"),
         (["lookups", "show", "other", "--quiet"], "no lookup table `other`"),
     ] {
         let said = refusal(meterhouse(folder, &arguments));

@@ -178,6 +178,54 @@ fn a_period_may_be_a_billing_period() {
 }
 
 #[test]
+fn a_billing_period_may_be_named_by_a_month_or_a_day() {
+    let folder = folder(BILLING);
+    for (flags, from, to) in [
+        // Of a customer, of an anchor, of the day that a period holds.
+        (
+            &["--customer", "bob", "--period", "billing:2026-02"][..],
+            "2026-02-15T06:00:00-05:00",
+            "2026-03-15T06:00:00-04:00",
+        ),
+        (
+            &["--anchor", "2023-01-31", "--period", "billing:2026-02"],
+            "2026-02-28T00:00:00",
+            "2026-03-31T00:00:00",
+        ),
+        (
+            &["--anchor", "2026-01-01", "--cycle", "weekly", "--period", "billing:2026-02-09"],
+            "2026-02-05T00:00:00",
+            "2026-02-12T00:00:00",
+        ),
+    ] {
+        let named = ask(folder.path(), &[&["--total"], flags].concat());
+        // The same as the bounds written out.
+        let customer = if flags[0] == "--customer" { &flags[..2] } else { &[][..] };
+        let bounds = ["--total", "--from", from, "--to", to];
+        let written = ask(folder.path(), &[&bounds[..], customer].concat());
+        assert_eq!(named.0, written.0, "{flags:?}");
+        let told = |said: &str| said.split("  ").nth(1).map(str::to_owned);
+        assert!(told(&named.1).is_some(), "{}", named.1);
+        assert_eq!(told(&named.1), told(&written.1), "{flags:?}");
+    }
+    for (flags, part) in [
+        (
+            &["--anchor", "2026-01-01", "--cycle", "weekly", "--period", "billing:2026-02"][..],
+            "4 billing periods begin in 2026-02, at 2026-02-05T",
+        ),
+        (
+            &["--anchor", "2026-01-01", "--cycle", "quarterly", "--period", "billing:2026-02"],
+            "no billing period begins in 2026-02",
+        ),
+        (&["--period", "billing:2026-02"], "differ between customers: ask for one customer"),
+        (&["--anchor", "2026-01-01", "--period", "billing:2026-13"], "a date that does not exist"),
+    ] {
+        let said = refused(folder.path(), &[&["--total"], flags].concat());
+        assert!(said.contains(part), "{flags:?}: {said}");
+    }
+}
+
+#[test]
 fn a_table_that_cannot_be_is_refused_before_anything_runs() {
     let folder = folder(BILLING);
     for (table, part) in [
@@ -324,6 +372,54 @@ fn what_is_carried_over_time_has_each_customers_own_periods() {
                 2026-04-30T00:00:00+02:00,2026-05-31T00:00:00+02:00,cat,128,0,0\n";
     assert_eq!(rows, want);
     assert!(said.contains("m: 1 row of customers without a billing period"), "{said}");
+}
+
+#[test]
+fn a_customer_may_change_its_anchor_in_a_table_of_the_lake() {
+    let folder = folder(
+        "billing: { table: billing, key: customer, anchor: since, from: from, timezone: zone }\n",
+    );
+    let asked = ["--by", "customer_id", "--customer", "ann", "--window", "billing_period"];
+    let told = refused(folder.path(), &asked);
+    assert!(
+        told.contains("meter `m`: `billing` reads table `billing`, which the lake does"),
+        "{told}"
+    );
+    assert!(told.contains("meterhouse lookups put billing FILE"), "{told}");
+    let put = |rows: &str| {
+        fs::write(folder.path().join("b.csv"), format!("customer,since,from,zone\n{rows}"))
+            .unwrap();
+        let asked = ["lookups", "put", "billing", "b.csv", "--meters", "meters"];
+        let output = meterhouse(folder.path(), &asked);
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (done, said) = put("ann,2026-01-31,,Europe/Berlin\nbob,2026-01-15,,Europe/Berlin\n");
+    assert!(done, "{said}");
+    let rows = |flags: &[&str]| {
+        let (rows, _) = ask(folder.path(), &[&asked[..], flags].concat());
+        let of_row = |row: &str| {
+            let cells: Vec<&str> = row.split(',').collect();
+            format!("{} {} {}", &cells[0][5..10], &cells[1][5..10], cells[3])
+        };
+        rows.lines().skip(1).map(of_row).collect::<Vec<_>>()
+    };
+    let before = ["01-31 02-28 1", "02-28 03-31 6", "03-31 04-30 8", "04-30 05-31 16"];
+    assert_eq!(rows(&[]), before);
+    // From 10 March on, her periods begin on the 10th.
+    let (done, said) =
+        put("ann,2026-01-31,,Europe/Berlin\nann,2026-03-10,2026-03-10,Europe/Berlin\n");
+    assert!(done, "{said}");
+    assert_eq!(rows(&[]), ["01-31 02-28 1", "02-28 03-10 2", "03-10 04-10 12", "05-10 06-10 16"]);
+    // As of the version before, she is billed as she was.
+    assert_eq!(rows(&["--at", "2"]), before);
+    let months = ["--period", "billing:2026-03"];
+    let (row, _) = ask(folder.path(), &[&asked[2..4], &["--total"], &months[..]].concat());
+    assert_eq!(row, "value,events,skipped\n12,2,0\n");
+    let (done, said) = put("ann,2026-01-31,,Europe/Berlin\nann,2026-03-10,2026-03-10,Asia/Tokyo\n");
+    assert!(
+        !done && said.contains("b.csv:3:1: customer `ann`: billing periods have one zone"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -111,6 +111,9 @@ async fn only_what_no_version_needs_is_deleted() {
     let log = run(folder, &["log", "-o", "csv", "-q"]);
     let pinned: Vec<&str> = log.lines().filter(|line| line.contains(",true,")).collect();
     assert!(pinned.len() == 1 && pinned[0].starts_with("2,"), "{log}");
+    // Two days of each file; of those of 3 and 4 one day is merged by version 5, the other by 6.
+    let gone: Vec<&str> = log.lines().map(|line| line.split(',').nth(8).unwrap()).collect();
+    assert_eq!(gone, ["files_gone", "0", "2", "4", "2", "0", "0", "0"], "{log}");
 
     // Whole is what is there, for whoever knows the keys of version 6 or of version 2.
     for state in ["newest", "old"] {

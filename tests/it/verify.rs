@@ -69,6 +69,52 @@ fn a_whole_lake_is_whole_and_its_accounts_add_up() {
 }
 
 #[test]
+fn what_was_not_compared_is_not_told_of() {
+    let folder = lake();
+    let mut all = Vec::new();
+    files(&folder.path().join("lake/default/events/event_date=2026-06-04"), &mut all);
+    fs::remove_file(&all[0]).unwrap();
+    let output = meterhouse(folder.path(), &["verify"]);
+    let want = "90 events; identities, accounts and key index were not compared, as files are \
+                damaged\n1 mismatch";
+    assert!(said(&output).contains(want), "{}", said(&output));
+}
+
+#[test]
+fn a_table_of_accounts_that_was_there_and_is_gone_is_named() {
+    let folder = lake();
+    let batches = folder.path().join("lake/default/batches");
+    fs::remove_dir_all(&batches).unwrap();
+    let output = meterhouse(folder.path(), &["verify"]);
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    let want = "lake/default/batches: is gone, and with it the accounts of batches that stored \
+                nothing; the log still has 3 of the others, which the next ingest writes down again";
+    assert!(data(&output).contains(want), "{}", data(&output));
+    // What the log knows adds up all the same, and is written down again.
+    let sums = "93 read = 90 accepted + 0 duplicate + 0 conflict + 3 rejected; known from the log \
+                alone until the next ingest: 3 batches\n1 mismatch";
+    assert!(said(&output).contains(sums), "{}", said(&output));
+    assert_eq!(meterhouse(folder.path(), &["ingest", "e.ndjson"]).status.code(), Some(3));
+    let output = meterhouse(folder.path(), &["verify"]);
+    assert_eq!(output.status.code(), Some(0), "{}", data(&output));
+}
+
+#[test]
+fn a_lake_without_its_events_is_none_that_is_not_there_yet() {
+    let folder = lake();
+    let doctor = |folder: &Path| meterhouse(folder, &["doctor", "-o", "csv"]);
+    fs::remove_dir_all(folder.path().join("lake/default/events")).unwrap();
+    let output = doctor(folder.path());
+    assert_eq!(output.status.code(), Some(4));
+    let want = "has the table `quarantine` and the table `batches` but no table `events`: put that";
+    assert!(data(&output).contains(want), "{}", data(&output));
+    let empty = tempfile::tempdir().unwrap();
+    let output = doctor(empty.path());
+    assert_eq!(output.status.code(), Some(0), "{}", data(&output));
+    assert!(data(&output).contains("none is there yet (namespace default)"), "{}", data(&output));
+}
+
+#[test]
 fn what_is_missing_doubled_or_unaccounted_is_named() {
     for (name, spoil, want) in [
         (
