@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args};
 
-use super::{OutputFlag, bound, period, zone};
+use super::values::{OutputFlag, bound, period, zone};
 use crate::ingest::input::InputFormat;
 
 /// Which events are meant.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{AtFlag, OutputFlag, bound, period, zone};
+use super::values::{AtFlag, OutputFlag, bound, period, zone};
 
 /// Flags of `explain`.
 #[derive(Debug, Clone, Args)]

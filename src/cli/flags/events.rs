@@ -1,0 +1,45 @@
+//! What may be written about single events.
+
+use clap::Subcommand;
+
+use super::corrections::{AmendFlags, ReplaceFlags, RevertFlags, VoidFlags};
+use super::explain::ShowFlags;
+use super::values::{AtFlag, OutputFlag};
+
+/// What to do with single events.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum EventsCommand {
+    /// Take events back: they count no more
+    Void(Box<VoidFlags>),
+    /// Give events other values
+    Amend(Box<AmendFlags>),
+    /// Put whole events in the places of those with the same identity
+    Replace(ReplaceFlags),
+    /// Undo a correction
+    Revert(RevertFlags),
+    /// List the corrections: what, when, by whom and why
+    Corrections {
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+    /// List the names of events: how many there are, since when, and which meters count them
+    Names {
+        /// Only the names that no meter counts
+        #[arg(long)]
+        unmetered: bool,
+        #[command(flatten)]
+        at: AtFlag,
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+    /// Show what became of one event, and what each meter makes of it
+    Show(ShowFlags),
+    /// List rejected and conflicting events: why, where from, and their text
+    Rejected {
+        #[command(flatten)]
+        output: OutputFlag,
+        /// Only the first N
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+}
