@@ -33,6 +33,7 @@ mod predicate;
 mod range;
 mod selection;
 mod series;
+mod skipped;
 mod windows;
 
 use operand::Operands;
