@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::flags::{DoctorFlags, Global};
 use super::numbers::grouped;
-use super::opening::{place, state_of};
+use super::opening::{place, state_of, without_events};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, printable, write_rows};
 use crate::clock::Clock;
@@ -79,19 +79,15 @@ async fn lake(location: &Location, namespace: &Namespace) -> Finding {
     }
 }
 
-/// Without its events a lake was not made yet, unless something of it is there.
 fn no_lake(namespace: &Namespace, remains: &[&str]) -> Finding {
-    if remains.is_empty() {
-        let detail =
-            format!("none is there yet (namespace {namespace}): `meterhouse ingest` makes one");
-        return Finding::new("lake", Verdict::Good, detail);
+    match without_events(namespace, remains) {
+        Some(damage) => Finding::new("lake", Verdict::Bad, damage),
+        None => {
+            let detail =
+                format!("none is there yet (namespace {namespace}): `meterhouse ingest` makes one");
+            Finding::new("lake", Verdict::Good, detail)
+        }
     }
-    let detail = format!(
-        "namespace {namespace} has the table {} but no table `events`: put that back from a copy \
-         before anything is ingested",
-        remains.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and the table ")
-    );
-    Finding::new("lake", Verdict::Bad, detail)
 }
 
 fn rows(findings: &[Finding]) -> Result<RecordBatch> {

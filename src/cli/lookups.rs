@@ -29,6 +29,7 @@ pub(super) async fn run(global: &Global, command: &LookupsCommand) -> Result<Out
             check_format(output.output)?;
             let lake = open_lake(global).await?;
             let snapshot = lake.events.snapshot(resolve_at(&lake, at.at.as_ref()).await?).await?;
+            lake.events.learn_applications(&snapshot).await?;
             let (mut names, mut numbers, mut rows) = (Vec::new(), Vec::new(), Vec::new());
             for name in lake.events.lookup_names().await? {
                 if let Some((number, text)) = lake.events.lookup(&snapshot, &name).await? {

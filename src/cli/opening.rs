@@ -24,12 +24,31 @@ use crate::usage::Context;
 pub(super) async fn open_lake(global: &Global) -> Result<Lake> {
     let (location, namespace) = place(global)?;
     match Lake::open(&location, &namespace).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::not_found(format!(
-            "there is no lake at {location} (namespace {namespace}): `meterhouse ingest` makes one, \
-             --lake names another"
-        ))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let remains = Lake::remains(&location, &namespace).await?;
+            Err(match without_events(&namespace, &remains) {
+                Some(damage) => Error::corrupt(format!("{location}: {damage}")),
+                None => Error::not_found(format!(
+                    "there is no lake at {location} (namespace {namespace}): `meterhouse ingest` \
+                     makes one, --lake names another"
+                )),
+            })
+        }
         opened => opened,
     }
+}
+
+/// What a lake has lost that has these tables and no events; `None` where there are none, as it was
+/// not made yet.
+pub(super) fn without_events(namespace: &Namespace, remains: &[&str]) -> Option<String> {
+    let tables: Vec<String> = remains.iter().map(|name| format!("the table `{name}`")).collect();
+    (!tables.is_empty()).then(|| {
+        format!(
+            "namespace {namespace} has {} but no table `events`: put that back from a copy before \
+             anything is ingested",
+            tables.join(" and ")
+        )
+    })
 }
 
 /// A lake to write to, with the folder of its local state.

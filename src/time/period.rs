@@ -5,6 +5,7 @@
 
 use jiff::tz::TimeZone;
 
+use super::billing_period::BillingPeriod;
 use super::civil::{DAY, Date, HOUR, date_of_days, days_in_month, days_of_date};
 use super::range::TimeRange;
 use super::timestamp::{Timestamp, TimestampError};
@@ -42,6 +43,10 @@ pub fn parse_period(text: &str, zone: &TimeZone, now: Timestamp) -> Result<TimeR
     match written_days(text) {
         Some(Ok((first, end))) => Ok(days_range(zone, first, end)),
         Some(Err(error)) => Err(Error::invalid(format!("period `{text}` {error}"))),
+        None if BillingPeriod::named(text)?.is_some() => Err(Error::invalid(format!(
+            "period `{text}` is a billing period, and there are none of what is asked here: write its \
+             days, such as 2026-10-01..2026-11-01"
+        ))),
         None => Err(Error::invalid(format!("unknown period `{text}`: {PERIOD_FORMS}"))),
     }
 }
@@ -251,6 +256,9 @@ mod tests {
             ("7w", "7d, 24h"),
             ("７d", "7d, 24h"),
             ("é", "unknown period"),
+            ("last-billing-period", "is a billing period, and there are none"),
+            ("billing:2026-10", "is a billing period, and there are none"),
+            ("billing:2026-Q3", "write billing:2026-10 for the billing period"),
             ("2026-13", "names a date that does not exist"),
             ("2026-00", "names a date that does not exist"),
             ("2026-Q0", "names a date that does not exist"),

@@ -108,6 +108,13 @@ fn a_lake_without_its_events_is_none_that_is_not_there_yet() {
     assert_eq!(output.status.code(), Some(4));
     let want = "has the table `quarantine` and the table `batches` but no table `events`: put that";
     assert!(data(&output).contains(want), "{}", data(&output));
+    // Nor is it for whoever asks, or proves it.
+    let output = meterhouse(folder.path(), &["sql", "SELECT 1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains(want), "{}", said(&output));
+    let output = meterhouse(folder.path(), &["verify"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(data(&output).contains(want), "{}", data(&output));
     let empty = tempfile::tempdir().unwrap();
     let output = doctor(empty.path());
     assert_eq!(output.status.code(), Some(0), "{}", data(&output));
