@@ -14,9 +14,10 @@ use datafusion::logical_expr::{
 };
 
 use super::alone::weight;
+use super::followed::{SAID, UNTIL, first_of_two, followed};
 use super::funnel::{counts, operands_of, placed_at, reason, scan};
 use super::operand::{Operands, TableFacts, instant};
-use super::series::{PIECES, SAID, UNTIL, first_of_two, followed};
+use super::series::PIECES;
 use super::{Built, GroupKey, UsageQuery, range, row_condition};
 use crate::error::{Error, Result};
 use crate::functions;

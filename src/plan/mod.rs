@@ -27,6 +27,7 @@ use crate::time::{TimeRange, WindowStarts};
 mod alone;
 pub mod catalogue;
 pub mod contributions;
+mod followed;
 pub mod funnel;
 mod operand;
 mod predicate;
@@ -255,7 +256,7 @@ fn row_condition(
 ) -> Result<Option<Expr>> {
     let mut all = about_events(Some(meter), operands);
     all.extend(predicate::predicate(&meter.filter, operands)?);
-    let alone = || series::per_customer(meter);
+    let alone = || followed::per_customer(meter);
     if let Some(customer) = query.customer.as_ref().filter(|_| asked || alone()) {
         all.push(operands.customer().eq(lit(customer.as_str())));
     }

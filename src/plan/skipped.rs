@@ -7,9 +7,9 @@ use datafusion::logical_expr::utils::{conjunction, disjunction};
 use datafusion::logical_expr::{Expr, cast, in_list, lit, when};
 
 use super::alone::{placed, weight};
+use super::followed::first_of_two;
 use super::funnel::{code_of, operands_of};
 use super::operand::{Operands, TableFacts};
-use super::series::first_of_two;
 use super::{Built, counted_operand};
 use crate::functions::number::wide_type;
 use crate::meter::{
