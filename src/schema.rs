@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 /// Name of the event, such as `transfer`.
 pub const EVENT_NAME: &str = "event_name";
@@ -47,8 +47,21 @@ pub const KIND_REPLACED: &str = "replaced";
 
 /// The correction that made a row; null for a row that was received as it is.
 pub const MADE_BY: &str = "made_by";
-/// The correction because of which a row is no plain event any more.
+/// The correction because of which a row is no plain event any more, or the upsert (see [`upsert_id`]).
 pub const ENDED_BY: &str = "ended_by";
+
+/// What the ids of upserts begin with; those of corrections are hexadecimal digits.
+const UPSERT_PREFIX: &str = "upsert-";
+
+/// What ended the rows in whose place a batch brought newer ones.
+pub fn upsert_id(batch: &str) -> String {
+    format!("{UPSERT_PREFIX}{batch}")
+}
+
+/// The batch whose upsert has this id; `None` for the id of a correction.
+pub fn batch_of_upsert(id: &str) -> Option<&str> {
+    id.strip_prefix(UPSERT_PREFIX)
+}
 
 /// Most property names that get columns of their own, unless configured otherwise.
 pub const PROPERTY_COLUMNS_DEFAULT: usize = 200;
@@ -174,6 +187,15 @@ pub fn envelope_fields() -> Vec<Field> {
 /// The columns that a table gets with its first correction.
 pub fn correction_fields() -> [Field; 2] {
     [MADE_BY, ENDED_BY].map(|name| Field::new(name, DataType::Utf8, true))
+}
+
+/// `schema` with the columns that corrections need.
+pub fn with_corrections(schema: &SchemaRef) -> SchemaRef {
+    let mut fields = schema.fields().to_vec();
+    let missing =
+        correction_fields().into_iter().filter(|f| schema.field_with_name(f.name()).is_err());
+    fields.extend(missing.map(Arc::new));
+    Arc::new(Schema::new(fields))
 }
 
 /// The schema of a new events table: the envelope and the partition column.

@@ -16,7 +16,8 @@ use crate::correct::Listed;
 use crate::error::{Error, Result};
 use crate::event::shortened;
 use crate::explain::{EventRow, Fate, InQuarantine, Shown, show};
-use crate::schema::KIND_EVENT;
+use crate::ingest::accounts::Account;
+use crate::schema::{KIND_EVENT, batch_of_upsert};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &ShowFlags) -> Result<Outcome, Failure> {
@@ -66,7 +67,13 @@ fn of_row(row: &EventRow) -> Vec<Line> {
         ..Line::default()
     };
     lines.extend(row.made_by.iter().map(|made| correction("made by correction", made)));
-    lines.extend(row.ended_by.iter().map(|ended| correction("ended by correction", ended)));
+    lines.extend(row.ended_by.iter().map(|ended| match batch_of_upsert(&ended.0) {
+        None => correction("ended by correction", ended),
+        Some(_) => Line {
+            note: row.upserted_by.as_ref().map(batch_text),
+            ..correction("ended by upsert", ended)
+        },
+    }));
     let received = |what: &str, value: Option<String>, note: Option<String>| Line {
         about: "received",
         what: what.to_owned(),
@@ -77,11 +84,7 @@ fn of_row(row: &EventRow) -> Vec<Line> {
     lines.push(received("ingested_at", row.received.map(|at| at.to_string()), None));
     lines.push(received("ordinal", Some(row.ordinal.to_string()), None));
     lines.push(match &row.batch {
-        Some(batch) => received(
-            "batch",
-            Some(batch.batch.clone()),
-            Some(format!("{}, version {}", batch.source, batch.version)),
-        ),
+        Some(batch) => received("batch", Some(batch.batch.clone()), Some(batch_text(batch))),
         None => received("batch", None, Some("its account is not known".to_owned())),
     });
     let pair = |about: &'static str, (name, text): (&String, &String)| Line {
@@ -102,6 +105,10 @@ fn of_row(row: &EventRow) -> Vec<Line> {
         Line { about: "meter", what: verdict.meter.clone(), value, note: Some(note), row: None }
     }));
     lines
+}
+
+fn batch_text(batch: &Account) -> String {
+    format!("{}, version {}", batch.source, batch.version)
 }
 
 fn fate_text(fate: &Fate) -> (Option<String>, String) {

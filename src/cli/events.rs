@@ -13,7 +13,7 @@ use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows};
 use super::properties;
 use super::render::{OutputFormat, Reader};
-use super::{correct, event};
+use super::{correct, event, upsert};
 use crate::error::{Error, Result};
 use crate::event::shortened;
 use crate::ingest::quarantine;
@@ -30,6 +30,7 @@ pub(super) async fn run(global: &Global, command: &EventsCommand) -> Result<Outc
         EventsCommand::Corrections { output } => {
             return correct::corrections(global, *output).await;
         }
+        EventsCommand::Upsert(command) => return Box::pin(upsert::run(global, command)).await,
         EventsCommand::Names { unmetered, at, output } => {
             properties::names(global, *unmetered, at, output.output).await?;
         }

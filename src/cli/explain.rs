@@ -16,7 +16,7 @@ use crate::correct::Listed;
 use crate::error::{Error, Result};
 use crate::explain::{Corrected, Explained, Refused, contributions, explain};
 use crate::meter::describe_aggregation;
-use crate::schema::KIND_EVENT;
+use crate::schema::{KIND_EVENT, batch_of_upsert};
 use crate::unit::{Factor, Rounding, Unit};
 use crate::usage::{Context, Group, UsageRequest};
 
@@ -264,7 +264,10 @@ fn corrected(rows: &Corrected) -> Step {
     };
     let what = match rows.kind.as_str() {
         KIND_EVENT => format!("made by correction {}", id.unwrap_or_default()),
-        kind => format!("{kind} by correction {}", id.unwrap_or_default()),
+        kind => match id.and_then(batch_of_upsert) {
+            Some(batch) => format!("{kind} by newer events of batch {batch}"),
+            None => format!("{kind} by correction {}", id.unwrap_or_default()),
+        },
     };
     let note = rows.correction.as_ref().map(correction_text);
     Step { note, ..Step::counting(step, what, rows.events) }

@@ -19,7 +19,7 @@ mod values;
 pub(super) use corrections::{
     AmendFlags, CorrectionFlags, ReplaceFlags, RevertFlags, SelectionFlags, VoidFlags,
 };
-pub(super) use events::EventsCommand;
+pub(super) use events::{EventsCommand, UpsertCommand};
 pub(super) use explain::{ExplainFlags, ShowFlags};
 pub(super) use ingest::{IngestFlags, MappingFlags};
 pub(super) use lake::{

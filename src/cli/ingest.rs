@@ -193,7 +193,18 @@ fn closing(summary: &Summary, input_bytes: u64, place: &str) -> String {
             format!("{} to version {version} of {place}", counted(commits, "commit"))
         }
     };
-    format!("{counts}\n{version}; {}: {speed}", seconds(summary.elapsed))
+    let replaced = match summary.replaced {
+        0 => String::new(),
+        events => {
+            let took = if events == 1 {
+                "took the place of an older one"
+            } else {
+                "took the places of older ones"
+            };
+            format!("\n{} accepted {took} with the same identity", counted(events, "event"))
+        }
+    };
+    format!("{counts}{replaced}\n{version}; {}: {speed}", seconds(summary.elapsed))
 }
 
 fn seconds(elapsed: Duration) -> String {
@@ -256,6 +267,7 @@ mod tests {
             elapsed: Duration::from_millis(500),
             examples: Vec::new(),
             recognised: Vec::new(),
+            replaced: 0,
             unended: Vec::new(),
         };
         assert_eq!(

@@ -35,6 +35,7 @@ mod size;
 mod sql;
 mod stats;
 mod trial;
+mod upsert;
 mod usage;
 mod vacuum;
 mod verify;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use tokio::runtime::Handle;
 
 use super::rows::{Made, Receipt};
@@ -24,7 +24,7 @@ use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::schema::{
     ENDED_BY, IDEMPOTENCY_KEY, KIND, KIND_EVENT, KIND_REPLACED, KIND_VOIDED, MADE_BY, SOURCE,
-    correction_fields,
+    with_corrections,
 };
 use crate::time::Timestamp;
 use crate::usage::Context;
@@ -76,15 +76,6 @@ pub(super) async fn prepare(
         Ok(prepared) => prepared,
         Err(error) => Err(Error::internal("a correction stopped").with_source(error)),
     }
-}
-
-/// The table's columns and those that corrections need.
-fn with_corrections(schema: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    let missing =
-        correction_fields().into_iter().filter(|f| schema.field_with_name(f.name()).is_err());
-    fields.extend(missing.map(Arc::new));
-    Arc::new(Schema::new(fields))
 }
 
 struct Work {

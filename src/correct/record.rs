@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::event::shortened;
 use crate::lake::table::Table;
+use crate::schema::batch_of_upsert;
 
 /// The notes that are corrections.
 const NOTES: &str = "corrections";
@@ -171,8 +172,15 @@ pub async fn list(events: &Table) -> Result<Vec<Listed>> {
 /// The correction of this id.
 ///
 /// # Errors
-/// Not found, with where the ids are to be seen.
+/// Not found, with where the ids are to be seen; the id of an upsert.
 pub async fn find(events: &Table, id: &str) -> Result<Listed> {
+    if batch_of_upsert(id).is_some() {
+        return Err(Error::invalid(format!(
+            "`{}` is no correction: a batch brought newer events of declared names; correct these, or \
+             send the older ones again",
+            shortened(id)
+        )));
+    }
     let found = list(events).await?.into_iter().find(|correction| correction.record.id == id);
     found.ok_or_else(|| {
         Error::not_found(format!(

@@ -18,7 +18,7 @@ use crate::meter::{Filter, describe_filter};
 use crate::plan::{RowQuery, row_plan};
 use crate::schema::{
     CUSTOMER_ID, ENDED_BY, EVENT_DATE, EVENT_NAME, IDEMPOTENCY_KEY, KIND, KIND_EVENT, MADE_BY,
-    SOURCE,
+    SOURCE, batch_of_upsert,
 };
 use crate::table::EventsTable;
 use crate::time::TimeRange;
@@ -328,7 +328,14 @@ impl<'s> Finder<'s> {
         }
         if let (Selection::Corrected(id), false) = (self.selection, self.later.is_empty()) {
             let later: Vec<&str> = self.later.iter().map(String::as_str).collect();
+            let of_senders = later.iter().any(|later| batch_of_upsert(later).is_some());
             let later = later.join(", ");
+            if of_senders {
+                return Err(Error::conflict(format!(
+                    "correction {id} cannot be reverted: newer events took the places of some that it \
+                     made ({later}); correct the events anew instead"
+                )));
+            }
             return Err(Error::conflict(format!(
                 "correction {id} cannot be reverted: {later} changed the same events later; revert \
                  that first"

@@ -25,7 +25,7 @@ use crate::plan::funnel::{self, conditions, conditions_plan};
 use crate::plan::{TableFacts, stored_plan};
 use crate::schema::{
     ENDED_BY, EVENT_DATE, EVENT_NAME, IDEMPOTENCY_KEY, INGESTED_AT, KIND, KIND_EVENT, MADE_BY,
-    ORDINAL, PROPERTIES, SOURCE, property_of_column, quarantine as refused,
+    ORDINAL, PROPERTIES, SOURCE, batch_of_upsert, property_of_column, quarantine as refused,
 };
 use crate::table::EventsTable;
 use crate::time::{TimeRange, Timestamp};
@@ -71,8 +71,11 @@ pub struct EventRow {
     pub kind: String,
     /// The correction that made it, by id, and as it is kept.
     pub made_by: Option<(String, Option<Listed>)>,
-    /// The correction because of which it does not count.
+    /// The correction or upsert because of which it does not count.
     pub ended_by: Option<(String, Option<Listed>)>,
+    /// The batch of the newer event that took its place, where an upsert ended it and the account is
+    /// known.
+    pub upserted_by: Option<Account>,
     /// When it was first received.
     pub received: Option<Timestamp>,
     /// Its place in the batch.
@@ -239,11 +242,15 @@ fn event_row(
         }
     }
     let received = instant(row, INGESTED_AT)?;
+    let ended_by = optional(ENDED_BY)?;
+    let upsert = ended_by.as_deref().and_then(batch_of_upsert);
+    let upserted_by = upsert.and_then(|batch| accounts.values().find(|a| a.batch == batch));
     Ok(EventRow {
+        upserted_by: upserted_by.cloned(),
         source: optional(SOURCE)?.unwrap_or_default(),
         kind: optional(KIND)?.unwrap_or_default(),
         made_by: optional(MADE_BY)?.map(correction),
-        ended_by: optional(ENDED_BY)?.map(correction),
+        ended_by: ended_by.map(correction),
         batch: received.and_then(|received| accounts.get(&received)).cloned(),
         received,
         ordinal: i64::try_from(number(row, ORDINAL)?).unwrap_or(i64::MAX),

@@ -78,6 +78,16 @@ impl Account {
     }
 }
 
+/// The instant of receipt in the notes of a commit, microseconds since 1970.
+pub(super) fn received_in(info: &BTreeMap<String, String>) -> Option<i64> {
+    info.get(RECEIVED)?.parse().ok()
+}
+
+/// How many events the notes of a commit say to be accepted.
+pub(super) fn accepted_in(info: &BTreeMap<String, String>) -> Option<u64> {
+    info.get(batches::ACCEPTED)?.parse().ok()
+}
+
 /// Adds accounts to the table.
 ///
 /// # Errors

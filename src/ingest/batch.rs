@@ -1,6 +1,6 @@
 //! One batch on its way to its commit: sealed parts, their keys, and the files made of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,14 +15,16 @@ use super::decode::Decoded;
 use super::gather::{BatchFacts, Gatherer, promote_numeric_texts};
 use super::quarantine::{Quarantined, Waiting};
 use super::rebase::{Rebased, Staged};
-use super::seal::{self, Deduplicated, RowRef, Sorted};
+use super::seal::{self, Deduplicated, Holder, RowRef, Sorted};
 use super::spill::{Spill, merge_day, united_schema};
-use crate::dedupe::{Index, Key, StagedRun};
+use super::upsert::{Names, told_ended, with_ended_by};
+use crate::dedupe::{Found, Hasher, Index, Key, StagedRun};
 use crate::error::{Error, Result};
 use crate::lake::layout::layout_for;
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::{EncodedFile, ParquetFileWriter};
+use crate::schema::upsert_id;
 use crate::time::Timestamp;
 
 /// Rows that are gathered at a time.
@@ -35,7 +37,10 @@ pub(super) type Keep<'k> = dyn FnMut(Vec<Quarantined>) -> Result<()> + 'k;
 
 /// A batch under construction.
 pub(super) struct Batch {
+    id: String,
     received: Timestamp,
+    /// Event names of which the newest of an identity counts.
+    names: Names,
     counts: Counts,
     sealed_events: u64,
     /// Sealed parts on disk.
@@ -43,6 +48,13 @@ pub(super) struct Batch {
     /// The last sealed part, still in memory.
     held: Option<Held>,
     keys: Vec<StagedRun>,
+    /// The keys of which an event of a declared name counts, oldest part first; not among the others.
+    declared: Vec<StagedRun>,
+    /// How many events take the place of earlier ones.
+    replaced: u64,
+    /// How many identities have an event in the lake that will count no more, and the days of these.
+    ends: u64,
+    days: BTreeSet<i32>,
     waiting: Waiting,
 }
 
@@ -50,7 +62,13 @@ struct Held {
     chunks: Vec<Chunk>,
     rows: Vec<Sorted>,
     facts: BatchFacts,
+    /// How many runs of declared names there were when it was sealed.
+    declared: usize,
 }
+
+/// Which of some keys that the lake holds, ascending and with the days of their rows, have an event
+/// that counts and is of a declared name.
+pub(super) type AskReplaceable<'i> = dyn Fn(&[Key], &BTreeSet<i32>) -> Result<HashSet<Key>> + 'i;
 
 /// What deduplication asks.
 pub(super) struct Identities<'i> {
@@ -58,20 +76,43 @@ pub(super) struct Identities<'i> {
     pub index: &'i Index,
     /// Off only in tests that show what deduplication is for.
     pub deduplicate: bool,
+    /// Asked only where names are declared.
+    pub replaceable: &'i AskReplaceable<'i>,
 }
 
 impl Batch {
-    /// An empty batch that was received at `received`.
-    pub(super) fn new(received: Timestamp) -> Self {
+    /// An empty batch that was received at `received`, where of events of `names` the newest counts.
+    pub(super) fn new(received: Timestamp, names: Names) -> Self {
         Self {
+            id: uuid::Uuid::new_v4().to_string(),
             received,
+            names,
             counts: Counts::default(),
             sealed_events: 0,
             spills: Vec::new(),
             held: None,
             keys: Vec::new(),
+            declared: Vec::new(),
+            replaced: 0,
+            ends: 0,
+            days: BTreeSet::new(),
             waiting: Waiting::default(),
         }
+    }
+
+    /// Its identity.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The event names that it took for declared.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// How many of its events take the place of earlier ones.
+    pub(super) fn replaced(&self) -> u64 {
+        self.replaced
     }
 
     /// What became of its events.
@@ -109,6 +150,7 @@ impl Batch {
         self.counts.accepted -= rebased.counts.duplicate + rebased.counts.conflict;
         self.counts += rebased.counts;
         rebased.quarantined.into_iter().for_each(|event| self.waiting.push(event));
+        self.replaced = rebased.replaced;
         self.received = received;
     }
 
@@ -135,10 +177,19 @@ impl Batch {
             chunks.push(piece.chunk);
         }
         let received_micros = self.received.micros();
-        let found = if identities.deduplicate {
-            seal::deduplicate(&chunks, received_micros, |keys| self.known(identities.index, keys))?
-        } else {
+        let index = identities.index;
+        let found = if !identities.deduplicate {
             seal::keep_all(&chunks)
+        } else if self.names.is_empty() {
+            seal::deduplicate(&chunks, received_micros, |keys| self.known(index, keys))?
+        } else {
+            seal::deduplicate_upserts(
+                &chunks,
+                received_micros,
+                &self.names,
+                |keys| self.held(index, keys),
+                identities.replaceable,
+            )?
         };
         let first_ordinal = i64::try_from(self.sealed_events).unwrap_or(i64::MAX);
         let facts = BatchFacts { received_micros, first_ordinal };
@@ -148,11 +199,18 @@ impl Batch {
             return Ok(());
         }
         if !found.entries.is_empty() {
-            self.keys.push(identities.index.stage(found.entries.into_iter())?);
+            self.keys.push(index.stage(found.entries.into_iter())?);
         }
+        let upserted = found.upserted;
+        if !upserted.entries.is_empty() {
+            self.declared.push(index.stage(upserted.entries.into_iter())?);
+        }
+        self.replaced += upserted.replacing;
+        self.ends += upserted.ends;
+        self.days.extend(upserted.days);
         promote_numeric_texts(&mut chunks);
-        let rows = seal::sort(&chunks, &found.kept, received_micros);
-        self.held = Some(Held { chunks, rows, facts });
+        let rows = seal::sort(&chunks, &found.kept, &upserted.superseded, received_micros);
+        self.held = Some(Held { chunks, rows, facts, declared: self.declared.len() });
         Ok(())
     }
 
@@ -184,7 +242,7 @@ impl Batch {
     }
 
     /// What the lake, and the parts of this batch that were sealed before, hold of sorted keys.
-    fn known(&self, index: &Index, keys: &[Key]) -> Result<Vec<Option<crate::dedupe::Found>>> {
+    fn known(&self, index: &Index, keys: &[Key]) -> Result<Vec<Option<Found>>> {
         let mut found = index.probe(keys)?;
         for part in &self.keys {
             for (found, staged) in found.iter_mut().zip(part.probe(keys)?) {
@@ -194,10 +252,24 @@ impl Batch {
         Ok(found)
     }
 
+    /// As [`Batch::known`], and where: what holds an identity now is the last that came.
+    fn held(&self, index: &Index, keys: &[Key]) -> Result<Vec<Option<(Found, Holder)>>> {
+        let in_lake = |found: Option<Found>| found.map(|found| (found, Holder::Lake));
+        let mut held: Vec<_> = index.probe(keys)?.into_iter().map(in_lake).collect();
+        let others = self.keys.iter().map(|run| (run, Holder::Other));
+        let declared = self.declared.iter().map(|run| (run, Holder::Declared));
+        for (run, holder) in others.chain(declared) {
+            for (held, found) in held.iter_mut().zip(run.probe(keys)?) {
+                *held = found.map(|found| (found, holder)).or(*held);
+            }
+        }
+        Ok(held)
+    }
+
     fn spill_held(&mut self, folder: &std::path::Path) -> Result<()> {
         if let Some(held) = self.held.take() {
             let gatherer = Gatherer::new(&held.chunks, held.facts);
-            self.spills.push(Spill::write(&gatherer, &held.rows, folder)?);
+            self.spills.push(Spill::write(&gatherer, &held.rows, held.declared, folder)?);
         }
         Ok(())
     }
@@ -209,39 +281,65 @@ impl Batch {
     pub(super) fn write(
         &mut self,
         events: &Table,
-        runtime: &Handle,
+        (runtime, hasher): (&Handle, &Hasher),
         threads: usize,
         spill_folder: &std::path::Path,
     ) -> Result<Staged> {
-        let files = self.write_files(events, runtime, threads, spill_folder)?;
-        Ok(Staged { files, keys: std::mem::take(&mut self.keys) })
+        let files = self.write_files(events, (runtime, hasher), threads, spill_folder)?;
+        Ok(Staged {
+            files,
+            keys: std::mem::take(&mut self.keys),
+            declared: std::mem::take(&mut self.declared),
+            ends: self.ends,
+            days: std::mem::take(&mut self.days),
+            ended: None,
+        })
     }
 
     fn write_files(
         &mut self,
         events: &Table,
-        runtime: &Handle,
+        (runtime, hasher): (&Handle, &Hasher),
         threads: usize,
         spill_folder: &std::path::Path,
     ) -> Result<Vec<StagedFile>> {
+        // Events that a later one of the batch replaces tell so.
+        let ended_by = (self.replaced > self.ends).then(|| upsert_id(&self.id));
+        let written = |schema: &SchemaRef| match ended_by {
+            Some(_) => with_ended_by(schema),
+            None => Arc::clone(schema),
+        };
         if !self.spills.is_empty() {
             self.spill_held(spill_folder)?;
             let schema = united_schema(&self.spills);
+            let written = written(&schema);
             let days: BTreeSet<i32> = self.spills.iter().flat_map(Spill::days).collect();
             let days: Vec<i32> = days.into_iter().collect();
-            return write_days(&days, &schema, events, runtime, threads, |day, take| {
-                merge_day(&self.spills, day, &schema, take)
+            return write_days(&days, &written, events, runtime, threads, |day, take| {
+                merge_day(&self.spills, day, &schema, (&self.declared, hasher), |rows| {
+                    take(told(rows, ended_by.as_deref(), &written)?)
+                })
             });
         }
         let Some(held) = self.held.take() else { return Ok(Vec::new()) };
         let gatherer = Gatherer::new(&held.chunks, held.facts);
         let days: Vec<&[Sorted]> = held.rows.chunk_by(|a, b| a.date == b.date).collect();
         let dates: Vec<i32> = days.iter().map(|day| day[0].date).collect();
-        let schema = gatherer.schema();
-        write_days(&dates, &schema, events, runtime, threads, |date, take| {
+        let written = written(&gatherer.schema());
+        write_days(&dates, &written, events, runtime, threads, |date, take| {
             let day = dates.binary_search(&date).map_or(&[][..], |place| days[place]);
-            day.chunks(GATHER_ROWS).try_for_each(|rows| take(gatherer.batch(rows)?))
+            day.chunks(GATHER_ROWS).try_for_each(|rows| {
+                take(told(gatherer.batch(rows)?, ended_by.as_deref(), &written)?)
+            })
         })
+    }
+}
+
+/// `rows` with what ended them, if the file tells.
+fn told(rows: RecordBatch, ended_by: Option<&str>, schema: &SchemaRef) -> Result<RecordBatch> {
+    match ended_by {
+        Some(id) => told_ended(&rows, id, schema),
+        None => Ok(rows),
     }
 }
 

@@ -8,8 +8,9 @@ use std::path::Path;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, UInt64Type};
 
-use super::accounts::{self, Account};
-use super::stored::{GROUP_ENTRIES, each_group};
+use super::accounts::{self, Account, accepted_in};
+use super::stored::{GROUP_ENTRIES, each_group, is_receipt};
+use super::upsert::REPLACED;
 use super::{Counts, keys_folder};
 use crate::clock::Clock;
 use crate::dedupe::{Hasher, Index, Key};
@@ -180,7 +181,7 @@ pub async fn check_keys(
     }
     let newest = lake.events.snapshot(None).await?;
     // Files of the index's own version may be compacted and vacuumed since; their rows are not.
-    let Some(appended) = appended_since(lake, &index, version, &newest).await? else {
+    let Some(since) = since(lake, &index, version, &newest).await? else {
         return Ok((KeysLookedUp::Outdated, Vec::new()));
     };
     let hasher = Hasher::new(lake.events.table_id());
@@ -199,8 +200,9 @@ pub async fn check_keys(
     })
     .await?;
     // Those that came after the index's version are not in it yet.
-    events -= missing.min(appended);
-    let missing = missing.saturating_sub(appended);
+    events -= missing.min(since.received);
+    let missing = missing.saturating_sub(since.received);
+    let other = other.saturating_sub(since.replaced);
     let mut wrong = Vec::new();
     for (count, detail) in [(missing, "are not in it"), (other, "are in it with other content")] {
         if count > 0 {
@@ -218,14 +220,23 @@ fn wants_rights(error: &Error) -> bool {
     })
 }
 
-/// How many events came after `version`, which the index stands at; `None` where the index is of
-/// another history or stands before what the log reaches, so that the next ingest makes it anew.
-async fn appended_since(
+/// What came after a version.
+#[derive(Debug, Clone, Copy, Default)]
+struct Since {
+    /// Events that were received.
+    received: u64,
+    /// How many of them took the place of others, whose content the index still has.
+    replaced: u64,
+}
+
+/// What came after `version`, which the index stands at; `None` where the index is of another history
+/// or stands before what the log reaches, so that the next ingest makes it anew.
+async fn since(
     lake: &Lake,
     index: &Index,
     version: u64,
     newest: &Snapshot,
-) -> Result<Option<u64>> {
+) -> Result<Option<Since>> {
     if version > newest.version {
         return Ok(None);
     }
@@ -237,6 +248,12 @@ async fn appended_since(
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         changes => changes?,
     };
-    let appends = changes.iter().filter(|change| change.removed.is_empty());
-    Ok(Some(appends.flat_map(|change| &change.added).map(|file| file.rows).sum()))
+    let mut since = Since::default();
+    for change in changes.iter().filter(|change| is_receipt(change)) {
+        let replaced = change.info.get(REPLACED).and_then(|replaced| replaced.parse::<u64>().ok());
+        let added = change.added.iter().map(|file| file.rows).sum();
+        since.replaced += replaced.unwrap_or(0);
+        since.received += accepted_in(&change.info).unwrap_or(added);
+    }
+    Ok(Some(since))
 }

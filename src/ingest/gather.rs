@@ -158,7 +158,7 @@ impl<'c> Gatherer<'c> {
             instants(vec![received; rows.len()]),
             Arc::new(ordinals),
             Arc::new(timestamp_source.map(Some).collect::<StringArray>()),
-            Arc::new(StringArray::from(vec![schema::KIND_EVENT; rows.len()])),
+            Arc::new(rows.iter().map(kind_of).collect::<StringArray>()),
             interleave(&others, &indices).map_err(defect)?,
         ];
         for (_, _, arrays) in &self.columns {
@@ -167,6 +167,10 @@ impl<'c> Gatherer<'c> {
         }
         RecordBatch::try_new(self.schema(), columns).map_err(defect)
     }
+}
+
+fn kind_of(row: &Sorted) -> Option<&'static str> {
+    Some(if row.superseded { schema::KIND_REPLACED } else { schema::KIND_EVENT })
 }
 
 /// Every (kind, name) that any chunk has, with one array per chunk, sorted by name and kind.

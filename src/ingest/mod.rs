@@ -35,6 +35,7 @@ mod source;
 mod spill;
 mod split;
 mod stored;
+mod upsert;
 
 pub use decode::Rejected;
 pub use index::{Rebuilt, rebuild_index};

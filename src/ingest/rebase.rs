@@ -2,25 +2,29 @@
 //!
 //! What the winner brought too is dropped, by the identities in the winner's files; the rest is
 //! written anew under a later instant of receipt, so that the order of receipt stays that of the
-//! versions.
+//! versions. Where names are declared for upserts, it is also decided anew which events of the lake
+//! those of the batch take the places of.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Int64Type;
 use tokio::runtime::Handle;
 
 use super::Counts;
 use super::quarantine::Quarantined;
-use super::stored::{Columns, GROUP_ENTRIES, batches, each_group, entries_of, in_order};
+use super::stored::{Columns, GROUP_ENTRIES, batches, brought, each_group, entries_of, in_order};
+use super::upsert::{Ended, Names, Replaceable, held_by, keys_of, texts};
 use crate::dedupe::{Entry, Hasher, Index, Key, StagedRun};
 use crate::error::{Error, Result};
 use crate::lake::layout::layout_for;
+use crate::lake::snapshot::Snapshot;
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::ParquetFileWriter;
-use crate::schema::INGESTED_AT;
+use crate::schema::{EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL};
 use crate::time::Timestamp;
 
 /// Files of a batch that wait for their commit, and the keys of their rows.
@@ -28,6 +32,29 @@ use crate::time::Timestamp;
 pub(super) struct Staged {
     pub(super) files: Vec<StagedFile>,
     pub(super) keys: Vec<StagedRun>,
+    /// Those of which an event of a declared name counts; not among the others.
+    pub(super) declared: Vec<StagedRun>,
+    /// How many of these have an event in the lake that will count no more.
+    pub(super) ends: u64,
+    /// The days that such events were received for, and perhaps others.
+    pub(super) days: BTreeSet<i32>,
+    /// The files of the lake in which they are ended, once these are written.
+    pub(super) ended: Option<Ended>,
+}
+
+impl Staged {
+    fn runs(&self) -> impl Iterator<Item = &StagedRun> {
+        self.keys.iter().chain(&self.declared)
+    }
+}
+
+/// What the winners of a race brought of a batch's identities.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The content that holds each.
+    pub(super) contents: HashMap<Key, u64>,
+    /// The days of their rows.
+    days: BTreeSet<i32>,
 }
 
 /// What a rebase changed of a batch's accounts.
@@ -35,18 +62,77 @@ pub(super) struct Staged {
 pub(super) struct Rebased {
     pub(super) counts: Counts,
     pub(super) quarantined: Vec<Quarantined>,
+    /// How many events of the batch take the place of earlier ones, all told.
+    pub(super) replaced: u64,
 }
 
-/// The identities of `keys` that the versions after `from` brought, with the content they brought.
+/// What decides which events of a batch take the places of others.
+pub(super) struct Upserts<'u> {
+    names: &'u Names,
+    /// Identities of the batch of which the lake has an event that counts and is of a declared name.
+    replaceable: HashSet<Key>,
+    /// The first place in the batch of each identity that it brings more than one event of.
+    firsts: HashMap<Key, i64>,
+}
+
+impl<'u> Upserts<'u> {
+    /// Looks at the rows of `base` and of the batch that matter.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is damaged.
+    pub(super) fn of(
+        lake: &Replaceable<'u>,
+        base: &Snapshot,
+        staged: &Staged,
+        taken: &Taken,
+    ) -> Result<Self> {
+        let mut upserts =
+            Self { names: lake.names, replaceable: HashSet::new(), firsts: HashMap::new() };
+        if staged.ends == 0 && taken.contents.is_empty() {
+            return Ok(upserts);
+        }
+        let days: BTreeSet<i32> = staged.days.union(&taken.days).copied().collect();
+        upserts.replaceable = lake.keys(base, Some(&days), |keys| held_by(keys, staged.runs()))?;
+        for file in &staged.files {
+            for rows in lake.runtime.block_on(batches(lake.events, &file.path, Columns::All))? {
+                upserts.add_firsts(&rows?, lake.hasher)?;
+            }
+        }
+        Ok(upserts)
+    }
+
+    /// Of several events of an identity, all but the last are replaced.
+    fn add_firsts(&mut self, rows: &RecordBatch, hasher: &Hasher) -> Result<()> {
+        let (kinds, ordinals) = (texts(rows, KIND)?, ordinals(rows)?);
+        if kinds.iter().all(|kind| kind == Some(KIND_EVENT)) {
+            return Ok(());
+        }
+        for (row, key) in keys_of(rows, hasher)?.into_iter().enumerate() {
+            if kinds.value(row) != KIND_EVENT {
+                let first = self.firsts.entry(key).or_insert(ordinals[row]);
+                *first = (*first).min(ordinals[row]);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ordinals(rows: &RecordBatch) -> Result<&[i64]> {
+    let column = rows.column_by_name(ORDINAL).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let column = column.ok_or_else(|| Error::corrupt("a data file has no `ordinal`"))?;
+    Ok(column.values())
+}
+
+/// The identities of `staged` that the versions after `from` brought, with the content they brought.
 ///
 /// # Errors
 /// A file of the winner that cannot be read; conflict when the table was set back meanwhile.
 pub(super) async fn taken(
     events: &Table,
-    keys: &[StagedRun],
+    staged: &Staged,
     (from, to): (u64, u64),
     hasher: &Hasher,
-) -> Result<HashMap<Key, u64>> {
+) -> Result<Taken> {
     if from > to {
         // What was taken for a duplicate may be gone by now.
         return Err(Error::conflict(format!(
@@ -55,16 +141,18 @@ pub(super) async fn taken(
             events.display()
         )));
     }
-    let mut taken = HashMap::new();
-    let changes = events.changes(from, to).await?;
-    // Compaction moves rows, corrections say what counts: neither brings an identity.
-    for change in changes.iter().filter(|change| change.removed.is_empty()) {
-        each_group((events, &change.added), hasher, GROUP_ENTRIES, |entries| {
+    let mut taken = Taken::default();
+    for change in events.changes(from, to).await? {
+        // Compaction moves rows, corrections say what counts: neither brings an identity.
+        let files = brought(events, &change).await?;
+        each_group((events, &files), hasher, GROUP_ENTRIES, |entries| {
             let sorted: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
-            for run in keys {
+            for run in staged.runs() {
                 let found = run.probe(&sorted)?;
-                let both = entries.iter().zip(found).filter(|(_, found)| found.is_some());
-                taken.extend(both.map(|(entry, _)| (entry.key, entry.content)));
+                for (entry, _) in entries.iter().zip(found).filter(|(_, found)| found.is_some()) {
+                    taken.contents.insert(entry.key, entry.content);
+                    taken.days.insert(entry.date);
+                }
             }
             Ok(())
         })
@@ -73,30 +161,43 @@ pub(super) async fn taken(
     Ok(taken)
 }
 
-/// Writes the rows of `staged` anew, without those in `taken`, as received at `received`.
+/// Writes the rows of `staged` anew, without those in `taken`, as received at `received`; where names
+/// are declared, as `upserts` and `index`, which stands at the version to build on, have it.
 ///
 /// # Errors
 /// A store that cannot be read or written.
 pub(super) fn rebase(
     staged: Staged,
-    taken: &HashMap<Key, u64>,
+    (taken, upserts): (&Taken, Option<&Upserts<'_>>),
     received: Timestamp,
     (events, index): (&Table, &Index),
     hasher: &Hasher,
     runtime: &Handle,
 ) -> Result<(Staged, Rebased)> {
     let (mut fresh, mut rebased) = (Staged::default(), Rebased::default());
-    let mut entries: Vec<Entry> = Vec::new();
+    let (mut entries, mut declared): (Vec<Entry>, Vec<Entry>) = (Vec::new(), Vec::new());
     for file in staged.files {
         let mut writer: Option<ParquetFileWriter> = None;
         for rows in runtime.block_on(batches(events, &file.path, Columns::All))? {
             let rows = rows?;
             let of_rows = entries_of(&rows, hasher)?;
-            let kept = drop_taken(&rows, &of_rows, taken, &mut rebased)?;
-            entries.extend(of_rows.into_iter().filter(|entry| !taken.contains_key(&entry.key)));
-            if entries.len() >= GROUP_ENTRIES {
-                fresh.keys.push(index.stage(in_order(std::mem::take(&mut entries)).into_iter())?);
+            let chosen = match upserts {
+                None => drop_taken(&rows, of_rows, &taken.contents, &mut rebased),
+                Some(upserts) => {
+                    upserts.choose(&rows, of_rows, (index, &mut fresh), &mut rebased)?
+                }
+            };
+            entries.extend(chosen.others);
+            declared.extend(chosen.declared);
+            for (entries, runs) in
+                [(&mut entries, &mut fresh.keys), (&mut declared, &mut fresh.declared)]
+            {
+                if entries.len() >= GROUP_ENTRIES {
+                    runs.push(index.stage(in_order(std::mem::take(entries)).into_iter())?);
+                }
             }
+            let kept = filter_record_batch(&rows, &BooleanArray::from(chosen.keep))
+                .map_err(|error| Error::internal("drop rows of the winner").with_source(error))?;
             if kept.num_rows() == 0 {
                 continue;
             }
@@ -116,34 +217,100 @@ pub(super) fn rebase(
             fresh.files.push(runtime.block_on(events.stage(last))?);
         }
     }
-    if !entries.is_empty() {
-        fresh.keys.push(index.stage(in_order(entries).into_iter())?);
+    for (entries, runs) in [(entries, &mut fresh.keys), (declared, &mut fresh.declared)] {
+        if !entries.is_empty() {
+            runs.push(index.stage(in_order(entries).into_iter())?);
+        }
     }
     Ok((fresh, rebased))
 }
 
+/// Which rows of a batch stay, and the index entries of these.
+#[derive(Debug, Default)]
+struct Chosen {
+    keep: Vec<bool>,
+    others: Vec<Entry>,
+    /// Those of events of declared names that count.
+    declared: Vec<Entry>,
+}
+
 fn drop_taken(
     rows: &RecordBatch,
-    entries: &[Entry],
+    entries: Vec<Entry>,
     taken: &HashMap<Key, u64>,
     rebased: &mut Rebased,
-) -> Result<RecordBatch> {
-    let mut keep = Vec::with_capacity(entries.len());
-    for (row, entry) in entries.iter().enumerate() {
-        let Some(&first) = taken.get(&entry.key) else {
-            keep.push(true);
-            continue;
-        };
-        keep.push(false);
-        if first == entry.content {
-            rebased.counts.duplicate += 1;
+) -> Chosen {
+    let mut chosen = Chosen::default();
+    for (row, entry) in entries.into_iter().enumerate() {
+        match taken.get(&entry.key) {
+            Some(&first) => rebased.drop(rows, row, first, entry.content),
+            None => chosen.others.push(entry),
+        }
+        chosen.keep.push(!taken.contains_key(&entry.key));
+    }
+    chosen
+}
+
+impl Rebased {
+    /// Counts a row that is not stored after all, as `first` has its identity.
+    fn drop(&mut self, rows: &RecordBatch, row: usize, first: u64, second: u64) {
+        if first == second {
+            self.counts.duplicate += 1;
         } else {
-            rebased.counts.conflict += 1;
-            rebased.quarantined.push(Quarantined::conflict(rows, row, first, entry.content));
+            self.counts.conflict += 1;
+            self.quarantined.push(Quarantined::conflict(rows, row, first, second));
         }
     }
-    filter_record_batch(rows, &BooleanArray::from(keep))
-        .map_err(|error| Error::internal("drop rows of the winner").with_source(error))
+}
+
+impl Upserts<'_> {
+    /// Decides as deduplication does, as if the rows came after the version that `index` stands at.
+    fn choose(
+        &self,
+        rows: &RecordBatch,
+        entries: Vec<Entry>,
+        (index, fresh): (&Index, &mut Staged),
+        rebased: &mut Rebased,
+    ) -> Result<Chosen> {
+        let (kinds, names, ordinals) =
+            (texts(rows, KIND)?, texts(rows, EVENT_NAME)?, ordinals(rows)?);
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        order.sort_unstable_by_key(|&row| entries[row].key);
+        let sorted: Vec<Key> = order.iter().map(|&row| entries[row].key).collect();
+        let mut held = vec![None; entries.len()];
+        for (row, found) in order.into_iter().zip(index.probe(&sorted)?) {
+            held[row] = found;
+        }
+        let mut chosen = Chosen::default();
+        for (row, (entry, held)) in entries.into_iter().zip(held).enumerate() {
+            let is_declared = self.names.contains(names.value(row));
+            let counts = kinds.value(row) == KIND_EVENT;
+            if let Some(held) = held {
+                let is_first =
+                    self.firsts.get(&entry.key).is_none_or(|first| *first == ordinals[row]);
+                let again = is_first && held.content == entry.content;
+                if again || !is_declared || !self.replaceable.contains(&entry.key) {
+                    rebased.drop(rows, row, held.content, entry.content);
+                    chosen.keep.push(false);
+                    continue;
+                }
+                if counts {
+                    fresh.ends += 1;
+                    fresh.days.insert(held.date);
+                }
+            }
+            // Each but the last of an identity is replaced by the next, and the first replaces what
+            // the lake holds.
+            rebased.replaced += u64::from(!counts || held.is_some());
+            chosen.keep.push(true);
+            match (counts, is_declared) {
+                (true, true) => chosen.declared.push(entry),
+                (true, false) => chosen.others.push(entry),
+                (false, _) => {}
+            }
+        }
+        Ok(chosen)
+    }
 }
 
 fn received_at(rows: &RecordBatch, received: Timestamp) -> Result<RecordBatch> {
@@ -171,7 +338,7 @@ mod tests {
         let index = Index::open(state.path(), events.table_id(), "now").unwrap();
         let hasher = Hasher::new(events.table_id());
         let files = [0..10, 10..20, 20..30].map(|n| runtime.block_on(staged(&events, n)));
-        let mut ours = Staged { files: files.to_vec(), keys: Vec::new() };
+        let mut ours = Staged { files: files.to_vec(), ..Staged::default() };
         let key = |number: i64| hasher.identity(Some("s"), &number.to_string());
         let entries = (0..30).map(|number| Entry { key: key(number), content: 0, date: 0 });
         ours.keys.push(index.stage(in_order(entries.collect()).into_iter()).unwrap());
@@ -179,20 +346,21 @@ mod tests {
         let from = runtime.block_on(events.snapshot(None)).unwrap().version;
         let to = runtime.block_on(commit(&events, &[(5, 8), (40, 50)])).version;
         let taken_by = |versions| {
-            let taken = taken(&events, &ours.keys, versions, &hasher);
+            let taken = taken(&events, &ours, versions, &hasher);
             runtime.block_on(taken)
         };
         assert_eq!(taken_by((to, from)).unwrap_err().kind(), ErrorKind::Conflict);
         let taken = taken_by((from, to)).unwrap();
         let mut want: Vec<Key> = (5..8).map(key).collect();
         want.sort_unstable();
-        let mut got: Vec<Key> = taken.keys().copied().collect();
+        let mut got: Vec<Key> = taken.contents.keys().copied().collect();
         got.sort_unstable();
         assert_eq!(got, want);
 
         let received = Timestamp::from_micros(7_000);
         let (fresh, rebased) =
-            rebase(ours, &taken, received, (&events, &index), &hasher, runtime.handle()).unwrap();
+            rebase(ours, (&taken, None), received, (&events, &index), &hasher, runtime.handle())
+                .unwrap();
         assert_eq!(rebased.counts.duplicate, 3);
         assert_eq!(fresh.files.len(), 3);
         let runs: Vec<u64> = fresh.keys.iter().map(StagedRun::len).collect();

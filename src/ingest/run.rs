@@ -1,6 +1,6 @@
 //! One run of ingest: batches until the input ends, each committed for good before the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,11 +16,12 @@ use super::follow::{self, Marked};
 use super::input::Input;
 use super::mapping::Mapping;
 use super::quarantine::{Quarantine, Quarantined};
-use super::rebase::{self, Staged};
+use super::rebase::{self, Staged, Taken, Upserts};
 use super::source::{Pieces, Recognised};
+use super::upsert::{Names, REPLACED, Replaceable, UPSERT};
 use super::{Counts, index, stored};
 use crate::clock::Clock;
-use crate::dedupe::{Hasher, Index};
+use crate::dedupe::{Hasher, Index, Key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventRules;
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
@@ -28,7 +29,7 @@ use crate::lake::history::BY;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::staged::StagedFile;
 use crate::lake::tables::Lake;
-use crate::schema::{self, ColumnNames, ValueKind};
+use crate::schema::{self, ColumnNames, ValueKind, upsert_id};
 use crate::time::Timestamp;
 
 /// How a run ingests.
@@ -99,6 +100,8 @@ pub struct Summary {
     pub examples: Vec<Quarantined>,
     /// Inputs that were found to be in the shape of another system.
     pub recognised: Vec<Recognised>,
+    /// How many of the accepted events took the place of an older one with their identity.
+    pub replaced: u64,
     /// Last lines of logs, as `input:line`, that were left out because they are not ended.
     pub unended: Vec<String>,
 }
@@ -152,6 +155,8 @@ struct Run {
     ended: Vec<Marked>,
     /// What became of the events of finished batches.
     counts: Counts,
+    /// How many events took the place of older ones.
+    replaced: u64,
     commits: u64,
     /// How many events the commits brought.
     committed: u64,
@@ -220,6 +225,7 @@ impl Run {
             index,
             ended: Vec::new(),
             counts: Counts::default(),
+            replaced: 0,
             commits: 0,
             committed: 0,
         })
@@ -261,6 +267,7 @@ impl Run {
             elapsed: started.elapsed(),
             examples: std::mem::take(&mut self.refused.examples),
             recognised: pieces.recognised().to_vec(),
+            replaced: self.replaced,
             unended: pieces.unended().to_vec(),
         })
     }
@@ -280,7 +287,8 @@ impl Run {
     /// place in the batch order all events of the lake.
     fn new_batch(&self) -> Result<Batch> {
         let snapshot = self.runtime.block_on(self.lake.events.snapshot(None))?;
-        Ok(Batch::new(self.next_instant(&snapshot)?))
+        let names = self.runtime.block_on(self.lake.events.upsert_names(&snapshot))?;
+        Ok(Batch::new(self.next_instant(&snapshot)?, names))
     }
 
     fn next_instant(&self, snapshot: &Snapshot) -> Result<Timestamp> {
@@ -309,7 +317,12 @@ impl Run {
 
     fn seal(&mut self, batch: &mut Batch, decoded: Vec<Decoded>) -> Result<()> {
         let deduplicate = self.settings.deduplicate;
-        let identities = Identities { index: &self.index, deduplicate };
+        let (events, runtime) = (&self.lake.events, &self.runtime);
+        let (hasher, names) = (&self.decoder.hasher, batch.names().clone());
+        let lake = Replaceable { events, runtime, hasher, names: &names };
+        let applied = self.index.applied();
+        let replaceable = |keys: &[Key], days: &BTreeSet<i32>| lake.known(applied, keys, days);
+        let identities = Identities { index: &self.index, deduplicate, replaceable: &replaceable };
         let (received, store) = (batch.received(), (&self.lake, &self.runtime));
         let refused = &mut self.refused;
         let mut keep = |events| refused.keep(events, received, store);
@@ -335,10 +348,11 @@ impl Run {
     fn finish(&mut self, mut batch: Batch) -> Result<Counts> {
         self.quarantine(&mut batch)?;
         if self.settings.dry_run {
+            self.replaced += batch.replaced();
             return Ok(batch.counts());
         }
         let mut account = Account {
-            batch: uuid::Uuid::new_v4().to_string(),
+            batch: batch.id().to_owned(),
             received: batch.received(),
             source: self.source.clone(),
             counts: batch.counts(),
@@ -349,6 +363,7 @@ impl Run {
             account.version = self.runtime.block_on(self.lake.events.snapshot(None))?.version;
         }
         let counts = account.counts;
+        self.replaced += batch.replaced();
         self.runtime.block_on(accounts::write(&self.lake, &[account]))?;
         Ok(counts)
     }
@@ -358,7 +373,7 @@ impl Run {
     fn commit(&mut self, batch: &mut Batch, account: &mut Account) -> Result<bool> {
         let mut staged = batch.write(
             &self.lake.events,
-            &self.runtime,
+            (&self.runtime, &self.decoder.hasher),
             self.settings.threads,
             self.spill_folder.path(),
         )?;
@@ -368,25 +383,20 @@ impl Run {
             let base = self.runtime.block_on(self.lake.events.snapshot(None))?;
             if self.index.applied() != Some(base.version) {
                 staged = self.rebase(batch, staged, &base)?;
-                self.quarantine(batch)?;
-                account.counts = batch.counts();
-                account.received = batch.received();
             }
+            if !self.end(batch, &mut staged, &base)? {
+                continue;
+            }
+            self.quarantine(batch)?;
+            account.counts = batch.counts();
+            account.received = batch.received();
             if staged.files.is_empty() {
                 return Ok(false);
             }
-            let at_ms = batch.received().micros() / 1_000;
-            let commit = Commit {
-                add_columns: new_columns(&base, &staged.files)?,
-                add: staged.files.clone(),
-                remove: Vec::new(),
-                app: Some((RECEIPT.to_owned(), at_ms)),
-                operation: Operation::Append,
-                info: self.info(account),
-                at_ms,
-            };
+            let commit = self.commit_of(batch, &staged, account, &base)?;
             match self.runtime.block_on(self.lake.events.commit(&base, commit))? {
                 CommitOutcome::Committed(snapshot) => {
+                    staged.keys.append(&mut staged.declared);
                     account.version = snapshot.version;
                     self.ended.clear();
                     (self.commits, self.committed) =
@@ -423,23 +433,141 @@ impl Run {
     }
 
     /// Brings the winners' keys in, drops what they brought from the batch, and dates it after them.
-    fn rebase(&mut self, batch: &mut Batch, staged: Staged, base: &Snapshot) -> Result<Staged> {
+    fn rebase(
+        &mut self,
+        batch: &mut Batch,
+        staged: Staged,
+        base: &Arc<Snapshot>,
+    ) -> Result<Staged> {
         let events = &self.lake.events;
+        let names = self.runtime.block_on(events.upsert_names(base))?;
+        if batch.replaced() > 0
+            && let Some(withdrawn) = batch.names().difference(&names).next()
+        {
+            return Err(Error::conflict(format!(
+                "{}: event name `{withdrawn}` was withdrawn from upserts while events were read: \
+                 run the same command again",
+                events.display()
+            )));
+        }
         let versions = (self.index.applied().unwrap_or(0), base.version);
         let hasher = &self.decoder.hasher;
-        let taken = self.runtime.block_on(rebase::taken(events, &staged.keys, versions, hasher))?;
+        let taken = self.runtime.block_on(rebase::taken(events, &staged, versions, hasher))?;
         self.runtime.block_on(stored::catch_up(&mut self.index, events, base, hasher))?;
         // Who only compacted, or brought other events earlier, leaves the batch as it is.
         let last_ms = self.runtime.block_on(base.app_version(RECEIPT))?.unwrap_or(i64::MIN);
-        if taken.is_empty() && last_ms < batch.received().micros() / 1_000 {
+        if taken.contents.is_empty() && last_ms < batch.received().micros() / 1_000 {
             return Ok(staged);
         }
+        self.choose_again(batch, staged, base, (&taken, &names))
+    }
+
+    /// Writes the batch anew as it comes after `base`, which the index stands at.
+    fn choose_again(
+        &self,
+        batch: &mut Batch,
+        staged: Staged,
+        base: &Snapshot,
+        (taken, names): (&Taken, &Names),
+    ) -> Result<Staged> {
+        let (events, hasher, runtime) = (&self.lake.events, &self.decoder.hasher, &self.runtime);
+        let lake = Replaceable { events, runtime, hasher, names };
+        let upserts = match names.is_empty() {
+            true => None,
+            false => Some(Upserts::of(&lake, base, &staged, taken)?),
+        };
         let received = self.next_instant(base)?;
+        let chosen = (taken, upserts.as_ref());
         let (staged, rebased) =
-            rebase::rebase(staged, &taken, received, (events, &self.index), hasher, &self.runtime)?;
+            rebase::rebase(staged, chosen, received, (events, &self.index), hasher, runtime)?;
         batch.rebased(rebased, received);
         Ok(staged)
     }
+
+    /// Sees to it that the files are written in which rows of `base` are ended whose places the batch
+    /// takes; `false` where they went away beneath it, and a newer version is to be built on.
+    fn end(&self, batch: &mut Batch, staged: &mut Staged, base: &Arc<Snapshot>) -> Result<bool> {
+        let is_live = |path: &String| base.files.iter().any(|file| file.path == *path);
+        if staged.ends == 0 || staged.ended.as_ref().is_some_and(|e| e.remove.iter().all(is_live)) {
+            return Ok(true);
+        }
+        let (events, hasher, runtime) = (&self.lake.events, &self.decoder.hasher, &self.runtime);
+        let names = runtime.block_on(events.upsert_names(base))?;
+        let lake = Replaceable { events, runtime, hasher, names: &names };
+        let memory_bytes = self.settings.memory_bytes / MEMORY_PARTS;
+        for is_chosen_again in [false, true] {
+            let id = upsert_id(batch.id());
+            let declared = (staged.declared.as_slice(), staged.ends);
+            match lake.end(base, &staged.days, declared, (&id, memory_bytes)) {
+                Ok(Some(ended)) => {
+                    staged.ended = Some(ended);
+                    return Ok(true);
+                }
+                Ok(None) if is_chosen_again => break,
+                // Somebody corrected what the batch was to replace.
+                Ok(None) => {
+                    let former = std::mem::take(staged);
+                    let taken = Taken::default();
+                    *staged = self.choose_again(batch, former, base, (&taken, &names))?;
+                    if staged.ends == 0 {
+                        return Ok(true);
+                    }
+                }
+                // What a compaction took out may be vacuumed beneath us.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    return match runtime.block_on(events.snapshot(None))?.version == base.version {
+                        true => Err(error),
+                        false => Ok(false),
+                    };
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::corrupt(format!(
+            "{}: the events that a batch replaces are not those that the key index knows; nothing was \
+             committed, see `meterhouse verify`",
+            events.display()
+        )))
+    }
+
+    /// The batch as a commit on `base`: its events, and in the same breath the end of those whose
+    /// places they take.
+    fn commit_of(
+        &self,
+        batch: &Batch,
+        staged: &Staged,
+        account: &Account,
+        base: &Snapshot,
+    ) -> Result<Commit> {
+        let at_ms = batch.received().micros() / 1_000;
+        let mut commit = Commit {
+            add_columns: new_columns(base, &staged.files)?,
+            add: staged.files.clone(),
+            app: Some((RECEIPT.to_owned(), at_ms)),
+            operation: Operation::Append,
+            info: self.info(account),
+            at_ms,
+            ..Commit::default()
+        };
+        // A batch that replaces nothing after all may have been written to tell what is replaced.
+        if batch.replaced() > 0 || staged.files.iter().any(has_ends) {
+            commit.add_columns.extend(schema::correction_fields().map(Arc::new));
+        }
+        if batch.replaced() > 0 {
+            commit.info.insert(UPSERT.to_owned(), upsert_id(batch.id()));
+            commit.info.insert(REPLACED.to_owned(), batch.replaced().to_string());
+        }
+        if let Some(ended) = &staged.ended {
+            commit.add.extend(ended.add.iter().cloned());
+            commit.remove.clone_from(&ended.remove);
+            commit.operation = Operation::Correct;
+        }
+        Ok(commit)
+    }
+}
+
+fn has_ends(file: &StagedFile) -> bool {
+    file.columns().any(|column| column == schema::ENDED_BY)
 }
 
 /// What is told of where events came from: the inputs' names, the first few of many.

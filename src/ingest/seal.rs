@@ -1,14 +1,15 @@
 //! Decides which of the events in memory are new, and in which order they are stored.
 //!
 //! Identities are sorted once: repeats within the batch become neighbours, and the key index is
-//! asked in its own order. Nothing is written here.
+//! asked in its own order. Of names that are declared for upserts, later contents of an identity take
+//! the place of earlier ones. Nothing is written here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use arrow::array::{Array, StringArray};
 
 use super::columns::Chunk;
-use crate::dedupe::{Entry, Found};
+use crate::dedupe::{Entry, Found, Key};
 use crate::error::Result;
 
 /// Microseconds of a day of UTC.
@@ -45,6 +46,35 @@ pub(super) struct Deduplicated {
     pub duplicates: u64,
     /// Those that were there already, with other content.
     pub conflicts: Vec<Conflict>,
+    /// What upserts did; nothing where no name is declared.
+    pub upserted: Upserted,
+}
+
+/// What became of identities of declared names.
+#[derive(Debug, Default)]
+pub(super) struct Upserted {
+    /// Index entries of identities of which an event of a declared name counts now, sorted by key;
+    /// they are not among [`Deduplicated::entries`].
+    pub entries: Vec<Entry>,
+    /// Those kept whose place a later one among these takes, sorted.
+    pub superseded: Vec<RowRef>,
+    /// How many of those kept take the place of an earlier event.
+    pub replacing: u64,
+    /// How many identities have events in the lake that count no more.
+    pub ends: u64,
+    /// The days of these events, as far as the index knows.
+    pub days: BTreeSet<i32>,
+}
+
+/// Where the content that holds an identity lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// In the lake.
+    Lake,
+    /// In an earlier part of the batch, as an event of a declared name.
+    Declared,
+    /// In an earlier part of the batch, as an event of any other name.
+    Other,
 }
 
 /// The instant of a row in microseconds; events without a timestamp happened when received.
@@ -65,16 +95,10 @@ pub(super) fn date_of(micros: i64) -> i32 {
 pub(super) fn deduplicate(
     chunks: &[Chunk],
     received_micros: i64,
-    known: impl FnOnce(&[[u8; 16]]) -> Result<Vec<Option<Found>>>,
+    known: impl FnOnce(&[Key]) -> Result<Vec<Option<Found>>>,
 ) -> Result<Deduplicated> {
-    let mut all: Vec<([u8; 16], RowRef)> = Vec::with_capacity(chunks.iter().map(Chunk::rows).sum());
-    for (place, chunk) in (0..).zip(chunks) {
-        let rows = (0..).zip(&chunk.keys);
-        all.extend(rows.map(|(row, key)| (*key, RowRef { chunk: place, row })));
-    }
-    all.sort_unstable();
-    let keys: Vec<[u8; 16]> =
-        all.chunk_by(|a, b| a.0 == b.0).filter_map(|same| same.first()).map(|f| f.0).collect();
+    let all = sorted_identities(chunks);
+    let keys = distinct(&all);
     let found = known(&keys)?;
 
     let content = |row: RowRef| chunks[row.chunk as usize].contents[row.row as usize];
@@ -102,6 +126,99 @@ pub(super) fn deduplicate(
     Ok(result)
 }
 
+/// As [`deduplicate`] does it, where events of `names` take the place of earlier ones with their
+/// identity. `known` also says where an identity is held, and `replaceable` which of some that the
+/// lake holds, by ascending keys and with the days of their rows, have an event that counts and is
+/// of a declared name.
+///
+/// # Errors
+/// Those of `known` and `replaceable`.
+pub(super) fn deduplicate_upserts(
+    chunks: &[Chunk],
+    received_micros: i64,
+    names: &BTreeSet<String>,
+    known: impl FnOnce(&[Key]) -> Result<Vec<Option<(Found, Holder)>>>,
+    replaceable: impl FnOnce(&[Key], &BTreeSet<i32>) -> Result<HashSet<Key>>,
+) -> Result<Deduplicated> {
+    let all = sorted_identities(chunks);
+    let keys = distinct(&all);
+    let found = known(&keys)?;
+    let content = |row: RowRef| chunks[row.chunk as usize].contents[row.row as usize];
+    let is_declared =
+        |row: RowRef| names.contains(chunks[row.chunk as usize].event_name.value(row.row as usize));
+    let groups = || all.chunk_by(|a, b| a.0 == b.0).zip(&found);
+    // Whether what the lake holds may be replaced is asked only where it matters.
+    let (mut asked, mut days) = (Vec::new(), BTreeSet::new());
+    for (same, found) in groups() {
+        if let Some((found, Holder::Lake)) = found
+            && same.iter().any(|&(_, row)| is_declared(row) && content(row) != found.content)
+        {
+            asked.push(same[0].0);
+            days.insert(found.date);
+        }
+    }
+    let open = if asked.is_empty() { HashSet::new() } else { replaceable(&asked, &days)? };
+
+    let mut result = Deduplicated::default();
+    for (same, found) in groups() {
+        let key = same[0].0;
+        // The content that holds the identity, and whether an event of a declared name has it.
+        let mut held = found.map(|(found, holder)| match holder {
+            Holder::Lake => (found.content, open.contains(&key)),
+            Holder::Declared => (found.content, true),
+            Holder::Other => (found.content, false),
+        });
+        let mut last: Option<RowRef> = None;
+        for &(_, row) in same {
+            match held {
+                Some((first, _)) if first == content(row) => {
+                    result.duplicates += 1;
+                    continue;
+                }
+                Some((first, is_open)) if !is_open || !is_declared(row) => {
+                    let second = content(row);
+                    result.conflicts.push(Conflict { row, first, second });
+                    continue;
+                }
+                Some(_) => result.upserted.replacing += 1,
+                None => {}
+            }
+            held = Some((content(row), is_declared(row)));
+            result.kept.push(row);
+            result.upserted.superseded.extend(last.replace(row));
+        }
+        let (Some(row), Some((content, is_open))) = (last, held) else { continue };
+        let date =
+            date_of(timestamp_of(&chunks[row.chunk as usize], row.row as usize, received_micros));
+        let entry = Entry { key, content, date };
+        match is_open {
+            true => result.upserted.entries.push(entry),
+            false => result.entries.push(entry),
+        }
+        if let Some((found, Holder::Lake)) = found {
+            result.upserted.ends += 1;
+            result.upserted.days.insert(found.date);
+        }
+    }
+    result.upserted.superseded.sort_unstable();
+    Ok(result)
+}
+
+/// Every identity with its row, by key and then by receipt.
+fn sorted_identities(chunks: &[Chunk]) -> Vec<(Key, RowRef)> {
+    let mut all: Vec<(Key, RowRef)> = Vec::with_capacity(chunks.iter().map(Chunk::rows).sum());
+    for (place, chunk) in (0..).zip(chunks) {
+        let rows = (0..).zip(&chunk.keys);
+        all.extend(rows.map(|(row, key)| (*key, RowRef { chunk: place, row })));
+    }
+    all.sort_unstable();
+    all
+}
+
+fn distinct(all: &[(Key, RowRef)]) -> Vec<Key> {
+    all.chunk_by(|a, b| a.0 == b.0).filter_map(|same| same.first()).map(|first| first.0).collect()
+}
+
 /// Every event of `chunks` as if each were new; for tests that show what deduplication is for.
 pub(super) fn keep_all(chunks: &[Chunk]) -> Deduplicated {
     let rows = (0..).zip(chunks).flat_map(|(chunk, columns): (u32, &Chunk)| {
@@ -122,10 +239,18 @@ pub(super) struct Sorted {
     timestamp: i64,
     /// Which event.
     pub row: RowRef,
+    /// Whether a later event of the batch takes its place.
+    pub superseded: bool,
 }
 
-/// `rows` by date, event name, customer, timestamp and order of receipt.
-pub(super) fn sort(chunks: &[Chunk], rows: &[RowRef], received_micros: i64) -> Vec<Sorted> {
+/// `rows` by date, event name, customer, timestamp and order of receipt; those in `superseded`,
+/// which is sorted, are marked.
+pub(super) fn sort(
+    chunks: &[Chunk],
+    rows: &[RowRef],
+    superseded: &[RowRef],
+    received_micros: i64,
+) -> Vec<Sorted> {
     let names = ranks(chunks, |chunk| &chunk.event_name);
     let customers = ranks(chunks, |chunk| &chunk.customer_id);
     let mut sorted: Vec<Sorted> = rows
@@ -139,6 +264,7 @@ pub(super) fn sort(chunks: &[Chunk], rows: &[RowRef], received_micros: i64) -> V
                 customer: customers[chunk][place],
                 timestamp,
                 row,
+                superseded: superseded.binary_search(&row).is_ok(),
             }
         })
         .collect();
@@ -151,7 +277,7 @@ pub(super) fn in_order(chunks: &[Chunk], rows: &[RowRef], received_micros: i64) 
     let place = |&row: &RowRef| {
         let (chunk, at) = (&chunks[row.chunk as usize], row.row as usize);
         let timestamp = timestamp_of(chunk, at, received_micros);
-        Sorted { date: date_of(timestamp), name: 0, customer: 0, timestamp, row }
+        Sorted { date: date_of(timestamp), name: 0, customer: 0, timestamp, row, superseded: false }
     };
     rows.iter().map(place).collect()
 }

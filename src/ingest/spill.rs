@@ -16,6 +16,8 @@ use tempfile::NamedTempFile;
 
 use super::gather::Gatherer;
 use super::seal::Sorted;
+use super::upsert::superseded_by;
+use crate::dedupe::{Hasher, StagedRun};
 use crate::error::{Error, Result};
 use crate::lake::merge::{MERGED_ROWS, Source, merge};
 
@@ -24,6 +26,9 @@ const SPILL_ROWS: usize = 2_048;
 /// One sorted file of sealed events.
 #[derive(Debug)]
 pub(super) struct Spill {
+    /// How many of the batch's runs of declared names were there when it was sealed, its own among
+    /// them.
+    declared: usize,
     file: NamedTempFile,
     schema: SchemaRef,
     /// The batches of each day.
@@ -38,6 +43,7 @@ impl Spill {
     pub(super) fn write(
         gatherer: &Gatherer<'_>,
         rows: &[Sorted],
+        declared: usize,
         folder: &std::path::Path,
     ) -> Result<Self> {
         let failed = |error: &dyn std::fmt::Display| {
@@ -57,7 +63,7 @@ impl Spill {
         }
         writer.finish().map_err(|error| failed(&error))?;
         drop(writer);
-        Ok(Self { schema: gatherer.schema(), file, days })
+        Ok(Self { declared, schema: gatherer.schema(), file, days })
     }
 
     /// The days that it holds events of.
@@ -87,7 +93,8 @@ pub(super) fn united_schema(spills: &[Spill]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Gives the rows of one day of all `spills`, merged, to `take`.
+/// Gives the rows of one day of all `spills`, merged, to `take`; those whose place an event of a later
+/// part takes are marked, going by `declared`, the batch's runs of declared names.
 ///
 /// # Errors
 /// A spilled file that cannot be read, and those of `take`.
@@ -95,16 +102,19 @@ pub(super) fn merge_day(
     spills: &[Spill],
     day: i32,
     schema: &SchemaRef,
+    (declared, hasher): (&[StagedRun], &Hasher),
     take: impl FnMut(RecordBatch) -> Result<()>,
 ) -> Result<()> {
     let mut sources: Vec<Source<'_>> = Vec::new();
     for spill in spills {
         if let Some(batches) = spill.days.get(&day) {
             let mut reader = spill.open()?;
+            let later = declared.get(spill.declared..).unwrap_or_default();
             sources.push(Box::new(batches.clone().map(move |batch| {
                 reader.set_index(batch).map_err(|error| broken(&error))?;
                 let read = reader.next().transpose().map_err(|error| broken(&error))?;
-                read.ok_or_else(|| broken(&"a batch is missing"))
+                let rows = read.ok_or_else(|| broken(&"a batch is missing"))?;
+                superseded_by(rows, later, hasher)
             })));
         }
     }

@@ -5,23 +5,26 @@
 
 use std::collections::HashSet;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::compute::{filter_record_batch, is_null};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use object_store::ObjectStoreExt;
 use serde_json::{Map, Value as Json, json};
 
+use super::accounts::received_in;
 use super::columns::content_tag;
+use super::restore::instant;
 use super::seal::date_of;
+use super::upsert::{UPSERT, is_upserted};
 use crate::decimal::text_of_scaled_i128;
 use crate::dedupe::{Content, Entry, Hasher, Index, StagedRun};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::reader::{BATCH_ROWS, StoredFile};
 use crate::lake::snapshot::{DataFile, Snapshot};
-use crate::lake::table::Table;
+use crate::lake::table::{Table, VersionChange};
 use crate::schema::{
-    self, CUSTOMER_ID, EVENT_NAME, IDEMPOTENCY_KEY, MADE_BY, PROPERTIES, RESOURCE_ID, SOURCE,
-    TIMESTAMP, TIMESTAMP_SOURCE, ValueKind,
+    self, CUSTOMER_ID, ENDED_BY, EVENT_NAME, IDEMPOTENCY_KEY, INGESTED_AT, MADE_BY, PROPERTIES,
+    RESOURCE_ID, SOURCE, TIMESTAMP, TIMESTAMP_SOURCE, ValueKind,
 };
 use crate::time::Timestamp;
 
@@ -120,12 +123,12 @@ async fn replay(
     let mut entries = 0;
     let live: HashSet<&str> = snapshot.files.iter().map(|file| file.path.as_str()).collect();
     for change in events.changes(applied, snapshot.version).await? {
-        // Compaction moves rows, and corrections say what counts: the index knows what was received.
-        let moves = !change.removed.is_empty();
-        let files = if moves { &[] } else { change.added.as_slice() };
-        must_be_there(events, files, &live).await?;
+        if is_receipt(&change) {
+            must_be_there(events, &change.added, &live).await?;
+        }
+        let files = brought(events, &change).await?;
         let mut runs = Vec::new();
-        each_group((events, files), hasher, GROUP_ENTRIES, |group| {
+        each_group((events, &files), hasher, GROUP_ENTRIES, |group| {
             runs.push(index.stage(group.into_iter())?);
             Ok(())
         })
@@ -134,6 +137,42 @@ async fn replay(
         apply(index, events, change.version, runs).await?;
     }
     Ok(entries)
+}
+
+/// Whether a commit brought events. Compaction moves rows, and corrections say what counts: the index
+/// knows what was received.
+pub(super) fn is_receipt(change: &VersionChange) -> bool {
+    change.removed.is_empty() || change.info.contains_key(UPSERT)
+}
+
+/// The files of the rows that a commit brought: all that it added, but for those of an upsert in which
+/// rows are ended that were there before.
+///
+/// # Errors
+/// A file that cannot be read or is damaged.
+pub(super) async fn brought(events: &Table, change: &VersionChange) -> Result<Vec<DataFile>> {
+    if change.removed.is_empty() {
+        return Ok(change.added.clone());
+    }
+    if !is_receipt(change) {
+        return Ok(Vec::new());
+    }
+    let received = received_in(&change.info).ok_or_else(|| {
+        let (place, version) = (events.display(), change.version);
+        Error::corrupt(format!("{place}: version {version} does not say when it was received"))
+    })?;
+    let mut brought = Vec::new();
+    for file in &change.added {
+        // No batch has rows of another's instant, and no file of it rows of another batch.
+        let stored = StoredFile::get(events, &file.path).await?;
+        let mut first = stored.rows(Some(&[INGESTED_AT]), None, 1)?;
+        let first = first.next().map(|rows| stored.checked(rows)).transpose()?;
+        let at = first.map(|rows| instant(&rows, INGESTED_AT, 0)).transpose()?;
+        if at.is_some_and(|at| at.micros() == received) {
+            brought.push(file.clone());
+        }
+    }
+    Ok(brought)
 }
 
 /// Whether those of `files` that are no longer live are still there, as they were compacted since.
@@ -183,15 +222,25 @@ pub(super) async fn each_group(
     if group.is_empty() { Ok(()) } else { take(in_order(group)) }
 }
 
-/// The rows that were received as they are. What corrections made of them is not what a sender sends
-/// again, so that it is in no index.
+/// The rows that were received as they are, and are the newest of their identity. What corrections
+/// made of them is not what a sender sends again, and what an upsert ended is not what holds the
+/// identity, so that both are in no index.
 fn received(rows: RecordBatch) -> Result<RecordBatch> {
-    let made_by =
-        rows.column_by_name(MADE_BY).filter(|made_by| made_by.null_count() < made_by.len());
-    let Some(made_by) = made_by else { return Ok(rows) };
-    is_null(made_by)
-        .and_then(|received| filter_record_batch(&rows, &received))
-        .map_err(|error| Error::internal("leave out what corrections made").with_source(error))
+    let marks = |name: &str| {
+        let column = rows.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        column.filter(|column| column.null_count() < column.len())
+    };
+    let (made_by, ended_by) = (marks(MADE_BY), marks(ENDED_BY));
+    if made_by.is_none() && ended_by.is_none() {
+        return Ok(rows);
+    }
+    let is_in = |row: usize| {
+        made_by.is_none_or(|made_by| made_by.is_null(row))
+            && !ended_by.is_some_and(|ended_by| is_upserted(ended_by, row))
+    };
+    let keep: BooleanArray = (0..rows.num_rows()).map(|row| Some(is_in(row))).collect();
+    filter_record_batch(&rows, &keep)
+        .map_err(|error| Error::internal("leave out what holds no identity").with_source(error))
 }
 
 /// Entries as a run has them: ascending, and of those with one key any one.
@@ -236,6 +285,7 @@ fn is_hashed(column: &str) -> bool {
         TIMESTAMP_SOURCE,
         PROPERTIES,
         MADE_BY,
+        ENDED_BY,
     ]
     .contains(&column)
         || schema::property_of_column(column).is_some()
@@ -400,7 +450,6 @@ pub(super) mod tests {
     use crate::lake::staged::StagedFile;
     use crate::lake::tables::Lake;
     use crate::lake::writer::ParquetFileWriter;
-    use crate::schema::INGESTED_AT;
 
     type Numbers = std::ops::Range<i64>;
 

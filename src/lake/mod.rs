@@ -32,6 +32,7 @@ pub mod statistics;
 pub mod store;
 pub mod table;
 pub mod tables;
+pub mod upserts;
 pub mod vacuum;
 pub mod verify;
 pub mod writer;

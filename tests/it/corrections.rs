@@ -39,18 +39,20 @@ use crate::storm::random::Random;
 
 /// What happens between two ingests.
 #[derive(Debug, Clone)]
-enum Step {
+pub(crate) enum Step {
     /// The events at these places, as far as they count.
     Void(Vec<usize>),
     VoidOfCustomer(usize),
     /// The same, with this property set; and perhaps another instant or customer.
     Amend(Vec<usize>, &'static str, Option<i64>, bool),
+    /// The same, as events of this name.
+    Rename(Vec<usize>, &'static str),
     Revert(usize),
     Compact,
     ForgetKeys,
 }
 
-fn step() -> BoxedStrategy<Step> {
+pub(crate) fn step() -> BoxedStrategy<Step> {
     let some = || proptest::collection::vec(any::<usize>(), 1..4);
     let names = prop_oneof![Just("bytes"), Just("a.b"), Just("größe"), Just("source")];
     let instant = proptest::option::of(0..40 * 86_400_i64);
@@ -59,6 +61,8 @@ fn step() -> BoxedStrategy<Step> {
         1 => any::<usize>().prop_map(Step::VoidOfCustomer),
         4 => (some(), names, instant, any::<bool>())
             .prop_map(|(places, name, back, moved)| Step::Amend(places, name, back, moved)),
+        1 => (some(), prop_oneof![Just("transfer"), Just("request")])
+            .prop_map(|(places, name)| Step::Rename(places, name)),
         4 => any::<usize>().prop_map(Step::Revert),
         1 => Just(Step::Compact),
         1 => Just(Step::ForgetKeys),
@@ -67,12 +71,12 @@ fn step() -> BoxedStrategy<Step> {
 }
 
 /// A lake and what the second implementation makes of it.
-struct Life {
-    place: Place,
-    intake: Intake,
-    model: Corrections,
+pub(crate) struct Life {
+    pub(crate) place: Place,
+    pub(crate) intake: Intake,
+    pub(crate) model: Corrections,
     /// Ids of the corrections that can be reverted, with what they are in the model.
-    done: Vec<(String, usize)>,
+    pub(crate) done: Vec<(String, usize)>,
     /// Makes every amended value another one.
     value: i64,
     /// Made once: it takes longer to make than to correct a few events.
@@ -80,7 +84,7 @@ struct Life {
 }
 
 impl Life {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Place::new();
         Self {
             engine: Engine::new(&place.lake().location, limits(2)).unwrap(),
@@ -92,7 +96,7 @@ impl Life {
         }
     }
 
-    fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         Context {
             engine: self.engine.clone(),
             lake: self.place.lake().clone(),
@@ -143,7 +147,7 @@ impl Life {
         self.done.push((done.made.unwrap().0, correction));
     }
 
-    fn take(&mut self, step: &Step) {
+    pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Void(places) => {
                 let live = self.live(places);
@@ -160,6 +164,7 @@ impl Life {
                     self.amend(&live, name, *back, *moved);
                 }
             }
+            Step::Rename(places, name) => self.rename(places, name),
             Step::Revert(which) => self.revert(*which),
             Step::Compact => {
                 let (events, settings) = (&self.place.lake().events, CompactSettings::default());
@@ -208,6 +213,21 @@ impl Life {
         });
     }
 
+    fn rename(&mut self, places: &[usize], name: &str) {
+        let received = &self.intake.events;
+        let other = |place: &usize| self.model.state(received, *place).unwrap().name != name;
+        let live: Vec<usize> = self.live(places).into_iter().filter(other).collect();
+        if live.is_empty() {
+            return;
+        }
+        let changes = Changes::parse(&[format!("event_name={name}")], &[], None).unwrap();
+        let selection = self.identities(&live);
+        self.corrected((&Action::Amend(Arc::new(changes)), &selection), &live, |event| {
+            event.name = name.to_owned();
+            true
+        });
+    }
+
     fn revert(&mut self, which: usize) {
         if self.done.is_empty() {
             return;
@@ -224,7 +244,7 @@ impl Life {
         }
     }
 
-    fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.model.events(&self.intake.events)
     }
 }

@@ -29,6 +29,7 @@ mod simulation;
 mod storm;
 mod truth;
 mod unfit;
+mod upserts;
 mod vacuum;
 mod verify;
 mod writers;

@@ -22,6 +22,9 @@ pub(in crate::cli) enum EventsCommand {
         #[command(flatten)]
         output: OutputFlag,
     },
+    /// Declare names of events of which the newest of an identity wins (upsert)
+    #[command(subcommand)]
+    Upsert(UpsertCommand),
     /// List the names of events: how many there are, since when, and which meters count them
     Names {
         /// Only the names that no meter counts
@@ -41,5 +44,36 @@ pub(in crate::cli) enum EventsCommand {
         /// Only the first N
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+    },
+}
+
+/// What `events upsert` can be asked for.
+#[derive(Debug, Clone, Subcommand)]
+pub(in crate::cli) enum UpsertCommand {
+    /// From now on, an event of these names takes the place of the one with its identity
+    Declare {
+        /// Names of events, exactly as they are sent
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Why, for whoever asks later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// From now on, an event of these names that differs from the one with its identity is a conflict
+    /// again
+    Withdraw {
+        /// Names of events
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Why, for whoever asks later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// List the declared names: since when, by whom and why
+    List {
+        #[command(flatten)]
+        at: AtFlag,
+        #[command(flatten)]
+        output: OutputFlag,
     },
 }

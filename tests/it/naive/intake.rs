@@ -1,7 +1,8 @@
 //! What becomes of lines: accepted, duplicate, conflict or rejected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::correction::Corrections;
 use super::event::{Event, Line, Moment, Property, Sent, Value};
 use super::number::{self, Reading};
 
@@ -54,6 +55,52 @@ impl Intake {
             }
         }
         counts
+    }
+}
+
+impl Intake {
+    /// Receives `lines` where the newest event of an identity wins, if it and the one that counts are of
+    /// `declared` names; says also how many took the place of another, which `model` then takes for
+    /// ended for good.
+    pub(crate) fn receive_upserts(
+        &mut self,
+        lines: &[Line],
+        (now, customer_required): (i64, bool),
+        declared: &BTreeSet<String>,
+        model: &mut Corrections,
+    ) -> (Counts, u64) {
+        let (mut counts, mut replaced) = (Counts::default(), 0);
+        for line in lines {
+            let event = match line {
+                Line::Event(sent) => accept(sent, now, customer_required),
+                Line::Broken(_) => None,
+            };
+            let Some(event) = event else {
+                counts.rejected += 1;
+                continue;
+            };
+            let same = |other: &Event| {
+                let source = |event: &Event| event.source.clone().unwrap_or_default();
+                source(other) == source(&event) && other.key == event.key
+            };
+            if let Some(newest) = self.events.iter().rposition(same) {
+                if content(&self.events[newest]) == content(&event) {
+                    counts.duplicate += 1;
+                    continue;
+                }
+                let counting = model.state(&self.events, newest);
+                let is_open = counting.is_some_and(|counting| declared.contains(&counting.name));
+                if !is_open || !declared.contains(&event.name) {
+                    counts.conflict += 1;
+                    continue;
+                }
+                model.correct(&self.events, &[newest], |_| false);
+                replaced += 1;
+            }
+            counts.accepted += 1;
+            self.events.push(event);
+        }
+        (counts, replaced)
     }
 }
 
