@@ -314,3 +314,105 @@ fn ranks(chunks: &[Chunk], column: impl Fn(&Chunk) -> &StringArray) -> Vec<Vec<u
     }
     coded
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use arrow::datatypes::Schema;
+
+    use super::*;
+    use crate::dedupe::Hasher;
+    use crate::event::json::decode_event;
+    use crate::ingest::columns::ChunkBuilder;
+    use crate::schema::ColumnNames;
+
+    /// Events of one identity, each a name and a value.
+    fn chunk(events: &[(&str, u32)]) -> Chunk {
+        let names = Mutex::new(ColumnNames::of_schema(&Schema::empty(), 10));
+        let hasher = Hasher::new("table");
+        let mut chunk = ChunkBuilder::new(&names, &hasher);
+        for (name, value) in events {
+            let text = format!(
+                r#"{{"event_name":"{name}","idempotency_key":"k","properties":{{"n":{value}}}}}"#
+            );
+            chunk.push(&decode_event(text.as_bytes()).unwrap());
+        }
+        chunk.finish().unwrap()
+    }
+
+    #[test]
+    fn contents_of_declared_names_take_each_others_places() {
+        // What holds the identity and whether it may be replaced; events; the rows kept, of these the
+        // superseded ones, duplicates, conflicts, how many replace, how many of the lake end.
+        type Case<'c> = (
+            &'c str,
+            Option<((&'c str, u32), Holder, bool)>,
+            &'c [(&'c str, u32)],
+            (&'c [u32], &'c [u32], u64, usize, u64, u64),
+        );
+        let lake = |is_open| Some((("up", 1), Holder::Lake, is_open));
+        let cases: [Case<'_>; 11] = [
+            ("new", None, &[("up", 1)], (&[0], &[], 0, 0, 0, 0)),
+            ("new, twice", None, &[("up", 1), ("up", 1)], (&[0], &[], 1, 0, 0, 0)),
+            (
+                "new, and back again",
+                None,
+                &[("up", 1), ("up", 2), ("up", 1)],
+                (&[0, 1, 2], &[0, 1], 0, 0, 2, 0),
+            ),
+            ("another name first", None, &[("no", 1), ("up", 2)], (&[0], &[], 0, 1, 0, 0)),
+            ("another name later", None, &[("up", 1), ("no", 2)], (&[0], &[], 0, 1, 0, 0)),
+            ("there already", lake(true), &[("up", 1)], (&[], &[], 1, 0, 0, 0)),
+            ("over the lake's", lake(true), &[("up", 2)], (&[0], &[], 0, 0, 1, 1)),
+            (
+                "over the lake's, and back again",
+                lake(true),
+                &[("up", 1), ("up", 2), ("up", 1)],
+                (&[1, 2], &[1], 1, 0, 2, 1),
+            ),
+            ("the lake's stands", lake(false), &[("up", 2), ("up", 1)], (&[], &[], 1, 1, 0, 0)),
+            (
+                "over an earlier part's",
+                Some((("up", 1), Holder::Declared, false)),
+                &[("up", 2)],
+                (&[0], &[], 0, 0, 1, 0),
+            ),
+            (
+                "an earlier part's of another name",
+                Some((("no", 1), Holder::Other, false)),
+                &[("up", 2)],
+                (&[], &[], 0, 1, 0, 0),
+            ),
+        ];
+        for (name, held, events, want) in cases {
+            let chunks = [chunk(events)];
+            let found = held.map(|(event, holder, _)| {
+                (Found { content: chunk(&[event]).contents[0], date: 5 }, holder)
+            });
+            let names = BTreeSet::from(["up".to_owned()]);
+            let replaceable = |keys: &[Key], days: &BTreeSet<i32>| {
+                assert_eq!((keys.len(), days), (1, &BTreeSet::from([5])), "{name}");
+                let is_open = held.is_some_and(|(_, _, is_open)| is_open);
+                Ok(keys.iter().copied().filter(|_| is_open).collect())
+            };
+            let found =
+                deduplicate_upserts(&chunks, 0, &names, |_| Ok(vec![found]), replaceable).unwrap();
+            let rows = |rows: &[RowRef]| rows.iter().map(|row| row.row).collect::<Vec<_>>();
+            let upserted = &found.upserted;
+            assert_eq!(rows(&found.kept), want.0, "{name}");
+            assert_eq!(rows(&upserted.superseded), want.1, "{name}");
+            let counted = (found.duplicates, found.conflicts.len());
+            assert_eq!(
+                (counted, upserted.replacing, upserted.ends),
+                ((want.2, want.3), want.4, want.5),
+                "{name}"
+            );
+            // The index learns the last content that was kept, once.
+            let last = found.kept.last().map(|row| chunks[0].contents[row.row as usize]);
+            let entries: Vec<u64> =
+                found.entries.iter().chain(&upserted.entries).map(|entry| entry.content).collect();
+            assert_eq!(entries, Vec::from_iter(last), "{name}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use meterhouse::ingest::IngestSettings;
 use meterhouse::lake::upserts::Declarer;
@@ -74,11 +75,19 @@ fn turned(life: &mut Life, turn: &Turn, declared: &mut BTreeSet<String>) {
     }
 }
 
+/// How many events all lives replaced.
+static REPLACED: AtomicU64 = AtomicU64::new(0);
+
+#[test]
+fn upserted_events_answer_like_those_of_the_second_implementation() {
+    random_lives_agree();
+    assert!(REPLACED.load(Ordering::Relaxed) > 0, "no life replaced an event");
+}
+
 proptest! {
     #![proptest_config(cases(8))]
 
-    #[test]
-    fn upserted_events_answer_like_those_of_the_second_implementation(
+    fn random_lives_agree(
         lines in lines(),
         settings in settings(),
         turns in proptest::collection::vec(turn(), 6..16),
@@ -129,7 +138,7 @@ proptest! {
         let state = life.place.folder().join("state");
         let verified = RUNTIME.block_on(verify(&life.context(), Some(&state))).unwrap();
         prop_assert_eq!(verified.wrong, vec![]);
-        prop_assert!(all > 0 || lines.len() < 20, "nothing was replaced in {} lines", lines.len());
+        REPLACED.fetch_add(all, Ordering::Relaxed);
     }
 }
 
