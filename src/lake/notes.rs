@@ -13,10 +13,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::error::{Error, Result};
 use crate::lake::kernel::store_error;
 use crate::lake::put::put_once;
-use crate::lake::table::Table;
+use crate::lake::table::{NOTES, Table};
 
-/// The folder of ours in a table's folder.
-const FOLDER: &str = "_meterhouse";
 /// How often notes are listed that others take away meanwhile.
 const MAX_LISTINGS: u32 = 20;
 
@@ -139,7 +137,7 @@ impl Table {
     }
 
     fn notes_folder(&self, kind: &str) -> Path {
-        let folder = self.log.table.clone().join(FOLDER);
+        let folder = self.log.table.clone().join(NOTES);
         kind.split('/').fold(folder, |folder, name| folder.join(name))
     }
 }

@@ -39,6 +39,10 @@ const FORMAT_VERSION: u32 = 1;
 /// Further than this behind, a snapshot is read anew and not brought up to date commit by commit.
 const MAX_COMMITS_REPLAYED: u64 = 64;
 const CONCURRENT_READS: usize = 8;
+/// The folder of ours in a table's folder; see [`crate::lake::notes`].
+pub(super) const NOTES: &str = "_meterhouse";
+/// How many objects are looked at to say what lies where a table should.
+const OTHERS_LOOKED_AT: usize = 1_000;
 
 /// A Delta table of a lake. Cheap to clone; the clones share what they know.
 #[derive(Debug, Clone)]
@@ -324,12 +328,16 @@ impl Place {
         })
     }
 
-    /// Something in the table's folder that is no log.
+    /// Something in the table's folder that is no log: data, if there is any among the first objects,
+    /// as our notes say less of what it was.
     async fn holds_other(&self) -> Result<Option<String>> {
         let what = || format!("looking into {}", self.log.display);
-        let first = self.log.store.list(Some(&self.log.table)).next().await;
-        let first = first.transpose().map_err(|error| store_error(what(), error))?;
-        Ok(first.map(|object| format!("`{}`", object.location.filename().unwrap_or_default())))
+        let found = self.log.store.list(Some(&self.log.table)).take(OTHERS_LOOKED_AT);
+        let found: Vec<_> =
+            found.try_collect().await.map_err(|error| store_error(what(), error))?;
+        let notes = self.log.table.clone().join(NOTES);
+        let other = found.iter().min_by_key(|object| object.location.prefix_matches(&notes));
+        Ok(other.map(|object| format!("`{}`", object.location.filename().unwrap_or_default())))
     }
 }
 
