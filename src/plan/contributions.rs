@@ -306,9 +306,14 @@ fn held(
         let starts = when(begun, ident(TIMESTAMP)).otherwise(from.clone())?;
         let until = coalesce(vec![ident(UNTIL), to.clone()]);
         let ends = when(until.clone().lt(to.clone()), until).otherwise(to.clone())?;
+        // What is held to the end of an open range has no end.
+        let shown_end = match spans.to {
+            i64::MAX => ident(UNTIL),
+            _ => ends.clone(),
+        };
         let within = ident(TIMESTAMP).gt_eq(from.clone());
         let counts = ident(SAID).is_not_null().and(within.or(ends.clone().gt(from.clone())));
-        let held = [starts.alias(output::HELD_FROM), ends.alias(output::HELD_UNTIL)];
+        let held = [starts.alias(output::HELD_FROM), shown_end.alias(output::HELD_UNTIL)];
         let shown = |name: &str| ident(named(name)).alias(name);
         let mut columns: Vec<Expr> = EVENT_COLUMNS.map(shown).into();
         columns.extend([output::VALUE, output::COUNTED_AS].map(shown));

@@ -24,7 +24,7 @@ use crate::functions;
 use crate::functions::series::area::Told as At;
 use crate::functions::series::by_calendar::ByCalendar;
 use crate::functions::series::pieces::{self, Of};
-use crate::functions::series::spans::{Spans, parts_literal, spans_literal};
+use crate::functions::series::spans::{Spans, parts_literal, shared_text, spans_literal};
 use crate::meter::{Activity, Field, Meter, Operand, Period};
 use crate::schema::TIMESTAMP;
 use crate::time::TimeRange;
@@ -140,11 +140,12 @@ fn gathered(
         Of::Levels(At::Last) => functions::level(),
         Of::Presence => functions::presence(),
     };
-    let literal = lit(spans_literal(spans(query)?));
+    let literal = spans_literal(spans(query)?);
     let calendar = calendar_of_group(query);
-    let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)];
-    let state = aggregate.call(stretch.into_iter().chain([literal.clone(), calendar]).collect());
-    let lists = functions::pieces(of).call(vec![ident(STATE), literal, days]).alias(PIECES);
+    let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)].into_iter();
+    let state = stretch.chain([lit(shared_text(literal.clone())), calendar]);
+    let state = aggregate.call(state.collect());
+    let lists = functions::pieces(of).call(vec![ident(STATE), lit(literal), days]).alias(PIECES);
     let shown = names(keys).into_iter().chain([lists]).collect::<Vec<_>>();
     rows.aggregate(names(keys), vec![state.alias(STATE)])
         .and_then(|groups| groups.project(shown))

@@ -7,14 +7,15 @@
 
 use jiff::tz::TimeZone;
 
-use super::windows::{Asked, ResolvedWindows, billing_resets};
+use super::windows::{Asked, ResolvedWindows, billing_resets, one_billing};
 use crate::error::{Error, Result};
 use crate::functions::series::by_calendar::ByCalendar;
 use crate::functions::series::spans::Spans;
 use crate::meter::{Aggregation, Meter, Nested, Placing, Report};
 use crate::plan::{Resets, Windows};
 use crate::time::{
-    BILLING_PERIOD, TimeRange, Timestamp, Window, WindowStarts, Windowing, window_starts,
+    BILLING_PERIOD, TimeRange, Timestamp, Window, WindowStarts, Windowing, parse_zone,
+    window_starts,
 };
 
 /// What a meter needs of a question, by the calendars of the question's windows.
@@ -46,7 +47,7 @@ const WINDOWS_MAX: usize = 3_000;
 pub(super) fn of(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<Parts> {
     check_length(asked, windows)?;
     let meter = asked.meter;
-    let calendars = calendars(asked, windows);
+    let calendars = calendars(asked, windows)?;
     let prorates = meter.period.as_ref().is_some_and(|period| period.place == Placing::Prorate);
     let needs_spans = meter.aggregation.carries() || prorates;
     let spans = |calendar: &Calendar<'_>| spans(asked.range, asked.covered, calendar.windows);
@@ -198,10 +199,19 @@ fn check_length(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<
 fn calendars<'a>(
     asked: &'a Asked<'_>,
     resolved: Option<&'a ResolvedWindows>,
-) -> ByCalendar<Calendar<'a>> {
+) -> Result<ByCalendar<Calendar<'a>>> {
     let without = Calendar { windows: None, zone: asked.meter.zone(), bills: false };
-    let Some(resolved) = resolved else { return ByCalendar::shared(without) };
-    match &resolved.windows {
+    let Some(resolved) = resolved else {
+        // One billing period is the same with windows and without.
+        let zone = match asked.request.billing_period()? {
+            Some(_) => {
+                parse_zone(one_billing(asked.request, asked.meter, asked.zone_name)?.zone())?
+            }
+            None => asked.meter.zone(),
+        };
+        return Ok(ByCalendar::shared(Calendar { zone, ..without }));
+    };
+    Ok(match &resolved.windows {
         Windows::Shared(starts) => {
             let bills = asked.request.window.as_deref() == Some(BILLING_PERIOD);
             let zone = resolved.zones.first().filter(|_| bills).cloned();
@@ -217,7 +227,7 @@ fn calendars<'a>(
             });
             ByCalendar { otherwise: without, of_calendars: own.collect() }
         }
-    }
+    })
 }
 
 fn inner_windows(

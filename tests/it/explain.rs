@@ -256,7 +256,9 @@ fn listed(
         };
         let micros = |name: &str, row: usize| {
             let instants = batch.column_by_name(name)?;
-            Some(instants.as_primitive::<TimestampMicrosecondType>().value(row))
+            let instants = instants.as_primitive::<TimestampMicrosecondType>();
+            // What is held to the end of an open range has no end.
+            Some(if instants.is_valid(row) { instants.value(row) } else { i64::MAX })
         };
         for row in 0..batch.num_rows() {
             listed.push(Listed {

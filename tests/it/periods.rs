@@ -423,6 +423,65 @@ fn a_customer_may_change_its_anchor_in_a_table_of_the_lake() {
 }
 
 #[test]
+fn a_billing_period_is_the_same_with_windows_and_without() {
+    let folder = folder("");
+    let billing = "billing: { anchor: 2026-03-01, timezone: Asia/Tokyo }";
+    for meter in [
+        "aggregation: reported\nproperty: v\noperation: how\nreset: month",
+        "aggregation: count_unique\nproperty: v\noperation: how\nprorate: days",
+    ] {
+        write_whole_meter(folder.path(), &format!("{meter}\n{billing}"));
+        let asked = ["--total", "--period", "billing:2026-03"];
+        let (alone, _) = ask(folder.path(), &asked);
+        let windowed = [&asked[..], &["--window", "billing_period"]].concat();
+        let (windowed, _) = ask(folder.path(), &windowed);
+        let (alone, windowed) = (alone.lines().nth(1).unwrap(), windowed.lines().nth(1).unwrap());
+        assert!(windowed.ends_with(&format!(",{alone}")), "{meter}: {alone} and {windowed}");
+    }
+}
+
+#[test]
+fn whoever_has_no_billing_period_keeps_a_quantity_and_its_events_are_listed() {
+    let folder = folder("");
+    write_whole_meter(
+        folder.path(),
+        "aggregation: reported\nproperty: v\noperation: how\nreset: billing_period\n\
+         billing: { file: ../billing.csv, key: customer, anchor: since, timezone: zone }",
+    );
+    let asked = ["--by", "customer_id", "--window", "billing_period"];
+    let (rows, _) = ask(folder.path(), &asked);
+    assert!(rows.contains("\n,,dan,256,1,0\n"), "{rows}");
+    let listed =
+        ["explain", "m", "--meters", "meters", "--customer", "dan", "--events", "-o", "csv"];
+    let output = meterhouse(folder.path(), &listed);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let rows = String::from_utf8(output.stdout).unwrap();
+    assert!(rows.contains(",256,change,2026-03-01T00:00:00Z,,"), "{rows}");
+}
+
+#[test]
+fn each_of_many_customers_may_have_cycles_of_its_own() {
+    let folder = folder("");
+    let row = |number: i64| {
+        let since = 1_735_689_600 + number * 3_600;
+        let since = jiff::Timestamp::from_second(since).unwrap();
+        format!("x{number},2026-01-31,,UTC\nx{number},2026-01-15,{since},UTC\n")
+    };
+    let rows: String = (0..3_000).map(row).collect();
+    fs::write(folder.path().join("b.csv"), format!("customer,since,from,zone\n{rows}")).unwrap();
+    write_whole_meter(
+        folder.path(),
+        "aggregation: reported\nproperty: v\noperation: how\n\
+         billing: { file: ../b.csv, key: customer, anchor: since, from: from, timezone: zone, \
+         otherwise: { anchor: 2026-01-01 } }",
+    );
+    let asked = ["--by", "customer_id", "--window", "billing_period", "--period", "2026-05"];
+    let (rows, _) = ask(folder.path(), &asked);
+    assert!(rows.contains(",ann,31,"), "{rows}");
+}
+
+#[test]
 fn an_open_range_after_all_events_has_no_windows() {
     let folder = folder("");
     write_whole_meter(folder.path(), "aggregation: reported\nproperty: v\noperation: how");

@@ -22,7 +22,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatil
 use super::super::sum::OVERFLOW;
 use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::pieces::{Piece, lists};
-use super::spans::{Spans, literal_argument, read_spans};
+use super::spans::{Spans, literal_argument, read_spans, shared_text_type};
 use super::state::{list_field, named_state, one_list, one_state};
 
 /// What is told of the level of a window.
@@ -81,7 +81,7 @@ impl AggregateUDFImpl for Level {
             return exec_err!("{} takes five arguments, got {}", self.name(), arguments.len());
         };
         let instant = crate::schema::timestamp_type();
-        Ok(vec![wide_of(value)?, instant.clone(), instant, DataType::Utf8, DataType::Int64])
+        Ok(vec![wide_of(value)?, instant.clone(), instant, shared_text_type(), DataType::Int64])
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
@@ -192,6 +192,25 @@ impl Levels {
         }
     }
 
+    /// The level is higher by `by` from one instant to another, or for good.
+    fn hold(&mut self, by: i256, at: i64, until: Option<i64>) {
+        let Some(until) = until else { return self.rise(by, at) };
+        let spans = self.spans.of(self.calendar);
+        match (spans.holding(at), spans.holding(until)) {
+            // No larger number than the area itself comes up, however long the window is.
+            (Some(window), Some(same)) if window == same => {
+                let held = self.held.entry(Some(window)).or_insert(Held::NOTHING);
+                if self.told == Told::Area {
+                    held.area = plus(held.area, times(by, until - at));
+                }
+            }
+            _ => {
+                self.rise(by, at);
+                self.rise(by.wrapping_neg(), until);
+            }
+        }
+    }
+
     fn saw(&mut self, at: i64, counts: bool) {
         let window = self.spans.of(self.calendar).holding(at);
         if window.is_some() {
@@ -259,10 +278,8 @@ impl Accumulator for Levels {
             }
             self.saw(at.value(row), value.is_valid(row));
             if value.is_valid(row) {
-                self.rise(value.value(row), at.value(row));
-                if until.is_valid(row) {
-                    self.rise(value.value(row).wrapping_neg(), until.value(row));
-                }
+                let until = until.is_valid(row).then(|| until.value(row));
+                self.hold(value.value(row), at.value(row), until);
             }
         }
         Ok(())
@@ -332,11 +349,21 @@ mod tests {
         let mut levels = levels(Told::Last);
         for (at, until, value) in [(-5, 12, 5), (4, 12, 2), (12, 25, 9), (14, 25, -1)] {
             levels.saw(at, true);
-            levels.rise(i256::from(value), at);
-            levels.rise(i256::from(-value), until);
+            levels.hold(i256::from(value), at, Some(until));
         }
         let values: Vec<i256> = levels.pieces().iter().filter_map(|piece| piece.value).collect();
         assert_eq!(values, [7, 8, 0].map(i256::from));
+    }
+
+    #[test]
+    fn what_holds_for_an_instant_takes_no_more_than_that() {
+        let mut levels = levels(Told::Area);
+        levels.saw(1, true);
+        levels.hold(i256::MAX.wrapping_sub(i256::ONE), 1, Some(2));
+        levels.hold(i256::from(-5), 1, Some(2));
+        let want = i256::MAX.wrapping_sub(i256::from(6));
+        assert_eq!(levels.pieces()[0].value, Some(want));
+        assert_eq!(levels.pieces()[1].value, Some(i256::ZERO));
     }
 
     #[test]

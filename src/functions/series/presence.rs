@@ -19,7 +19,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatil
 
 use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::pieces::{Piece, lists};
-use super::spans::{Spans, literal_argument, read_spans};
+use super::spans::{Spans, literal_argument, read_spans, shared_text_type};
 use super::state::{list_field, named_state, one_list, one_state};
 use crate::time::WindowStarts;
 
@@ -60,7 +60,7 @@ impl AggregateUDFImpl for Presence {
             return exec_err!("presence takes five arguments, got {}", arguments.len());
         };
         let instant = crate::schema::timestamp_type();
-        Ok(vec![DataType::Boolean, instant.clone(), instant, DataType::Utf8, DataType::Int64])
+        Ok(vec![DataType::Boolean, instant.clone(), instant, shared_text_type(), DataType::Int64])
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {

@@ -1,5 +1,6 @@
 //! The windows of a question with its bounds, as a literal of a plan.
 
+use arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::logical_expr::function::AccumulatorArgs;
 use datafusion::physical_expr::expressions::Literal;
@@ -104,11 +105,25 @@ pub(super) fn read_parts(text: &str) -> Result<Option<ByCalendar<WindowStarts>>>
     }
 }
 
-/// The text of the literal at `place` of an aggregate's arguments.
+/// A text as an argument of an aggregate. The engine makes a column of it, as long as a batch, in which
+/// it stands once: windows of many calendars take hundreds of kilobytes.
+pub fn shared_text(text: String) -> ScalarValue {
+    ScalarValue::Dictionary(Box::new(DataType::Int32), Box::new(ScalarValue::Utf8(Some(text))))
+}
+
+/// The type of [`shared_text`].
+pub(super) fn shared_text_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// The text of the [`shared_text`] at `place` of an aggregate's arguments.
 pub(super) fn literal_argument(args: &AccumulatorArgs<'_>, place: usize) -> Result<String> {
     let literal = args.exprs.get(place).and_then(|expr| expr.downcast_ref::<Literal>());
     match literal.map(Literal::value) {
-        Some(ScalarValue::Utf8(Some(text))) => Ok(text.clone()),
+        Some(ScalarValue::Dictionary(_, text)) => match text.as_ref() {
+            ScalarValue::Utf8(Some(text)) => Ok(text.clone()),
+            other => exec_err!("argument {place} is no text in the plan: {other:?}"),
+        },
         other => exec_err!("argument {place} is no text in the plan: {other:?}"),
     }
 }

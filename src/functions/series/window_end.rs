@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 use super::by_calendar::calendar_at;
 use super::spans::read_parts;
 use crate::schema::timestamp_type;
-use crate::time::WindowStarts;
+use crate::time::{Timestamp, WindowStarts};
 
 /// The function.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -76,7 +76,8 @@ impl ScalarUDFImpl for WindowEnd {
 fn end_of(windows: &WindowStarts, instant: i64) -> Option<i64> {
     let start = windows.start_of(instant);
     let end = if start > instant { start } else { windows.end_of(start) };
-    (end > instant).then_some(end)
+    // Windows that go to the end of time have none.
+    (end > instant && end < Timestamp::MAX.micros()).then_some(end)
 }
 
 #[cfg(test)]
@@ -90,5 +91,7 @@ mod tests {
         assert_eq!(ends, [Some(0), Some(10), Some(10), Some(25), Some(25)]);
         // Behind them all nothing is known, and nothing asked.
         assert_eq!(end_of(&windows, 25), None);
+        let all = [Timestamp::MIN, Timestamp::MAX].map(Timestamp::micros);
+        assert_eq!(end_of(&WindowStarts::Boundaries(all.into()), 25), None);
     }
 }
