@@ -26,7 +26,7 @@ use crate::ingest::quarantine::Quarantined;
 use crate::ingest::{IngestSettings, ingest};
 use crate::lake::location::{Location, Namespace};
 use crate::lake::tables::Lake;
-use crate::meter::{Meter, TablePlace, load_table};
+use crate::meter::{Billing, Meter, TablePlace, load_table};
 use crate::time::{TimeRange, Timestamp, parse_bound, parse_zone};
 use crate::usage::{Context, UsageRequest, usage};
 
@@ -131,17 +131,22 @@ impl Trial<'_> {
     /// which one the meter lacks.
     async fn bring_tables(&self) -> Result<Option<String>> {
         let (meter, tables) = (self.meter, &self.case.tables);
-        let read =
-            meter.lookups.iter().filter_map(|(lookup, definition)| match &definition.table {
-                TablePlace::Lake(table) => Some((lookup, table)),
-                TablePlace::File(_) => None,
-            });
-        let read: Vec<(&String, &String)> = read.collect();
+        let lookups =
+            meter.lookups.iter().map(|(name, of)| (format!("lookup `{name}`"), &of.table));
+        let billing = match &meter.billing {
+            Some(Billing::PerCustomer(table)) => Some(("`billing`".to_owned(), &table.table)),
+            Some(Billing::Shared(_)) | None => None,
+        };
+        let read = lookups.chain(billing).filter_map(|(reader, place)| match place {
+            TablePlace::Lake(table) => Some((reader, table)),
+            TablePlace::File(_) => None,
+        });
+        let read: Vec<(String, &String)> = read.collect();
         let lacking =
             read.iter().find(|(_, name)| !tables.iter().any(|table| table.name == **name));
-        if let (Some((lookup, name)), Want::Rows { .. }) = (lacking, &self.case.want) {
+        if let (Some((reader, name)), Want::Rows { .. }) = (lacking, &self.case.want) {
             let told = format!(
-                "lookup `{lookup}` reads table `{name}` of the lake: give the test its rows, \
+                "{reader} reads table `{name}` of the lake: give the test its rows, \
                  `lookups: {{ {name}: FILE }}`"
             );
             return Ok(Some(self.at(self.case.line, &told)));
@@ -149,7 +154,7 @@ impl Trial<'_> {
         for table in tables {
             let name = &table.name;
             if !read.iter().any(|(_, read)| *read == name) {
-                let told = format!("no lookup of meter `{}` reads a table `{name}`", meter.name);
+                let told = format!("nothing in meter `{}` reads a table `{name}`", meter.name);
                 return Ok(Some(self.at(table.line, &told)));
             }
             let csv = match load_table(&self.suite.folder().join(&table.path)) {

@@ -296,7 +296,7 @@ fn a_test_may_give_the_lake_its_lookup_tables() {
     for want in [
         "FAILED m: no file\n  ./queries/meters/m.test.yaml:15: table ./queries/meters/other.csv does not exist\n",
         "lookup `team` reads table `teams` of the lake: give the test its rows, `lookups: { teams: FILE }`\n",
-        "no lookup of meter `m` reads a table `tems`\n",
+        "nothing in meter `m` reads a table `tems`\n",
         "FAILED m: broken\n",
         "table owners, version 1:3:1: key `x` is mapped to `b`",
         "FAILED m: which error\n",

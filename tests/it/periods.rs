@@ -451,6 +451,7 @@ fn whoever_has_no_billing_period_keeps_a_quantity_and_its_events_are_listed() {
     let asked = ["--by", "customer_id", "--window", "billing_period"];
     let (rows, _) = ask(folder.path(), &asked);
     assert!(rows.contains("\n,,dan,256,1,0\n"), "{rows}");
+    write_whole_meter(folder.path(), "aggregation: reported\nproperty: v\noperation: how");
     let listed =
         ["explain", "m", "--meters", "meters", "--customer", "dan", "--events", "-o", "csv"];
     let output = meterhouse(folder.path(), &listed);
