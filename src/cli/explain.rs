@@ -61,10 +61,15 @@ fn groups(written: &[String]) -> Result<Vec<Group>, Failure> {
         None => (group.clone(), None),
     });
     let groups: Vec<Group> = groups.collect();
-    match groups.iter().any(|(name, _)| name.is_empty()) {
-        true => Err(Failure::Arguments("--group has an empty name".to_owned())),
-        false => Ok(groups),
+    for (place, (name, _)) in groups.iter().enumerate() {
+        if name.is_empty() {
+            return Err(Failure::Arguments("--group has an empty name".to_owned()));
+        }
+        if groups[..place].iter().any(|(other, _)| other == name) {
+            return Err(Failure::Arguments(format!("--group names `{name}` twice")));
+        }
     }
+    Ok(groups)
 }
 
 async fn list(

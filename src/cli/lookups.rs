@@ -15,9 +15,11 @@ use super::output::{check_format, say, write_rows, write_text};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::history::BY;
+use crate::lake::table::Table;
 use crate::meter::{
     Billing, Lookup, Meter, TablePlace, is_identifier, load_table, read_billing_rows,
 };
+use crate::registry::{self, Schedule};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &LookupsCommand) -> Result<Outcome, Failure> {
@@ -79,13 +81,13 @@ async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> 
     if csv.trim().is_empty() {
         return Err(Error::invalid(format!("{} is empty: a table has a header", file.display())));
     }
-    let rows = records(&csv).map_err(|error| {
-        Error::invalid(format!("{} is not readable as CSV: {error}", file.display()))
-    })?;
+    let rows =
+        records(&csv).map_err(|error| Error::invalid(format!("{}: {error}", file.display())))?;
     for meter in load_sound_meters(global)? {
         check(&meter, &name, &csv, file)?;
     }
     let lake = open_lake(global).await?;
+    check_published(&lake.events, &name, &csv, file).await?;
     let mut info = BTreeMap::new();
     info.extend(actor().map(|actor| (BY.to_owned(), actor)));
     info.extend(reason.map(|reason| ("reason".to_owned(), reason.to_owned())));
@@ -98,6 +100,19 @@ async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> 
             "lookup table `{name}` {done} version {} with {rows}, as of table version {}",
             put.number, put.version
         ));
+    }
+    Ok(())
+}
+
+/// That the published versions that hold at some time can read the table, if they name it.
+async fn check_published(table: &Table, name: &str, csv: &str, file: &Path) -> Result<()> {
+    for meter in registry::names(table).await? {
+        let schedule = Schedule::of(&registry::publications(table, &meter).await?);
+        for (version, meter) in registry::definitions(table, &meter, &schedule).await? {
+            check(&meter, name, csv, file).map_err(|error| {
+                Error::invalid(format!("the published version {version}, {error}"))
+            })?;
+        }
     }
     Ok(())
 }
@@ -118,13 +133,19 @@ fn check(meter: &Meter, name: &str, csv: &str, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How many rows a table has; all of them can be read.
-fn records(csv: &str) -> Result<i64, csv::Error> {
+/// How many rows a table has; all of them can be read, and its columns told apart.
+fn records(csv: &str) -> Result<i64> {
+    let unreadable = |error| Error::invalid(format!("it is not readable as CSV: {error}"));
     let mut reader = csv::Reader::from_reader(csv.trim_start_matches('\u{feff}').as_bytes());
-    reader.headers()?;
+    let header = reader.headers().map_err(unreadable)?;
+    for (place, title) in header.iter().enumerate() {
+        if header.iter().take(place).any(|other| other == title) {
+            return Err(Error::invalid(format!("its header has two columns `{title}`")));
+        }
+    }
     let mut rows = 0;
     for record in reader.records() {
-        record?;
+        record.map_err(unreadable)?;
         rows += 1;
     }
     Ok(rows)

@@ -242,8 +242,13 @@ fn check_named(folder: &Folder, names: &[&String]) -> Result<()> {
 }
 
 fn warn(folder: &Folder) {
-    if let Some(error) = folder.wrong() {
-        say(&format!("warning: meter files that are wrong are left out\n{error}"));
+    let files: Vec<String> = folder.wrong_files().map(|file| file.display().to_string()).collect();
+    if !files.is_empty() {
+        say(&format!(
+            "warning: {} wrong and left out, `meterhouse meters check` says why: {}",
+            if files.len() == 1 { "a meter file is" } else { "some meter files are" },
+            files.join(", ")
+        ));
     }
 }
 

@@ -130,6 +130,12 @@ fn note_text(note: &Note) -> String {
     }
     parts.push(events);
     let mut text = parts.join("  ");
+    if note.skipped > 0 {
+        let name = &note.meter;
+        text.push_str(&format!(
+            "\n{name}: `meterhouse explain {name}` says why events are skipped"
+        ));
+    }
     for (name, nearest) in &note.unseen {
         let hint = nearest.as_ref().map(|near| format!("; did you mean `{near}`?"));
         text.push_str(&format!(
@@ -203,6 +209,7 @@ mod tests {
             note_text(&note),
             "bandwidth 3f2a  2026-10-01T00:00:00+02:00 to 2026-11-01T00:00:00+01:00 Europe/Berlin  \
              table version 3  regions version 2  unit GB  9,888 events, 1,112 skipped\n\
+             bandwidth: `meterhouse explain bandwidth` says why events are skipped\n\
              bandwidth: no event of the range has a property `domian`; did you mean `domain`?\n\
              bandwidth: the window that begins 2026-10-01T00:00:00+02:00 is partial, a bound cuts it\n\
              bandwidth: 2 rows of billing periods that a bound cuts, see `partial`\n\

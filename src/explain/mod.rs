@@ -26,6 +26,7 @@ use crate::correct::{self, Listed};
 use crate::engine::{Engine, Reach, engine_error};
 use crate::error::{Error, Result};
 use crate::meter::{Comparison, Field, Filter, Literal, Meter, Operand, Test, describe_filter};
+use crate::plan::contributions::carried_plan;
 use crate::plan::funnel::{self, conditions, corrected_plan, drop_plan, match_plan, output};
 use crate::schema::{ENDED_BY, KIND, KIND_EVENT, MADE_BY};
 use crate::time::Timestamp;
@@ -200,8 +201,12 @@ async fn matches(single: &Single, explained: &mut Explained) -> Result<()> {
             explained.skipped.push(Skipped { why, events, example });
         }
     }
+    let mut late = number(&row, output::LATE)?;
     if meter.aggregation.carries() {
-        explained.carried = Some(number(&row, output::CARRIED)?);
+        let plan = carried_plan(&source(single), meter, single.query(), &single.facts())?;
+        let held = one_row(single, &plan).await?;
+        explained.carried = Some(number(&held, output::CARRIED)?);
+        late = number(&held, output::LATE)?;
     }
     for (place, name) in meter.lookups.keys().enumerate() {
         let [mapped, unmapped, absent] = output::lookup(place).map(|name| number(&row, &name));
@@ -224,12 +229,11 @@ async fn matches(single: &Single, explained: &mut Explained) -> Result<()> {
         explained.customers.push(("nothing".to_owned(), untold));
     }
     if let Some(end) = single.query().range.to {
-        let events = number(&row, output::LATE)?;
-        let without = match events {
+        let without = match late {
             0 => explained.answer.value.clone(),
             _ => single.answer_for(&in_time(meter, end)).await?.value,
         };
-        explained.late = Some(Late { events, without });
+        explained.late = Some(Late { events: late, without });
     }
     Ok(())
 }

@@ -42,6 +42,11 @@ impl Folder {
         error_of(self.broken.iter().filter(|broken| broken.name == name))
     }
 
+    /// The files that are wrong.
+    pub fn wrong_files(&self) -> impl Iterator<Item = &Path> {
+        self.broken.iter().map(|broken| broken.file.as_path())
+    }
+
     /// Everything that is wrong with the folder's files.
     pub fn wrong(&self) -> Option<Error> {
         error_of(self.broken.iter())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
+use datafusion::functions::core::expr_fn::greatest;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::functions_aggregate::min_max::{max, min};
@@ -74,7 +75,7 @@ pub(super) fn aggregated(
 pub(super) struct Placed {
     /// The instant; that of the event where the period is none.
     pub(super) instant: Expr,
-    /// Whether the period is one that ends after it begins.
+    /// Whether the period is one that does not end before it begins.
     pub(super) known: Expr,
 }
 
@@ -82,13 +83,17 @@ pub(super) fn placed(period: &Period, operands: Operands<'_>) -> Placed {
     let (start, end) = (operands.instant(&period.start, 0), operands.instant(&period.end, 0));
     let told = match period.place {
         Placing::Prorate | Placing::Start => start.clone(),
-        // A period ends before its end.
-        Placing::End => operands.instant(&period.end, -1),
+        Placing::End => last_instant(period, operands),
     };
     // Null where one of both is.
-    let known = start.lt(end);
+    let known = start.lt_eq(end);
     let instant = when(known.clone(), told).otherwise(ident(TIMESTAMP));
     Placed { instant: instant.unwrap_or_else(|_| ident(TIMESTAMP)), known }
+}
+
+/// The last instant of a period: the one before its end, unless it has only one.
+pub(super) fn last_instant(period: &Period, operands: Operands<'_>) -> Expr {
+    greatest(vec![operands.instant(&period.start, 0), operands.instant(&period.end, -1)])
 }
 
 /// That an instant lies in a range.

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::{ScalarValue, UnnestOptions};
 use datafusion::functions::core::expr_fn::{coalesce, get_field};
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, LogicalPlanBuilder, TableSource, cast, ident, lit, when,
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableSource, cast, ident, lit, not,
+    when,
 };
 
 use super::alone::weight;
-use super::followed::{SAID, UNTIL, first_of_two, followed};
-use super::funnel::{counts, operands_of, placed_at, reason, scan};
+use super::followed::{SAID, UNTIL, first_of_two, followed, of_series};
+use super::funnel::{self, counts, operands_of, placed_at, reason, scan};
 use super::operand::{Operands, TableFacts, instant};
 use super::series::PIECES;
 use super::{Built, GroupKey, UsageQuery, range, row_condition};
@@ -92,6 +94,31 @@ pub fn contributions_plan(
     rows.sort(order.map(|name| ident(name).sort(true, false)))
         .and_then(LogicalPlanBuilder::build)
         .map_err(defect)
+}
+
+/// Counts the events behind the answer of a meter that follows something: those before the range,
+/// and those received after it.
+///
+/// # Errors
+/// As [`contributions_plan`].
+pub fn carried_plan(
+    events: &Arc<dyn TableSource>,
+    meter: &Meter,
+    query: &UsageQuery,
+    facts: &TableFacts,
+) -> Result<LogicalPlan> {
+    let rows = held(events, meter, query, operands_of(meter, facts, None))?;
+    let before = query.range.from.map(|from| ident(TIMESTAMP).lt(instant(from.micros())));
+    let after = query.range.to.map(|to| ident(INGESTED_AT).gt_eq(instant(to.micros())));
+    let of = |condition: Option<Expr>, name: &str| -> Built<Expr> {
+        let condition = condition.unwrap_or_else(|| lit(false));
+        Ok(count(lit(1_i64)).filter(condition).build()?.alias(name))
+    };
+    let build = || -> Built<LogicalPlan> {
+        let counts = [of(before, funnel::output::CARRIED)?, of(after, funnel::output::LATE)?];
+        rows.aggregate(Vec::<Expr>::new(), counts)?.build()
+    };
+    build().map_err(defect)
 }
 
 /// What becomes of each row of `events` that matches `meter`, in whatever range.
@@ -231,7 +258,7 @@ fn value_and_count(meter: &Meter, operands: Operands<'_>) -> Built<[Expr; 2]> {
 
 fn does(operation: &Operation, words: [&str; 2], operands: Operands<'_>) -> Built<Expr> {
     let first = first_of_two(operation, operands)?;
-    when(first, lit(words[0])).otherwise(lit(words[1]))
+    when(first.clone(), lit(words[0])).when(not(first), lit(words[1])).end()
 }
 
 /// Events that are about a stretch of time, with the share that lies in the range.
@@ -297,8 +324,8 @@ fn held(
     let adds = matches!(meter.aggregation, Aggregation::Active(_));
     keys.extend(series.map(|(place, of)| {
         // Values that are there count by whom they are attributed to.
-        let by = if adds { operands } else { operands.as_sent() };
-        key(&output::series(place), cast(by.text(of), DataType::Utf8))
+        let of = if adds { operands.text(of) } else { of_series(of, operands) };
+        key(&output::series(place), cast(of, DataType::Utf8))
     }));
     let rows = followed(events, meter, &keys, query, operands)?;
     let build = || -> Built<LogicalPlanBuilder> {
@@ -312,7 +339,10 @@ fn held(
             _ => ends.clone(),
         };
         let within = ident(TIMESTAMP).gt_eq(from.clone());
-        let counts = ident(SAID).is_not_null().and(within.or(ends.clone().gt(from.clone())));
+        // Who was removed before the range has no part in it.
+        let holds = if adds { ident(SAID).is_true() } else { ident(SAID).is_not_null() };
+        let carried = holds.and(ends.clone().gt(from.clone()));
+        let counts = ident(SAID).is_not_null().and(within).or(carried);
         let held = [starts.alias(output::HELD_FROM), shown_end.alias(output::HELD_UNTIL)];
         let shown = |name: &str| ident(named(name)).alias(name);
         let mut columns: Vec<Expr> = EVENT_COLUMNS.map(shown).into();

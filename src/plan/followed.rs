@@ -149,10 +149,8 @@ fn stretches(
         return scan.project(groups.chain(columns).collect::<Vec<_>>());
     }
     let name = |place: usize| format!("series_{place}");
-    // Who sends what ends it, whoever it is attributed to meanwhile.
-    let sent = operands.as_sent();
     let told_apart = series.iter().enumerate();
-    let told_apart = told_apart.map(|(place, of)| sent.text(of).alias(name(place)));
+    let told_apart = told_apart.map(|(place, of)| of_series(of, operands).alias(name(place)));
     let ends_others = match &ends {
         Ends::NextThat(sets) => {
             when(sets.clone().and(said.clone().is_not_null()), ident(TIMESTAMP)).end()?
@@ -205,6 +203,18 @@ fn stretches(
     let until = when(ident(RESET).lt(next.clone()).is_true(), ident(RESET))
         .otherwise(coalesce(vec![next, ident(RESET)]))?;
     rows.filter(ident(ASKED))?.project(kept().chain([until.alias(UNTIL)]).collect::<Vec<_>>())
+}
+
+/// What tells series apart: who sends what ends it, whoever it is attributed to meanwhile; where
+/// nobody is named, whom it is attributed to.
+pub(super) fn of_series(of: &Operand, operands: Operands<'_>) -> Expr {
+    let sent = operands.as_sent().text(of);
+    match of {
+        Operand::Field(Field::CustomerId) if !operands.customer.is_empty() => {
+            coalesce(vec![sent, operands.customer()])
+        }
+        _ => sent,
+    }
 }
 
 /// True where an event does the first thing, false for the second, null where it says neither.

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, TableSource, cast, ident, lit, when,
 };
 
-use super::alone::{bounds, placed};
+use super::alone::{bounds, last_instant, placed};
 use super::operand::{Operands, TableFacts, instant};
 pub use super::skipped::reasons;
 pub(super) use super::skipped::{counts, reason};
@@ -33,9 +33,9 @@ pub mod output {
     pub const MATCHED: &str = "matched";
     /// Those of them that make the value.
     pub const COUNTED: &str = "counted";
-    /// Events before the range that are carried into it.
+    /// Events before the range that hold in it.
     pub const CARRIED: &str = "carried";
-    /// Events, carried ones included, that were received after the end of the range.
+    /// Events behind the value that were received after the end of the range.
     pub const LATE: &str = "late";
     /// How many rows.
     pub const ROWS: &str = "rows";
@@ -190,14 +190,12 @@ pub fn match_plan(
 ) -> Result<LogicalPlan> {
     let at = placed_at(meter, facts);
     let operands = operands_of(meter, facts, at.as_ref());
-    let condition = row_condition(meter, query, operands, true)?;
-    let reads = query.reads(meter);
-    let rows = scan(events, meter, query, operands, condition.into_iter().collect(), reads)?;
+    let condition = row_condition(meter, query, operands, true)?.into_iter().collect();
+    let rows = scan(events, meter, query, operands, condition, query.range)?;
     matched(rows, meter, query, operands).map_err(defect)
 }
 
 const REASON: &str = "reason";
-const BEFORE: &str = "before";
 const TOLD_BY: &str = "told_by";
 
 fn matched(
@@ -207,14 +205,9 @@ fn matched(
     operands: Operands<'_>,
 ) -> Built<LogicalPlan> {
     let lookup = |place: usize| format!("lookup_{place}");
-    let before = match query.range.from.filter(|_| meter.aggregation.carries()) {
-        Some(from) => ident(TIMESTAMP).lt(instant(from.micros())),
-        None => lit(false),
-    };
     let late = query.range.to.map(|to| ident(INGESTED_AT).gt_eq(instant(to.micros())));
     let mut columns = vec![
         reason(meter, operands)?.alias(REASON),
-        before.alias(BEFORE),
         late.unwrap_or_else(|| lit(false)).alias(output::LATE),
         cast(ident(IDEMPOTENCY_KEY), DataType::Utf8).alias(IDEMPOTENCY_KEY),
     ];
@@ -225,7 +218,6 @@ fn matched(
     }
     columns.push(told_by(meter, operands)?.alias(TOLD_BY));
     let rows = rows.project(columns)?;
-    let within = || Expr::Not(Box::new(ident(BEFORE)));
     let is = |column: &str, code: usize| ident(column).eq(lit(code_of(code)));
     let counted = || is(REASON, 0);
     let of = |condition: Expr, name: &str| -> Built<Expr> {
@@ -235,24 +227,23 @@ fn matched(
         Ok(min(ident(IDEMPOTENCY_KEY)).filter(condition).build()?.alias(name))
     };
     let mut found = vec![
-        of(within(), output::MATCHED)?,
-        of(counted().and(within()), output::COUNTED)?,
-        of(counted().and(ident(BEFORE)), output::CARRIED)?,
+        of(lit(true), output::MATCHED)?,
+        of(counted(), output::COUNTED)?,
         of(counted().and(ident(output::LATE)), output::LATE)?,
     ];
     for place in 0..reasons(meter).len() {
-        let skipped = || is(REASON, place + 1).and(within());
+        let skipped = || is(REASON, place + 1);
         found.push(of(skipped(), &output::skipped(place))?);
         found.push(key(skipped(), output::example(place))?);
     }
     for place in 0..meter.lookups.len() {
         for (code, name) in output::lookup(place).iter().enumerate() {
-            found.push(of(is(&lookup(place), code).and(within()), name)?);
+            found.push(of(is(&lookup(place), code), name)?);
         }
-        found.push(key(is(&lookup(place), 1).and(within()), output::unmapped(place))?);
+        found.push(key(is(&lookup(place), 1), output::unmapped(place))?);
     }
     for place in 0..meter.customer.len() {
-        found.push(of(is(TOLD_BY, place).and(within()), &output::told(place))?);
+        found.push(of(is(TOLD_BY, place), &output::told(place))?);
     }
     let no_groups: Vec<Expr> = Vec::new();
     rows.aggregate(no_groups, found)?.build()
@@ -312,10 +303,10 @@ fn in_period(period: &Period, range: TimeRange, operands: Operands<'_>) -> Built
     }
     let [start, end] = [&period.start, &period.end].map(|of| operands.instant(of, 0));
     let to = range.to.map(|to| start.clone().lt(instant(to.micros())));
-    let from = range.from.map(|from| end.clone().gt(instant(from.micros())));
+    let from = range.from.map(|from| last_instant(period, operands).gt_eq(instant(from.micros())));
     let touches = conjunction(to.into_iter().chain(from)).unwrap_or_else(|| lit(true));
     let at = conjunction(bounds(&ident(TIMESTAMP), range)).unwrap_or_else(|| lit(true));
-    when(start.lt(end), touches).otherwise(at).map(Some)
+    when(start.lt_eq(end), touches).otherwise(at).map(Some)
 }
 
 /// The place of what tells the customer; one behind the last where nothing does.

@@ -13,7 +13,7 @@ use super::operand::{Operands, TableFacts};
 use super::{Built, counted_operand};
 use crate::functions::number::wide_type;
 use crate::meter::{
-    Aggregation, Expression, Function, Meter, Operand, Operation, Period, Placing, describe_operand,
+    Aggregation, Expression, Function, Meter, Operand, Operation, Period, describe_operand,
 };
 
 /// The reasons for which a matching event is skipped, in the order in which they are told; the last
@@ -39,12 +39,7 @@ pub(super) fn reason(meter: &Meter, operands: Operands<'_>) -> Built<Expr> {
 pub(super) fn counts(meter: &Meter, operands: Operands<'_>) -> Built<Expr> {
     let mut all = Vec::new();
     if let Some(period) = &meter.period {
-        if period.place == Placing::Prorate {
-            let [start, end] = [&period.start, &period.end].map(|of| operands.instant(of, 0));
-            all.push(start.lt(end));
-        } else {
-            all.push(placed(period, operands).known);
-        }
+        all.push(placed(period, operands).known);
     }
     if let Some(of) = &meter.weight {
         all.push(weight(of, operands)?.usable);
@@ -116,22 +111,15 @@ fn causes(meter: &Meter, operands: Operands<'_>) -> Built<Vec<Cause>> {
 }
 
 fn of_period(period: &Period, operands: Operands<'_>) -> Vec<Cause> {
-    let asked = match period.place {
-        Placing::Prorate => vec![&period.start, &period.end],
-        Placing::Start => vec![&period.start],
-        Placing::End => vec![&period.end],
-    };
     let mut causes = Vec::new();
-    for of in asked {
+    for of in [&period.start, &period.end] {
         causes.push(absent(of, operands));
         let when = operands.instant(of, 0).is_null();
         causes.push(Cause { why: format!("{} is no instant", named(of)), when });
     }
-    if period.place == Placing::Prorate {
-        let [start, end] = [&period.start, &period.end].map(|of| operands.instant(of, 0));
-        let why = format!("{} does not lie before {}", named(&period.start), named(&period.end));
-        causes.push(Cause { why, when: start.gt_eq(end) });
-    }
+    let [start, end] = [&period.start, &period.end].map(|of| operands.instant(of, 0));
+    let why = format!("{} lies behind {}", named(&period.start), named(&period.end));
+    causes.push(Cause { why, when: start.gt(end) });
     causes
 }
 

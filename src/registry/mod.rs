@@ -7,6 +7,8 @@
 
 mod schedule;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 pub use schedule::{Part, Schedule, Tenure};
@@ -247,6 +249,25 @@ pub async fn definition(table: &Table, name: &str, version: &str) -> Result<Mete
         return Err(damaged(format!("reads as version {found} of `{}`", meter.name)));
     }
     Ok(meter)
+}
+
+/// The definitions of `name` that hold at some time, by version.
+///
+/// # Errors
+/// As [`definition`].
+pub async fn definitions(
+    table: &Table,
+    name: &str,
+    schedule: &Schedule,
+) -> Result<BTreeMap<String, Meter>> {
+    let parts = schedule.parts(TimeRange::ALL);
+    let versions: BTreeSet<String> = parts.into_iter().filter_map(|part| part.version).collect();
+    let mut definitions = BTreeMap::new();
+    for version in versions {
+        let meter = definition(table, name, &version).await?;
+        definitions.insert(version, meter);
+    }
+    Ok(definitions)
 }
 
 /// The one published version of `name` that begins with `prefix`.

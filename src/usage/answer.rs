@@ -269,7 +269,8 @@ impl Finisher {
             .collect();
         let group = if group.is_empty() { "the total".to_owned() } else { group.join(", ") };
         Err(Error::invalid(format!(
-            "meter `{}`: the sum of {group} has more than 38 integer digits",
+            "meter `{}`: the sum of {group} has more than 38 integer digits: ask for a shorter range, \
+             or find the largest events with `meterhouse explain {0} --events`",
             self.meter.name
         )))
     }

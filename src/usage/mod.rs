@@ -424,8 +424,8 @@ fn note(
 /// in the map of other properties cannot be told from statistics; then nothing is said.
 fn unseen(meter: &Meter, resolved: &Resolved, facts: &TableFacts) -> Vec<(String, Option<String>)> {
     let operands = resolved.query.groups.iter().chain(meter.measured());
-    let mut names: BTreeSet<String> =
-        operands.filter_map(operand_property).map(ToOwned::to_owned).collect();
+    let mut names = BTreeSet::new();
+    operands.for_each(|operand| operand_properties(operand, &mut names));
     filter_properties(&resolved.query.filter, &mut names);
     filter_properties(&meter.filter, &mut names);
     let has = |name: &str| facts.properties.get(name).is_some_and(|kinds| !kinds.is_empty());
@@ -444,10 +444,15 @@ fn unseen(meter: &Meter, resolved: &Resolved, facts: &TableFacts) -> Vec<(String
     unseen.map(|name| (name.clone(), nearest(&name))).collect()
 }
 
-fn operand_property(operand: &Operand) -> Option<&str> {
+fn operand_properties(operand: &Operand, names: &mut BTreeSet<String>) {
     match operand {
-        Operand::Property(name) => Some(name),
-        Operand::Field(_) | Operand::Lookup(_) | Operand::Expression(_) => None,
+        Operand::Property(name) => {
+            names.insert(name.clone());
+        }
+        Operand::Expression(expression) => {
+            expression.operands().into_iter().for_each(|of| operand_properties(of, names));
+        }
+        Operand::Field(_) | Operand::Lookup(_) => {}
     }
 }
 
@@ -457,7 +462,7 @@ fn filter_properties(filter: &Filter, names: &mut BTreeSet<String>) {
             parts.iter().for_each(|part| filter_properties(part, names));
         }
         Filter::Not(part) => filter_properties(part, names),
-        Filter::Test(test) => names.extend(operand_property(&test.operand).map(ToOwned::to_owned)),
+        Filter::Test(test) => operand_properties(&test.operand, names),
     }
 }
 

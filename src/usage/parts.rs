@@ -120,7 +120,7 @@ fn whole_days(
 ) -> Result<ByCalendar<WindowStarts>> {
     let torn = |(days, calendar): (&WindowStarts, &Calendar<'_>)| {
         let windows = calendar.windows.filter(|_| !calendar.bills);
-        windows.is_some_and(|windows| !fit(days, windows, asked.covered))
+        windows.is_some_and(|windows| !fit_whole(days, windows, asked.covered))
     };
     if torn((&days.otherwise, &calendars.otherwise)) {
         let zone = asked.meter.zone();
@@ -146,9 +146,12 @@ fn check_length(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<
     if asked.range.from.is_some() && asked.range.to.is_some() {
         return Ok(());
     }
-    if let Aggregation::Reported(Report { reset: Some(_), .. }) = &meter.aggregation
-        && windows.is_none()
+    let windows = windows.map(|resolved| &resolved.windows);
+    // Customers that the table of billing periods does not have are of no window.
+    let some_without = matches!(windows, Some(Windows::PerCustomer(of)) if of.otherwise.is_none());
+    if let Aggregation::Reported(Report { reset: Some(reset), .. }) = &meter.aggregation
         && asked.range.to.is_none()
+        && (windows.is_none() || some_without && matches!(reset, Windowing::Calendar(_)))
     {
         return Err(about(
             meter,
@@ -183,16 +186,16 @@ fn check_length(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<
         | Aggregation::Earliest(_)
         | Aggregation::Percentile(..) => return Ok(()),
     };
-    match windows.map(|resolved| &resolved.windows) {
+    match windows {
         None => Err(about(meter, &format!("{needs}, or --window"))),
-        Some(Windows::PerCustomer(calendars)) if calendars.otherwise.is_none() => Err(about(
+        Some(_) if some_without => Err(about(
             meter,
             &format!(
                 "{needs}, as customers that its `billing` does not have are of no window, or give \
                  its `billing` an `otherwise`"
             ),
         )),
-        Some(Windows::Shared(_) | Windows::PerCustomer(_)) => Ok(()),
+        Some(_) => Ok(()),
     }
 }
 
@@ -278,6 +281,19 @@ fn whole(spans: &Spans, reach: (Timestamp, Timestamp)) -> (Timestamp, Timestamp)
     let first = windows.start_of(reach.0.micros());
     let last = windows.start_of(reach.1.micros().saturating_sub(1));
     (Timestamp::from_micros(first), Timestamp::from_micros(windows.end_of(last)))
+}
+
+/// Whether every window of the question is made of whole inner ones, also where the range cuts it.
+fn fit_whole(
+    inner: &WindowStarts,
+    windows: &WindowStarts,
+    (first, last): (Timestamp, Timestamp),
+) -> bool {
+    let begin = windows.start_of(first.micros());
+    let end = windows.end_of(windows.start_of(last.micros().saturating_sub(1)));
+    inner.start_of(begin) == begin
+        && inner.end_of(inner.start_of(end.saturating_sub(1))) == end
+        && fit(inner, windows, (first, last))
 }
 
 /// Whether every window of the question begins where one of the inner ones does.

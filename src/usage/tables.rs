@@ -37,6 +37,22 @@ pub(super) async fn filled(context: &Context, request: &UsageRequest) -> Result<
     Ok(Some(Filled { context: Context { meters: Arc::new(meters), ..context.clone() }, request }))
 }
 
+/// `meter` with the tables that it has at the version that `request` asks.
+///
+/// # Errors
+/// A table that the lake does not have, or that is no table for the meter.
+pub(super) async fn ready(
+    context: &Context,
+    request: &UsageRequest,
+    meter: &Meter,
+) -> Result<Meter> {
+    if !needs_tables(meter) {
+        return Ok(meter.clone());
+    }
+    let snapshot = context.lake.events.snapshot(request.at).await?;
+    with_tables(&context.lake, &snapshot, meter).await
+}
+
 /// The tables that `meter` was read with, each with its version.
 pub(super) fn versions(meter: &Meter) -> Vec<(String, i64)> {
     let lookups = meter.lookups.values().map(|lookup| (&lookup.table, lookup.number));

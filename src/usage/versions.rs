@@ -5,17 +5,17 @@
 //! added to the meters there are. Where versions change within the range, windows that lie on one
 //! side of each change are asked of the version that holds then; anything else has no one answer.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Context;
 use super::request::UsageRequest;
+use super::tables::ready;
 use crate::error::{Error, Result};
 use crate::lake::table::Table;
 use crate::meter::{self, Meter};
 use crate::plan::Windows;
 use crate::registry::{self, Part, Schedule};
-use crate::time::{TimeRange, Timestamp, WindowStarts};
+use crate::time::{BILLING_PERIOD, TimeRange, Timestamp, WindowStarts};
 
 /// What stands for the version in effect.
 const IN_EFFECT: &str = "published";
@@ -105,6 +105,7 @@ pub async fn published_for(context: &Context, request: &UsageRequest, name: &str
     let schedule = Schedule::of(&registry::publications(table, name).await?);
     let newest = schedule.last().ok_or_else(|| registry::not_published(name))?;
     let newest = registry::definition(table, name, newest).await?;
+    let newest = ready(context, request, &newest).await?;
     let now = context.clock.now();
     let range = match request.bounds(&newest, now)? {
         TimeRange::ALL => {
@@ -157,7 +158,7 @@ async fn in_effect(
         )));
     }
     let schedule = Schedule::of(&registry::publications(table, name).await?);
-    let definitions = definitions(table, name, &schedule).await?;
+    let definitions = registry::definitions(table, name, &schedule).await?;
     let newest = schedule.last().and_then(|version| definitions.get(version));
     let newest = newest.ok_or_else(|| registry::not_published(name))?;
     let zone = |meter: &Meter| meter.timezone.clone();
@@ -167,18 +168,16 @@ async fn in_effect(
         )));
     }
     let now = context.clock.now();
-    let range = request.resolve(newest, None, now)?.query.range;
+    let newest = ready(context, request, newest).await?;
+    let range = request.resolve(&newest, None, now)?.query.range;
     let parts = schedule.parts(range);
     let one_each = |part: &Part| -> Result<UsageRequest> {
         let version = part.version.as_ref().ok_or_else(|| not_in_effect(name, part))?;
-        let mut request =
-            UsageRequest { meters: vec![format!("{name}@{version}")], ..request.clone() };
-        if parts.len() > 1 {
-            request.period = None;
-            request.from = part.range.from.map(|from| from.to_string());
-            request.to = part.range.to.map(|to| to.to_string());
-        }
-        Ok(request)
+        let meters = vec![format!("{name}@{version}")];
+        Ok(match parts.len() {
+            1 => UsageRequest { meters, ..request.clone() },
+            _ => UsageRequest { meters, ..within(request, part.range) },
+        })
     };
     let requests: Vec<UsageRequest> = parts.iter().map(one_each).collect::<Result<_>>()?;
     for pair in parts.windows(2) {
@@ -186,7 +185,8 @@ async fn in_effect(
         let change = after.range.from.ok_or_else(|| Error::internal("a change at no time"))?;
         for version in [&before.version, &after.version].into_iter().flatten() {
             let Some(meter) = definitions.get(version) else { continue };
-            if request.top.is_some() || !begins_window(request, meter, change, now)? {
+            let meter = ready(context, request, meter).await?;
+            if request.top.is_some() || !begins_window(request, &meter, change, now)? {
                 return Err(straddles(name, (before, after), change, request.top.is_some()));
             }
         }
@@ -204,23 +204,21 @@ async fn in_effect(
     Ok(requests)
 }
 
-/// The definitions that hold at some time, by version.
-async fn definitions(
-    table: &Table,
-    name: &str,
-    schedule: &Schedule,
-) -> Result<BTreeMap<String, Meter>> {
-    let parts = schedule.parts(TimeRange::ALL);
-    let versions: BTreeSet<String> = parts.into_iter().filter_map(|part| part.version).collect();
-    let mut definitions = BTreeMap::new();
-    for version in versions {
-        let meter = registry::definition(table, name, &version).await?;
-        definitions.insert(version, meter);
+/// The request for these bounds instead of its own.
+fn within(request: &UsageRequest, range: TimeRange) -> UsageRequest {
+    // An anchor may be there for the period alone.
+    let of_windows = request.window.as_deref() == Some(BILLING_PERIOD);
+    UsageRequest {
+        period: None,
+        from: range.from.map(|from| from.to_string()),
+        to: range.to.map(|to| to.to_string()),
+        anchor: request.anchor.clone().filter(|_| of_windows),
+        cycle: request.cycle.clone().filter(|_| of_windows),
+        ..request.clone()
     }
-    Ok(definitions)
 }
 
-/// Whether a window of the request begins at `instant`.
+/// Whether a window of the request begins at `instant`, whoever's it is.
 fn begins_window(
     request: &UsageRequest,
     meter: &Meter,
@@ -228,12 +226,7 @@ fn begins_window(
     now: Timestamp,
 ) -> Result<bool> {
     let after = Timestamp::from_micros(instant.micros().saturating_add(1));
-    let at_change = UsageRequest {
-        period: None,
-        from: Some(instant.to_string()),
-        to: Some(after.to_string()),
-        ..request.clone()
-    };
+    let at_change = within(request, TimeRange { from: Some(instant), to: Some(after) });
     let day = instant.date_days();
     let days = Some((day.saturating_sub(1), day.saturating_add(1)));
     let windows = at_change.resolve(meter, days, now)?.query.windows;
@@ -241,7 +234,10 @@ fn begins_window(
     Ok(match windows {
         None => false,
         Some(Windows::Shared(starts)) => begins(&starts),
-        Some(Windows::PerCustomer(calendars)) => calendars.starts.iter().all(begins),
+        // Whoever has no calendar has one row for both sides.
+        Some(Windows::PerCustomer(calendars)) => {
+            calendars.otherwise.is_some() && calendars.starts.iter().all(begins)
+        }
     })
 }
 

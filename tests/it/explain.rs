@@ -142,6 +142,8 @@ fn check(
     let counted = |event: &&Listed| event.counted_as.is_some();
     let within = within.filter(counted).filter(|event| !carries || event.micros >= from).count();
     prop_assert_eq!(within as u64, have.answer.note.events.unsigned_abs(), "{}", told());
+    let carried = listed.iter().filter(|event| event.micros < from).count() as u64;
+    prop_assert_eq!(have.carried, carries.then_some(carried), "{}", told());
     // Without all other events the answer is the same, but that what holds ends with those of others.
     if row.is_some() && !carries {
         let of_list: BTreeSet<(&str, &str)> =
@@ -196,8 +198,9 @@ fn steps(
     let in_range = |event: &Event| {
         if let Some((start, end, Placing::Prorate)) = &meter.period {
             let stretch = meter.instant(start, event).zip(meter.instant(end, event));
-            if let Some((start, end)) = stretch.filter(|(start, end)| start < end) {
-                return start.max(from) < end.min(to);
+            if let Some((start, end)) = stretch.filter(|(start, end)| start <= end) {
+                // Of no length it is an instant.
+                return start.max(from) < end.max(start + 1).min(to);
             }
         }
         let micros = meter.micros(event);

@@ -79,6 +79,44 @@ fn customers_are_attributed_and_aliases_end_at_a_date() {
 }
 
 #[test]
+fn what_is_sent_without_a_customer_belongs_to_the_series_of_whom_it_is_attributed_to() {
+    let folder = lake();
+    let folder = folder.path();
+    let level = |key: &str, day: u8, domain: &str, level: u8| {
+        event(key, &format!("2026-03-{day:02}T00:00:00Z"), None, domain)
+            .replace("\"v\":1", &format!(r#""does":"SET","level":{level}"#))
+    };
+    // One series each: beta's level is not ended by what others say meanwhile.
+    let levels = [
+        level("l1", 1, "beta.test", 10),
+        level("l2", 2, "beta.two.test", 20),
+        level("l3", 3, "gamma.test", 7),
+        level("l4", 4, "nobody.test", 1),
+    ];
+    fs::write(folder.join("levels.ndjson"), levels.concat()).unwrap();
+    succeed(folder, &["ingest", "levels.ndjson", "--allow-missing-customer"]);
+    let domains = "domain,customer\nbeta.test,beta\nbeta.two.test,beta\ngamma.test,gamma\n";
+    write(folder, "domains.csv", domains);
+    let meter = |aggregation: &str| {
+        format!(
+            "meter: m\n{aggregation}\nproperty: level\nper: [customer_id]\n\
+             customer: [customer_id, by_domain]\nlookups:\n  \
+             by_domain: {{ of: domain, file: domains.csv, key: domain, value: customer }}\n"
+        )
+    };
+    for (aggregation, want) in [
+        ("aggregation: time_weighted\nof: level", "beta,20,0,0\ngamma,7,0,0\nunmapped,1,0,0\n"),
+        ("aggregation: reported\noperation: does", "beta,20,0,0\ngamma,7,0,0\nunmapped,1,0,0\n"),
+    ] {
+        write(folder, "m.yaml", &meter(aggregation));
+        let rows = usage(folder, &["--period", "2026-03-10"]);
+        assert_eq!(rows, format!("customer_id,value,events,skipped\n{want}"), "{aggregation}");
+        let total = usage(folder, &["--period", "2026-03-10", "--total"]);
+        assert_eq!(total, "value,events,skipped\n28,0,0\n", "{aggregation}");
+    }
+}
+
+#[test]
 fn a_table_of_the_lake_is_as_it_was_at_every_version() {
     let folder = lake();
     let folder = folder.path();

@@ -533,6 +533,34 @@ fn shares_of_days_are_of_the_days_of_each_customers_period_and_zone() {
 }
 
 #[test]
+fn what_would_depend_on_an_end_that_nobody_named_is_refused() {
+    let folder = folder(BILLING);
+    let reported = "aggregation: reported\nproperty: v\noperation: how\nreset: month\n";
+    write_whole_meter(folder.path(), &format!("{reported}{BILLING}"));
+    // dan has no period, and his month would end with the newest event of anybody.
+    let windows = ["--window", "billing_period", "--from", "2026-02-28"];
+    let said = refused(folder.path(), &windows);
+    assert!(said.contains("begins at nothing again and again"), "{said}");
+    let (rows, _) = ask(folder.path(), &[&windows[..], &["--to", "2026-03-31"]].concat());
+    assert!(rows.contains("\n,,,dan,256,1,0\n"), "{rows}");
+}
+
+#[test]
+fn days_of_one_zone_make_no_windows_of_another() {
+    let folder = folder("");
+    write_whole_meter(
+        folder.path(),
+        "aggregation: count_unique\nproperty: v\noperation: how\nprorate: days",
+    );
+    let march = ["--total", "--period", "2026-03", "--window", "month"];
+    let (row, _) = ask(folder.path(), &march);
+    // 4 on 2 days and 8 on 1, all others on all 31: 189 of 31.
+    assert!(row.ends_with(",6.096774193548,4,0\n"), "{row}");
+    let said = refused(folder.path(), &[&march[..], &["--tz", "Asia/Tokyo"]].concat());
+    assert!(said.contains("counts days of Europe/Berlin, which do not fit"), "{said}");
+}
+
+#[test]
 fn what_is_carried_into_a_window_is_not_filled_over() {
     let folder = folder(BILLING);
     let meter = "aggregation: count_unique\nproperty: v\noperation: how\n";

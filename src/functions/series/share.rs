@@ -1,9 +1,10 @@
 //! `shares(value, start, end, at, spans, calendar)`: a value of a stretch of time, cut into windows.
 //!
 //! What belongs to the time up to an instant is value × elapsed ÷ length, rounded half-even to 18
-//! fractional digits where it has more; a window's share is the difference between its two ends. So the shares of adjacent windows always
-//! add up, and those of the whole stretch to the value itself. An event without a usable stretch is
-//! skipped, in the window of `at`.
+//! fractional digits where it has more; a window's share is the difference between its two ends. So
+//! the shares of adjacent windows always add up, and those of the whole stretch to the value itself. A stretch of no length is an instant,
+//! and its value whole in the window that holds it. An event without a usable stretch is skipped, in
+//! the window of `at`.
 
 use std::sync::Arc;
 
@@ -105,7 +106,7 @@ impl ScalarUDFImpl for Shares {
             let value = value.is_valid(row).then(|| value.value(row));
             let spans = spans.of(calendar_at(&calendars, row));
             cut.push(match (instant(start), instant(end)) {
-                (Some(start), Some(end)) if start < end => {
+                (Some(start), Some(end)) if start <= end => {
                     let value = match value.map(|value| value.checked_mul(widening)) {
                         Some(None) => return exec_err!("a value to prorate has too many digits"),
                         value => value.flatten(),
@@ -132,6 +133,15 @@ fn pieces(
     scale: i8,
 ) -> Result<Vec<Piece>> {
     let (start, end) = stretch;
+    let piece = |window, share: Option<i256>| Piece {
+        window,
+        value: share,
+        events: i64::from(share.is_some()),
+        matched: 1,
+    };
+    if start == end {
+        return Ok(spans.holding(start).map(|window| piece(window, value)).into_iter().collect());
+    }
     let mut pieces = Vec::new();
     for window in spans.windows_from(start) {
         let (from, to) = spans.bounds(window);
@@ -149,7 +159,7 @@ fn pieces(
                 _ => return exec_err!("a value to prorate has too many digits"),
             },
         };
-        pieces.push(Piece { window, value: share, events: i64::from(share.is_some()), matched: 1 });
+        pieces.push(piece(window, share));
     }
     Ok(pieces)
 }
@@ -195,6 +205,8 @@ mod tests {
         assert_eq!(of(100, (5, 25), &spans), [25, 50, 25]);
         assert_eq!(of(-100, (0, 30), &spans), [-33, -34, -33]);
         assert_eq!(of(7, (12, 13), &spans), [7]);
+        assert_eq!(of(7, (20, 20), &spans), [7]);
+        assert_eq!(of(7, (30, 30), &spans), Vec::<i128>::new());
         // What lies before and after the question is left out.
         assert_eq!(of(100, (-10, 40), &spans), [20, 20, 20]);
         assert_eq!(of(100, (-10, 0), &spans), Vec::<i128>::new());

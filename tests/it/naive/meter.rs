@@ -314,7 +314,7 @@ impl Meter {
     pub(crate) fn stretch(&self, event: &Event) -> Option<(i64, i64)> {
         let (start, end, _) = self.period.as_ref()?;
         let stretch = self.instant(start, event).zip(self.instant(end, event));
-        stretch.filter(|(start, end)| start < end)
+        stretch.filter(|(start, end)| start <= end)
     }
 
     /// When what holds for a time is looked up.
@@ -330,7 +330,7 @@ impl Meter {
         let told = self.stretch(event).zip(self.period.as_ref());
         let told = told.and_then(|((start, end), (_, _, place))| match place {
             Placing::Start => Some(start),
-            Placing::End => Some(end - 1),
+            Placing::End => Some(start.max(end - 1)),
             Placing::Prorate => None,
         });
         told.unwrap_or(event.micros)

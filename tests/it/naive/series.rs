@@ -180,10 +180,9 @@ fn untils(all: &[&Event], meter: &Meter) -> BTreeMap<*const Event, i64> {
         _ => false,
     };
     let series = |event: &Event| -> Texts {
-        of.into_iter()
-            .chain(per)
-            .map(|of| meter.sent(of, event).map(|value| value.text()))
-            .collect()
+        // Of whoever sent it; of whom it is attributed to where nobody is named.
+        let sent = |of| meter.sent(of, event).or_else(|| meter.value(of, event));
+        of.into_iter().chain(per).map(|of| sent(of).map(|value| value.text())).collect()
     };
     let of_all: Vec<Texts> = all.iter().map(|event| series(event)).collect();
     let until = |place: usize| {
@@ -312,7 +311,8 @@ fn prorated(members: &[&Event], meter: &Meter, (from, to): (i64, i64)) -> Result
             continue;
         };
         let (first, last) = (start.max(from), end.min(to));
-        if first >= last {
+        let held = if start == end { (from..to).contains(&start) } else { first < last };
+        if !held {
             continue;
         }
         matched += 1;
@@ -322,7 +322,7 @@ fn prorated(members: &[&Event], meter: &Meter, (from, to): (i64, i64)) -> Result
             true => number.clone(),
             false => share(&(&number * BigInt::from(instant - start)), end - start),
         };
-        total += up_to(last) - up_to(first);
+        total += if start == end { number.clone() } else { up_to(last) - up_to(first) };
     }
     if matched == 0 {
         return Ok(None);
