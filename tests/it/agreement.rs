@@ -254,20 +254,31 @@ pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
     if meters.iter().any(empty) {
         question.to = None;
     }
-    // Means over time have no value over all of history, and windows of periods no end there.
+    // Means over time have no value over all of history, and windows of periods no end there; nor has
+    // what a customer without windows has.
+    let own_windows = question.window == Some(Window::BillingPeriod);
+    let may_have_none = |meter: &&Meter| {
+        own_windows && matches!(meter.billing, Some(Billing::PerCustomer { otherwise: None, .. }))
+    };
+    let no_window = |meter: &&Meter| question.window.is_none() || may_have_none(meter);
     let needs_ends = |meter: &&Meter| match &meter.aggregation {
-        Aggregation::TimeWeighted { .. } | Aggregation::Active { by_days: true, .. } => true,
-        Aggregation::Reported { reset, .. } => reset.is_some(),
+        _ if meter.period.is_some() => question.window.is_some(),
+        Aggregation::TimeWeighted { .. } | Aggregation::Active { by_days: true, .. } => {
+            no_window(meter)
+        }
+        Aggregation::Reported { reset: Some(_), .. } => no_window(meter),
         _ => false,
     };
-    let windowed = |meter: &&Meter| series::follows(meter) || meter.period.is_some();
-    if asked.iter().any(needs_ends) || (asked.iter().any(windowed) && question.window.is_some()) {
+    if asked.iter().any(needs_ends) && (question.from.is_none() || question.to.is_none()) {
         let day = |month| Some(Bound::Date(jiff::civil::date(2026, month, 1)));
-        if question.from.is_none() || question.to.is_none() {
-            (question.from, question.to) = (day(3), day(11));
-        }
+        (question.from, question.to) = (day(3), day(11));
+    }
+    let windowed = |meter: &&Meter| series::follows(meter) || meter.period.is_some();
+    if asked.iter().any(windowed) {
         // A value for every window that something is carried into: not for every minute of years.
+        let is_open = question.from.is_none() || question.to.is_none();
         question.window = question.window.map(|window| match window {
+            Window::Minutes(_) | Window::Hours(_) | Window::Day if is_open => Window::Months(1),
             Window::Minutes(_) | Window::Hours(_) => Window::Day,
             longer => longer,
         });
@@ -288,7 +299,7 @@ pub(crate) fn sound(mut question: Question, meters: &[Meter]) -> Question {
         let cycles = asked.iter().filter_map(|meter| meter.billing.as_ref());
         let at_midnight = cycles
             .flat_map(|billing| billing.cycles(None))
-            .all(|cycle| cycle.anchor.time() == jiff::civil::Time::midnight());
+            .all(|cycles| cycles.begin_at_midnight());
         question.window = question.window.map(|window| match window {
             Window::Months(_) => window,
             Window::BillingPeriod if at_midnight => window,

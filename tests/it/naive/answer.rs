@@ -94,7 +94,7 @@ pub(crate) fn zone_of_windows(
         Some(Window::BillingPeriod) => meter.billing.as_ref().unwrap().of(customer),
         _ => None,
     };
-    TimeZone::get(cycle.map_or_else(|| question.zone(meter), |cycle| &cycle.zone)).unwrap()
+    TimeZone::get(cycle.map_or_else(|| question.zone(meter), |cycle| cycle.zone())).unwrap()
 }
 
 /// The window of an instant, as a meter's customer has it.
@@ -164,7 +164,7 @@ fn window_cells(
     let zone = match question.window {
         Some(Window::BillingPeriod) => {
             let customer = customer_of(question, groups);
-            meter.billing.as_ref().unwrap().of(customer).unwrap().zone.clone()
+            meter.billing.as_ref().unwrap().of(customer).unwrap().zone().to_owned()
         }
         _ => question.zone(meter).to_owned(),
     };

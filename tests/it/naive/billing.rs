@@ -23,11 +23,59 @@ pub(crate) struct Cycle {
     pub(crate) zone: String,
 }
 
+/// The cycles of a customer, one after the other: the first, and those that hold from a local time on,
+/// in order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cycles {
+    pub(crate) first: Cycle,
+    pub(crate) later: Vec<(DateTime, Cycle)>,
+}
+
 /// The periods of a meter's customers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Billing {
-    Shared(Cycle),
-    PerCustomer { rows: BTreeMap<String, Cycle>, otherwise: Option<Cycle> },
+    Shared(Cycles),
+    PerCustomer { rows: BTreeMap<String, Cycles>, otherwise: Option<Cycles> },
+}
+
+impl From<Cycle> for Cycles {
+    fn from(first: Cycle) -> Self {
+        Self { first, later: Vec::new() }
+    }
+}
+
+impl Cycles {
+    /// Whether every period begins where a day of the zone does.
+    pub(crate) fn begin_at_midnight(&self) -> bool {
+        let later = self.later.iter().flat_map(|(since, cycle)| [*since, cycle.anchor]);
+        let midnight = jiff::civil::Time::midnight();
+        std::iter::once(self.first.anchor).chain(later).all(|at| at.time() == midnight)
+    }
+
+    pub(crate) fn zone(&self) -> &str {
+        &self.first.zone
+    }
+
+    /// When each of the later ones begins, and the cycle.
+    pub(crate) fn begun(&self) -> Vec<(i64, &Cycle)> {
+        let zone = TimeZone::get(self.zone()).unwrap();
+        self.later.iter().map(|(since, cycle)| (first_instant(*since, &zone), cycle)).collect()
+    }
+
+    /// Start and end of the period that holds the instant: the next cycle cuts that of the last.
+    pub(crate) fn around(&self, micros: i64) -> (i64, i64) {
+        let begun = self.begun();
+        let (mut from, mut cycle, mut to) = (i64::MIN, &self.first, i64::MAX);
+        for (since, later) in begun {
+            if since <= micros {
+                (from, cycle) = (since, later);
+            } else {
+                to = to.min(since);
+            }
+        }
+        let (start, end) = cycle.around(micros);
+        (start.max(from), end.min(to))
+    }
 }
 
 impl Cycle {
@@ -54,8 +102,8 @@ impl Cycle {
 }
 
 impl Billing {
-    /// The cycle of a customer.
-    pub(crate) fn of(&self, customer: Option<&String>) -> Option<&Cycle> {
+    /// The cycles of a customer.
+    pub(crate) fn of(&self, customer: Option<&String>) -> Option<&Cycles> {
         match self {
             Self::Shared(cycle) => Some(cycle),
             Self::PerCustomer { rows, otherwise } => {
@@ -65,7 +113,7 @@ impl Billing {
     }
 
     /// All cycles that a customer may have, or that of one customer.
-    pub(crate) fn cycles(&self, customer: Option<&String>) -> Vec<&Cycle> {
+    pub(crate) fn cycles(&self, customer: Option<&String>) -> Vec<&Cycles> {
         match (self, customer) {
             (Self::Shared(cycle), _) => vec![cycle],
             (Self::PerCustomer { .. }, Some(_)) => self.of(customer).into_iter().collect(),

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use jiff::civil::date;
+use jiff::civil::{DateTime, date};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 
-use super::billing::{Billing, Cycle, Length};
+use super::billing::{Billing, Cycle, Cycles, Length};
 use super::event::{Line, Moment, Property, Sent};
 use super::filter::{Comparison, Filter, Literal};
 use super::meter::{
@@ -576,11 +576,35 @@ fn cycle() -> BoxedStrategy<Cycle> {
         .boxed()
 }
 
+/// Cycles in one zone, mostly one.
+fn cycles() -> BoxedStrategy<Cycles> {
+    let since = [
+        "2026-01-01T00:00:00",
+        "2026-03-29T00:00:00",
+        "2026-03-31T00:00:00",
+        "2026-04-24T00:00:00",
+        "2026-10-25T00:00:00",
+        "2026-10-25T02:30:00",
+    ];
+    let since = subsequence(since.to_vec(), 1..=3);
+    let later = (since, vec(cycle(), 3)).prop_map(|(since, cycles)| {
+        since.into_iter().map(|since| since.parse().unwrap()).zip(cycles).collect()
+    });
+    let later = prop_oneof![2 => Just(Vec::new()), 1 => later];
+    (cycle(), later)
+        .prop_map(|(first, mut later): (Cycle, Vec<(DateTime, Cycle)>)| {
+            later.iter_mut().for_each(|(_, cycle)| cycle.zone.clone_from(&first.zone));
+            Cycles { first, later }
+        })
+        .boxed()
+}
+
 fn billing() -> BoxedStrategy<Billing> {
-    let rows = btree_map(text(&["c1", "c2", "C1", "7", "ünal", "nobody"]), cycle(), 0..5);
+    let rows = btree_map(text(&["c1", "c2", "C1", "7", "ünal", "nobody"]), cycles(), 0..5);
+    let always = || cycle().prop_map(Cycles::from);
     prop_oneof![
-        1 => cycle().prop_map(Billing::Shared),
-        3 => (rows, option::of(cycle()))
+        1 => always().prop_map(Billing::Shared),
+        3 => (rows, option::of(always()))
             .prop_map(|(rows, otherwise)| Billing::PerCustomer { rows, otherwise }),
     ]
     .boxed()

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use jiff::tz::{Offset, TimeZone};
 use meterhouse::usage::{Grouping, UsageRequest};
 
-use super::billing::{Billing, Cycle, Length};
+use super::billing::{Billing, Cycle, Cycles, Length};
 use super::event::{Line, Moment, Property, Sent};
 use super::filter::{Comparison, Filter, Literal};
 use super::meter::{
@@ -169,13 +169,15 @@ pub(crate) fn meter(meter: &Meter) -> String {
     }
     match &meter.billing {
         None => {}
-        Some(Billing::Shared(cycle)) => say("billing", &billing_cycle(cycle)),
+        Some(Billing::Shared(cycle)) => say("billing", &billing_cycle(&cycle.first)),
         Some(Billing::PerCustomer { otherwise, .. }) => {
             let mut parts = vec![
-                "file: billing.csv, key: customer, anchor: since, cycle: cycle, timezone: zone"
+                "file: billing.csv, key: customer, anchor: since, from: from, cycle: cycle, timezone: zone"
                     .to_owned(),
             ];
-            parts.extend(otherwise.as_ref().map(|o| format!("otherwise: {}", billing_cycle(o))));
+            parts.extend(
+                otherwise.as_ref().map(|o| format!("otherwise: {}", billing_cycle(&o.first))),
+            );
             say("billing", &format!("{{ {} }}", parts.join(", ")));
         }
     }
@@ -199,13 +201,20 @@ fn length(length: Length) -> String {
 }
 
 /// The table of a meter's billing, as CSV.
-pub(crate) fn billing_table(rows: &BTreeMap<String, Cycle>) -> String {
-    let rows = rows.iter().map(|(customer, cycle)| {
+pub(crate) fn billing_table(rows: &BTreeMap<String, Cycles>) -> String {
+    let mut table = "zone,customer,since,from,cycle\n".to_owned();
+    for (customer, cycles) in rows {
         let customer = customer.replace('"', "\"\"");
-        let (anchor, length, zone) = (cycle.anchor, length(cycle.length), &cycle.zone);
-        format!("{zone},\"{customer}\",{anchor},{length}\n")
-    });
-    format!("zone,customer,since,cycle\n{}", rows.collect::<String>())
+        let begun = cycles.begun().into_iter().map(|(since, cycle)| (Some(since), cycle));
+        for (since, cycle) in std::iter::once((None, &cycles.first)).chain(begun) {
+            let (anchor, length, zone) = (cycle.anchor, length(cycle.length), &cycle.zone);
+            let since =
+                since.map(|micros| jiff::Timestamp::from_microsecond(micros).unwrap().to_string());
+            let since = since.unwrap_or_default();
+            table.push_str(&format!("{zone},\"{customer}\",{anchor},{since},{length}\n"));
+        }
+    }
+    table
 }
 
 fn percentile(aggregation: &Aggregation) -> Option<String> {
