@@ -27,7 +27,7 @@ const FOOTER_CACHE_BYTES: usize = 256 << 20;
 const SORT_RESERVED_BYTES: usize = 10 << 20;
 
 /// Most rows that are made of one batch where each row makes several.
-const ROWS_WIDENED: usize = 1 << 20;
+const ROWS_WIDENED: usize = 1 << 18;
 
 /// What a question may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
