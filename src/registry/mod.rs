@@ -307,7 +307,8 @@ pub async fn find(table: &Table, name: &str, prefix: &str) -> Result<String> {
 /// The error of a meter that has no published version.
 pub fn not_published(name: &str) -> Error {
     Error::not_found(format!(
-        "meter `{name}` was never published; `meterhouse meters publish {name}` does that"
+        "meter `{name}` was never published; `meterhouse meters publish {name}` does that, if \
+         `meterhouse meters list` has it"
     ))
 }
 

@@ -155,8 +155,8 @@ fn check_length(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<
     {
         return Err(about(
             meter,
-            "begins at nothing again and again, so that its value depends on the end: say --to, \
-             --period or --window",
+            "begins at nothing again and again, so that its value depends on the end: say --to or \
+             --period, or ask for windows",
         ));
     }
     if meter.period.is_some() && windows.is_some() {
@@ -187,7 +187,7 @@ fn check_length(asked: &Asked<'_>, windows: Option<&ResolvedWindows>) -> Result<
         | Aggregation::Percentile(..) => return Ok(()),
     };
     match windows {
-        None => Err(about(meter, &format!("{needs}, or --window"))),
+        None => Err(about(meter, &format!("{needs}, or ask for windows"))),
         Some(_) if some_without => Err(about(
             meter,
             &format!(

@@ -432,6 +432,31 @@ fn a_number_that_does_not_fit_is_an_error_with_meter_and_event() {
 }
 
 #[test]
+fn a_sum_that_does_not_fit_is_an_error_without_the_look_of_an_answer() {
+    let large = format!(r#""v":{}"#, "9".repeat(38));
+    let events = ["1", "2"].map(|key| event(key, "2026-01-01T00:00:00Z", &large));
+    let (folder, _) = lake(&events.concat());
+    assert_eq!(value(folder.path(), "aggregation: max\nproperty: v", &[]), "9".repeat(38));
+    fs::write(folder.path().join("meters/m.yaml"), "meter: m\naggregation: sum\nproperty: v\n")
+        .unwrap();
+    for format in ["csv", "table", "ndjson", "json", "parquet"] {
+        let output = meterhouse(folder.path(), &["usage", "m", "--meters", "meters", "-o", format]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(output.stdout.is_empty(), "{format}: {:?}", output.stdout);
+        assert!(
+            said.contains("meter `m`: the sum of customer_id = c has more than 38 integer digits"),
+            "{said}"
+        );
+    }
+    // No row is an answer all the same.
+    let none = ["usage", "m", "--meters", "meters", "-q", "--period", "2025", "-o", "csv"];
+    let output = meterhouse(folder.path(), &none);
+    assert!(output.status.success());
+    assert_eq!(output.stdout, b"customer_id,value,events,skipped\n");
+}
+
+#[test]
 fn what_has_no_length_or_end_or_does_not_fit_is_refused() {
     let (folder, _) = lake(&event("1", "2026-01-01T00:00:00Z", r#""v":3,"o":"add","g":"x""#));
     fs::create_dir_all(folder.path().join("meters")).unwrap();
@@ -440,7 +465,7 @@ fn what_has_no_length_or_end_or_does_not_fit_is_refused() {
     let reset = "aggregation: reported\nproperty: v\noperation: o\nreset: hour".to_owned();
     let mean = "aggregation: time_weighted\nproperty: v\nof: level";
     for (meter, flags, want) in [
-        (reset.as_str(), vec!["--total"], "say --to, --period or --window"),
+        (reset.as_str(), vec!["--total"], "say --to or --period, or ask for windows"),
         (mean, vec!["--total"], "all of history has no length"),
         (days.as_str(), vec!["--total"], "no number of days"),
         (
