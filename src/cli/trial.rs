@@ -13,16 +13,27 @@ use crate::error::{Error, Result};
 use crate::meter::{Meter, test_files};
 use crate::trial::{self, Suite, parse_suite, stem_of_tests};
 
+/// What was read of the tests of each meter.
+type Suites = BTreeMap<String, Result<Suite>>;
+
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &TestFlags) -> Result<Outcome, Failure> {
     let asked = load_meter_files(global, &flags.meters)?;
-    let mut suites = suites(&global.meters_folder, &asked, flags.meters.is_empty())?;
+    let (mut suites, mut wrong) = suites(&global.meters_folder, &asked, flags.meters.is_empty())?;
     let mut without = Vec::new();
     let (mut passed, mut failed) = (0, 0);
     for (file, meter) in &asked {
-        let Some(suite) = suites.remove(&meter.name) else {
-            without.push((file, meter.name.clone()));
-            continue;
+        let suite = match suites.remove(&meter.name) {
+            Some(Ok(suite)) => suite,
+            // What is wrong with one file keeps no other from running.
+            Some(Err(error)) => {
+                wrong.push(error.to_string());
+                continue;
+            }
+            None => {
+                without.push((file, meter.name.clone()));
+                continue;
+            }
         };
         for verdict in Box::pin(trial::run(&suite, meter, Clock::System)).await? {
             let case = printable(&verdict.case);
@@ -49,8 +60,10 @@ pub(super) async fn run(global: &Global, flags: &TestFlags) -> Result<Outcome, F
         .into());
     }
     if failed > 0 {
-        let all = counted(passed + failed, "test");
-        return Err(Error::invalid(format!("{failed} of {all} failed")).into());
+        wrong.push(format!("{failed} of {} failed", counted(passed + failed, "test")));
+    }
+    if !wrong.is_empty() {
+        return Err(Error::invalid(wrong.join("\n\n")).into());
     }
     if !global.quiet {
         say(&summary(passed, &without));
@@ -69,17 +82,13 @@ fn summary(passed: u64, without: &[(&PathBuf, String)]) -> String {
     }
 }
 
-/// The tests of `meters` by the meter whose file they are beside of.
+/// The tests of `meters`, or the mistakes in their file, by the meter whose file they are beside of;
+/// and where these are `all` meters of the folder, what is wrong with files of tests of no meter.
 ///
 /// # Errors
-/// Every mistake of every file of theirs; where these are `all` meters of the folder, a file of tests
-/// without a meter.
-fn suites(
-    folder: &Path,
-    meters: &[(PathBuf, Meter)],
-    all: bool,
-) -> Result<BTreeMap<String, Suite>> {
-    let (mut suites, mut wrong) = (BTreeMap::new(), Vec::new());
+/// A folder that cannot be read.
+fn suites(folder: &Path, meters: &[(PathBuf, Meter)], all: bool) -> Result<(Suites, Vec<String>)> {
+    let (mut suites, mut wrong) = (Suites::new(), Vec::new());
     for path in test_files(folder)? {
         let file = path.display().to_string();
         let stem = stem_of_tests(&path);
@@ -93,16 +102,11 @@ fn suites(
             ));
             continue;
         };
-        match read_suite(&path) {
-            Ok(suite) => {
-                if suites.insert(meter.name.clone(), suite).is_some() {
-                    wrong.push(format!("{file}: meter `{}` has another file of tests", meter.name));
-                }
-            }
-            Err(error) => wrong.push(error.to_string()),
+        if suites.insert(meter.name.clone(), read_suite(&path)).is_some() {
+            wrong.push(format!("{file}: meter `{}` has another file of tests", meter.name));
         }
     }
-    if wrong.is_empty() { Ok(suites) } else { Err(Error::invalid(wrong.join("\n\n"))) }
+    Ok((suites, wrong))
 }
 
 /// The tests of one file.

@@ -383,6 +383,7 @@ proptest! {
         meters in generate::meters(),
         questions in proptest::collection::vec(generate::question(), 3),
     ) {
+        let lines = timed(lines, &meters);
         let place = Place::new();
         let mut intake = Intake::default();
         let required = settings.rules.customer_required;
@@ -406,6 +407,7 @@ proptest! {
         meters in generate::meters(),
         question in generate::question(),
     ) {
+        let lines = timed(lines, &meters);
         let second = IngestSettings { rules: first.rules, ..second };
         let required = first.rules.customer_required;
         let place = Place::new();
@@ -426,6 +428,7 @@ proptest! {
         meters in generate::meters(),
         question in generate::windowed_question(),
     ) {
+        let lines = timed(lines, &meters);
         let meters: Vec<Meter> =
             meters.into_iter().map(|meter| Meter { filter: None, ..meter }).collect();
         let place = Place::new();
@@ -450,6 +453,7 @@ proptest! {
         let question = sound(question, &meters);
         let meters: Vec<Meter> = meters.into_iter().map(without_ties).collect();
         let answers = [lines, shuffled].map(|lines| {
+            let lines = timed(lines, &meters);
             let place = Place::new();
             place.ingest(&lines, &settings);
             place.ask(&meters, &question, limits(2)).map_err(|error| error.to_string())
@@ -484,6 +488,25 @@ pub(crate) fn without_conflicts(lines: Vec<Line>) -> Vec<Line> {
     let mut intake = Intake::default();
     let keep = |line: &Line| intake.receive(std::slice::from_ref(line), NOW, false).conflict == 0;
     lines.into_iter().filter(keep).collect()
+}
+
+/// The lines as the second answer knows them: an event without a timestamp happens when its batch is
+/// received, which is some microseconds after [`NOW`] for every batch but the first. Where one of
+/// `meters` measures time, such an event says that it happens at [`NOW`].
+pub(crate) fn timed(mut lines: Vec<Line>, meters: &[Meter]) -> Vec<Line> {
+    let measures = |meter: &Meter| matches!(meter.aggregation, Aggregation::TimeWeighted { .. });
+    if meters.iter().any(measures) {
+        for line in &mut lines {
+            if let Line::Event(sent) = line {
+                sent.timestamp.get_or_insert_with(|| Moment::Instant {
+                    micros: NOW,
+                    offset_minutes: 0,
+                    finer_digits: String::new(),
+                });
+            }
+        }
+    }
+    lines
 }
 
 /// The meter, or one like it, whose value no order of receipt can change.

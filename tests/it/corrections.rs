@@ -22,8 +22,8 @@ use meterhouse::verify::verify;
 use proptest::prelude::*;
 
 use crate::agreement::{
-    Place, RUNTIME, ask, cases, counts, difference, limits, settings, sound, without_conflicts,
-    without_ties,
+    Place, RUNTIME, ask, cases, counts, difference, limits, settings, sound, timed,
+    without_conflicts, without_ties,
 };
 use crate::naive::answer::answer;
 use crate::naive::correction::Corrections;
@@ -260,7 +260,7 @@ proptest! {
         meters in generate::meters(),
         question in generate::question(),
     ) {
-        let question = sound(question, &meters);
+        let (lines, question) = (timed(lines, &meters), sound(question, &meters));
         let mut life = Life::new();
         let required = settings.rules.customer_required;
         let mut answers = Vec::new();
@@ -312,6 +312,7 @@ proptest! {
         questions in proptest::collection::vec(generate::question(), 3),
     ) {
         let meters: Vec<Meter> = meters.into_iter().map(without_ties).collect();
+        let (lines, shuffled) = (timed(lines, &meters), timed(shuffled, &meters));
         let questions: Vec<Question> =
             questions.into_iter().map(|question| sound(question, &meters)).collect();
         let answers = |life: &Life| {

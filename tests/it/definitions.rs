@@ -257,8 +257,14 @@ fn mistakes_in_tests_are_told_with_their_places() {
         ("queries/meters/traffic.yaml", BYTES),
         ("queries/meters/traffic.test.yaml", tests),
         ("queries/meters/orphan.test.yaml", "- test: x\n"),
+        ("queries/meters/other.yaml", "meter: other\naggregation: count\n"),
+        ("queries/meters/other.test.yaml", "- { test: none, events: [], expect: [] }\n"),
     ]);
-    let told = refusal(folder.path(), &["meters", "test"]);
+    let output = meterhouse(folder.path(), &["meters", "test"]);
+    assert_eq!(code(&output), 1);
+    // They keep no other tests from running.
+    assert_eq!(out(&output), "ok other: none\n");
+    let told = said(&output);
     let checked = refusal(folder.path(), &["meters", "check"]);
     assert!(checked.contains("traffic.test.yaml:2:3: unknown key `evnts`"), "{checked}");
     for part in [

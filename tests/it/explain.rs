@@ -17,7 +17,7 @@ use meterhouse::usage::{Context, Group};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::agreement::{Place, RUNTIME, cases, definition, limits, settings, sound};
+use crate::agreement::{Place, RUNTIME, cases, definition, limits, settings, sound, timed};
 use crate::naive::answer::{Row, answer, asked_of, combined, matches_meter};
 use crate::naive::event::Event;
 use crate::naive::filter::Filter;
@@ -41,6 +41,7 @@ proptest! {
         question in generate::question(),
         group in proptest::option::weighted(0.3, any::<usize>()),
     ) {
+        let lines = timed(lines, &meters);
         let place = Place::new();
         let mut intake = Intake::default();
         intake.receive(&lines, NOW, settings.rules.customer_required);

@@ -12,7 +12,7 @@ use meterhouse::lake::upserts::Declarer;
 use meterhouse::verify::verify;
 use proptest::prelude::*;
 
-use crate::agreement::{RUNTIME, ask, cases, counts, difference, limits, settings, sound};
+use crate::agreement::{RUNTIME, ask, cases, counts, difference, limits, settings, sound, timed};
 use crate::corrections::{Life, Step, step};
 use crate::naive::answer::answer;
 use crate::naive::event::Line;
@@ -94,7 +94,7 @@ proptest! {
         meters in generate::meters(),
         question in generate::question(),
     ) {
-        let question = sound(question, &meters);
+        let (lines, question) = (timed(lines, &meters), sound(question, &meters));
         let mut life = Life::new();
         let required = settings.rules.customer_required;
         let (mut declared, mut answers) = (BTreeSet::new(), Vec::new());
