@@ -22,6 +22,7 @@ pub mod lake;
 pub mod meter;
 pub mod plan;
 pub mod registry;
+pub mod rollup;
 pub mod schema;
 pub mod sql;
 pub mod table;

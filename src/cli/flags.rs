@@ -14,6 +14,7 @@ mod ingest;
 mod lake;
 mod meters;
 mod questions;
+mod rollups;
 mod values;
 
 pub(super) use corrections::{
@@ -30,6 +31,7 @@ pub(super) use meters::{
     DiffFlags, HistoryFlags, LookupsCommand, MetersCommand, PublishFlags, TestFlags,
 };
 pub(super) use questions::{PropertiesFlags, SqlFlags, UsageFlags};
+pub(super) use rollups::{RefreshFlags, RollupsCommand};
 pub(super) use values::{At, AtFlag, OutputFlag};
 
 use super::size::parse_memory;
@@ -110,6 +112,9 @@ pub(super) enum Command {
     /// List, show, check, test, compare and publish meters
     #[command(subcommand)]
     Meters(MetersCommand),
+    /// Keep what usage is computed from beside the events, so that answers are quick
+    #[command(subcommand)]
+    Rollups(RollupsCommand),
     /// Keep lookup tables in the lake: put, list and show them
     #[command(subcommand)]
     Lookups(LookupsCommand),

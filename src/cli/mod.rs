@@ -31,6 +31,7 @@ mod properties;
 mod publish;
 mod quickstart;
 pub mod render;
+mod rollups;
 mod size;
 mod sql;
 mod stats;
@@ -91,6 +92,7 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
         Command::Lookups(command) => Box::pin(lookups::run(global, command)).await,
         Command::Meters(command) => Box::pin(meters::run(global, command)).await,
+        Command::Rollups(command) => Box::pin(rollups::run(global, command)).await,
         Command::Properties(flags) => Box::pin(properties::run(global, flags)).await,
         Command::Events(command) => Box::pin(events::run(global, command)).await,
         Command::Log(flags) => Box::pin(log::run(global, flags)).await,

@@ -13,7 +13,7 @@ use super::output::{check_format, finish, rows, say, write_rows, write_text};
 use super::render::{NUMERIC_TEXT, OutputFormat, Reader};
 use crate::error::Result;
 use crate::meter::Meter;
-use crate::usage::{Context, Grouping, Note, UsageRequest, columns, explain, usage};
+use crate::usage::{Context, FromStates, Grouping, Note, UsageRequest, columns, explain, usage};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, Failure> {
@@ -68,6 +68,7 @@ fn request(flags: &UsageFlags, at: Option<u64>) -> UsageRequest {
         timezone: flags.tz.clone(),
         at,
         top: flags.top.and_then(|top| usize::try_from(top).ok()),
+        from_events: flags.from_events,
     }
 }
 
@@ -139,6 +140,13 @@ fn note_text(note: &Note) -> String {
         events.push_str(&format!(", {} skipped", grouped_text(&note.skipped.to_string())));
     }
     parts.push(events);
+    if let Some(FromStates { grain, events_version, rows_since }) = &note.rollup {
+        let mut from = format!("rollup by {} to version {events_version}", grain.name());
+        if *rows_since > 0 {
+            from.push_str(&format!(" and {} since", counted(*rows_since, "row")));
+        }
+        parts.push(from);
+    }
     let mut text = parts.join("  ");
     if note.skipped > 0 {
         let name = &note.meter;
@@ -194,6 +202,7 @@ fn note_text(note: &Note) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollup::Grain;
 
     #[test]
     fn a_note_names_what_the_answer_stands_on() {
@@ -214,11 +223,13 @@ mod tests {
             partial_windows: vec!["2026-10-01T00:00:00+02:00".into()],
             partial_rows: 2,
             rows_without_period: 1,
+            rollup: Some(FromStates { grain: Grain::Day, events_version: 2, rows_since: 41 }),
         };
         assert_eq!(
             note_text(&note),
             "bandwidth 3f2a  2026-10-01T00:00:00+02:00 to 2026-11-01T00:00:00+01:00 Europe/Berlin  \
-             table version 3  regions version 2  unit GB  9,888 events, 1,112 skipped\n\
+             table version 3  regions version 2  unit GB  9,888 events, 1,112 skipped  rollup by day to \
+             version 2 and 41 rows since\n\
              bandwidth: `meterhouse explain bandwidth` says why events are skipped\n\
              bandwidth: no event of the range has a property `domian`; did you mean `domain`?\n\
              bandwidth: the window that begins 2026-10-01T00:00:00+02:00 is partial, a bound cuts it\n\
@@ -240,6 +251,7 @@ mod tests {
             partial_windows: Vec::new(),
             partial_rows: 0,
             rows_without_period: 0,
+            rollup: None,
             ..note
         };
         assert_eq!(

@@ -7,6 +7,7 @@
 //! - [`writer`]: making data files; [`staged`]: those not committed yet; [`commit`]: making them visible.
 
 mod applications;
+pub mod brought;
 pub mod cloud;
 pub mod commit;
 pub mod compact;

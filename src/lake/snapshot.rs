@@ -146,6 +146,29 @@ impl Snapshot {
         })
     }
 
+    /// The same version with other files, of which these are the statistics.
+    pub(super) fn with_files(&self, files: Vec<DataFile>, statistics: FileStatistics) -> Self {
+        Self {
+            version: self.version,
+            schema: Arc::clone(&self.schema),
+            files,
+            statistics,
+            inner: Arc::clone(&self.inner),
+            kernel: self.kernel.clone(),
+            apps: Mutex::new(self.apps().clone()),
+        }
+    }
+
+    /// The same version with those of its files that `keep` says.
+    ///
+    /// # Errors
+    /// A defect of ours: statistics that do not belong to the files.
+    pub fn only(&self, keep: impl Fn(&DataFile) -> bool) -> Result<Self> {
+        let kept: BooleanArray = self.files.iter().map(|file| Some(keep(file))).collect();
+        let files = self.files.iter().filter(|file| keep(file)).cloned().collect();
+        Ok(self.with_files(files, self.statistics.filter(&kept)?))
+    }
+
     /// The snapshot that `entries`, the commits since this one, have made of it.
     pub(super) fn advance(
         &self,
@@ -225,7 +248,7 @@ fn table_schema(snapshot: &SnapshotRef) -> Result<SchemaRef> {
 }
 
 /// The columns that files hold.
-fn data_columns(schema: &Schema, log: &Log) -> Schema {
+pub(super) fn data_columns(schema: &Schema, log: &Log) -> Schema {
     let is_data = |name: &String| Some(name) != log.partition.as_ref();
     let fields = schema.fields().iter().filter(|field| is_data(field.name()));
     Schema::new(fields.cloned().collect::<Vec<_>>())

@@ -35,6 +35,7 @@ mod range;
 mod selection;
 mod series;
 mod skipped;
+pub mod states;
 mod windows;
 
 use operand::Operands;

@@ -59,7 +59,7 @@ impl ScanCounts {
     }
 }
 
-/// One version of the events table, ready to be scanned.
+/// One version of the events table, or of another one partitioned by dates, ready to be scanned.
 #[derive(Debug)]
 pub struct EventsTable {
     snapshot: Arc<Snapshot>,
@@ -67,6 +67,7 @@ pub struct EventsTable {
     store: ObjectStoreUrl,
     files: Vec<PartitionedFile>,
     dates: RecordBatch,
+    partition: String,
     counts: ScanCounts,
 }
 
@@ -74,17 +75,18 @@ impl EventsTable {
     /// The events of `snapshot`, a version of `table`.
     ///
     /// # Errors
-    /// A file of the log that lies outside the table, or that has no `event_date`.
+    /// A file of the log that lies outside the table, or that is in no partition.
     pub fn new(table: &Table, snapshot: Arc<Snapshot>) -> Result<Self> {
-        let file_schema = Arc::new(as_views(&without_partition(&snapshot.schema)));
-        let date: FieldRef = Arc::new(Field::new(EVENT_DATE, DataType::Date32, false));
+        let partition = table.partition().unwrap_or(EVENT_DATE);
+        let file_schema = Arc::new(as_views(&without_partition(&snapshot.schema, partition)));
+        let date: FieldRef = Arc::new(Field::new(partition, DataType::Date32, false));
         let mut values = Vec::with_capacity(snapshot.files.len());
         let mut files = Vec::with_capacity(snapshot.files.len());
         let statistics = file_statistics(&snapshot, &file_schema);
         for (file, statistics) in snapshot.files.iter().zip(statistics) {
             let Some(day) = file.partition else {
                 return Err(Error::corrupt(format!(
-                    "{}: file {} has no event_date",
+                    "{}: file {} has no {partition}",
                     table.display(),
                     file.path
                 )));
@@ -108,6 +110,7 @@ impl EventsTable {
             store,
             files,
             dates,
+            partition: partition.to_owned(),
             snapshot,
             counts: ScanCounts::default(),
         })
@@ -123,9 +126,17 @@ impl EventsTable {
         &self.counts
     }
 
-    /// First and last `event_date`, days since 1970; `None` for an empty table.
+    /// First and last `event_date` with an event that may count, days since 1970; `None` if there is
+    /// none.
     pub fn days(&self) -> Option<(i32, i32)> {
-        let days = self.snapshot.files.iter().filter_map(|file| file.partition);
+        // The other kinds come after it in the order of texts.
+        let least = self.snapshot.stats().min(KIND);
+        let least = least.as_ref().map(|least| least.as_string::<i32>());
+        let counts = |file: usize| {
+            least.is_none_or(|least| least.is_null(file) || least.value(file) <= KIND_EVENT)
+        };
+        let files = self.snapshot.files.iter().enumerate();
+        let days = files.filter(|(place, _)| counts(*place)).filter_map(|(_, file)| file.partition);
         days.clone().min().zip(days.max())
     }
 
@@ -177,18 +188,18 @@ impl EventsTable {
         !(bound(statistics.min(KIND)) && bound(statistics.max(KIND)))
     }
 
-    fn is_about_partition(expr: &Expr) -> bool {
+    fn is_about_partition(&self, expr: &Expr) -> bool {
         let columns = expr.column_refs();
         !columns.is_empty()
             && !expr.is_volatile()
-            && columns.iter().all(|column| column.name() == EVENT_DATE)
+            && columns.iter().all(|column| column.name() == self.partition)
     }
 
     /// Which files may hold rows that meet `filters`.
     fn prune(&self, state: &dyn Session, filters: &[Expr]) -> EngineResult<Vec<bool>> {
         let mut keep = vec![true; self.files.len()];
         let (dates, others): (Vec<Expr>, Vec<Expr>) =
-            filters.iter().cloned().partition(Self::is_about_partition);
+            filters.iter().cloned().partition(|filter| self.is_about_partition(filter));
         if let Some(dates) = conjunction(dates) {
             let schema = DFSchema::try_from(self.dates.schema())?;
             let condition = state.create_physical_expr(dates, &schema)?;
@@ -218,8 +229,8 @@ impl EventsTable {
     }
 }
 
-fn without_partition(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter().filter(|field| field.name() != EVENT_DATE);
+fn without_partition(schema: &Schema, partition: &str) -> Schema {
+    let fields = schema.fields().iter().filter(|field| field.name() != partition);
     Schema::new(fields.cloned().collect::<Vec<_>>())
 }
 
@@ -246,7 +257,7 @@ impl TableProvider for EventsTable {
         &self,
         filters: &[&Expr],
     ) -> EngineResult<Vec<TableProviderFilterPushDown>> {
-        let support = |filter: &&Expr| match Self::is_about_partition(filter) {
+        let support = |filter: &&Expr| match self.is_about_partition(filter) {
             true => TableProviderFilterPushDown::Exact,
             false => TableProviderFilterPushDown::Inexact,
         };

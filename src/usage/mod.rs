@@ -1,6 +1,6 @@
 //! Usage: what meters say for a period, exactly, with everything needed to reproduce it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -45,6 +45,7 @@ use crate::functions::arithmetic::BEYOND;
 use crate::lake::tables::Lake;
 use crate::meter::{self, Filter, Meter, Operand};
 use crate::plan::{TableFacts, Windows, overflow_plan, usage_plan};
+use crate::rollup::{self, Answerable, Grain};
 use crate::table::EventsTable;
 use crate::time::{Timestamp, format_in_zone};
 
@@ -97,6 +98,19 @@ pub struct Note {
     pub partial_rows: u64,
     /// Rows of customers that have no billing periods.
     pub rows_without_period: u64,
+    /// The states that it was made of, where it was not made of the events alone.
+    pub rollup: Option<FromStates>,
+}
+
+/// States that an answer was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromStates {
+    /// How long their buckets are.
+    pub grain: Grain,
+    /// The version of the events that they go up to.
+    pub events_version: u64,
+    /// Rows of events of later versions that were read beside them.
+    pub rows_since: u64,
 }
 
 /// Takes the rows of an answer, batch by batch; `false` stops.
@@ -108,6 +122,7 @@ struct Question<'m> {
     plan: LogicalPlan,
     physical: Arc<dyn ExecutionPlan>,
     facts: TableFacts,
+    rollup: Option<FromStates>,
 }
 
 /// A request made ready to run.
@@ -198,8 +213,7 @@ async fn answer(context: &Context, request: &UsageRequest, take: Take<'_>) -> Re
         }
         let finished = question.meters.iter().zip(totals.into_iter().zip(held));
         for ((place, meter, resolved), (totals, held)) in finished {
-            answers[*place] =
-                Some((held, note((meter, resolved), &question.facts, &totals, version)?));
+            answers[*place] = Some((held, note((meter, resolved), question, &totals, version)?));
         }
     }
     let mut notes = Vec::with_capacity(answers.len());
@@ -372,6 +386,13 @@ async fn explain_part(context: &Context, request: &UsageRequest) -> Result<Strin
             names.join(", "),
             question.plan.display_indent(),
         ));
+        if let Some(FromStates { grain, events_version, rows_since }) = &question.rollup {
+            text.push_str(&format!(
+                "\nfrom states by {}, up to version {events_version} of the events, and {rows_since} rows \
+                 since\n",
+                grain.name()
+            ));
+        }
     }
     let counts = prepared.table.counts();
     let files = prepared.table.snapshot().files.len();
@@ -388,7 +409,7 @@ async fn explain_part(context: &Context, request: &UsageRequest) -> Result<Strin
 
 fn note(
     (meter, resolved): (&Meter, &Resolved),
-    facts: &TableFacts,
+    question: &Question<'_>,
     totals: &Totals,
     version: u64,
 ) -> Result<Note> {
@@ -409,7 +430,7 @@ fn note(
             Some(Fill::Previous) => None,
             Some(Fill::Zero | Fill::Null) | None => totals.rounding_difference(meter)?,
         },
-        unseen: unseen(meter, resolved, facts),
+        unseen: unseen(meter, resolved, &question.facts),
         lookups: tables::versions(meter),
         partial_windows: partial_windows(resolved),
         partial_rows: match &resolved.query.windows {
@@ -417,6 +438,7 @@ fn note(
             Some(Windows::Shared(_)) | None => 0,
         },
         rows_without_period: totals.without_window,
+        rollup: question.rollup.clone(),
     })
 }
 
@@ -481,12 +503,20 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
     let days = table.days();
     let now = context.clock.now();
     let mut groups: Vec<Vec<(usize, &Meter, Resolved)>> = Vec::new();
+    let mut from_states = BTreeMap::new();
     for (place, meter) in meters.iter().copied().enumerate() {
         let mut resolved = request.resolve(meter, days, now)?;
         resolved.label.clone_from(&request.meters[place]);
+        let found = match request.from_events {
+            true => None,
+            false => rollup::find(&context.lake, meter, &resolved.query, table.snapshot()).await?,
+        };
+        let apart = request.top.is_some() || found.is_some();
+        from_states.extend(found.map(|found| (place, found)));
         let sharing = groups.iter_mut().find(|group| {
-            let (_, first, first_resolved) = &group[0];
-            request.top.is_none() && share_scan((first, first_resolved), (meter, &resolved))
+            let (other, first, first_resolved) = &group[0];
+            let shares = || share_scan((first, first_resolved), (meter, &resolved));
+            !apart && !from_states.contains_key(other) && shares()
         });
         match sharing {
             Some(group) => group.push((place, meter, resolved)),
@@ -517,7 +547,8 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
     }
     let mut questions = Vec::with_capacity(groups.len());
     for group in groups {
-        questions.push(question(context, &table, group).await?);
+        let states = group.first().and_then(|(place, ..)| from_states.remove(place));
+        questions.push(question(context, &table, group, states).await?);
     }
     Ok(Prepared { table, shape, questions, requested: meters.len() })
 }
@@ -526,17 +557,23 @@ async fn question<'m>(
     context: &Context,
     table: &Arc<EventsTable>,
     meters: Vec<(usize, &'m Meter, Resolved)>,
+    states: Option<Answerable>,
 ) -> Result<Question<'m>> {
     let source = provider_as_source(Arc::clone(table) as Arc<_>);
     let definitions: Vec<&Meter> = meters.iter().map(|(_, meter, _)| *meter).collect();
     let query = &meters[0].2.query;
     let reads = definitions.first().map_or(query.range, |meter| query.reads(meter));
     let facts = table.facts(reads);
-    let plan = usage_plan(&source, &definitions, query, &facts)?;
+    let (plan, rollup) = match states {
+        Some(Answerable { plan, grain, events_version, tail_rows }) => {
+            (plan, Some(FromStates { grain, events_version, rows_since: tail_rows }))
+        }
+        None => (usage_plan(&source, &definitions, query, &facts)?, None),
+    };
     let needle = definitions.iter().all(|meter| names_one_customer(query, meter));
     let reach = if needle { Reach::Needle } else { Reach::Broad };
     let physical = context.engine.physical(&plan, reach).await?;
-    Ok(Question { meters, plan, physical, facts })
+    Ok(Question { meters, plan, physical, facts, rollup })
 }
 
 fn find_meters<'m>(known: &'m [Meter], names: &[String]) -> Result<Vec<&'m Meter>> {

@@ -70,6 +70,8 @@ pub struct UsageRequest {
     pub at: Option<u64>,
     /// Only that many rows, of the largest values.
     pub top: Option<usize>,
+    /// From the events alone, though there may be rollups.
+    pub from_events: bool,
 }
 
 /// A request resolved for one meter.

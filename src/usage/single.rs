@@ -118,7 +118,7 @@ impl Single {
             has_unit,
         };
         let asked = vec![(0, meter, self.resolved.clone())];
-        let question = question(&self.context, &self.table, asked).await?;
+        let question = question(&self.context, &self.table, asked, None).await?;
         let mut rows = answer_rows(&self.context, &question, &shape).await?;
         let (mut totals, mut found) = (Totals::default(), None);
         while let Some(parts) = rows.next().await {
@@ -128,7 +128,7 @@ impl Single {
             }
         }
         let version = self.table.snapshot().version;
-        let note = note((meter, &self.resolved), &question.facts, &totals, version)?;
+        let note = note((meter, &self.resolved), &question, &totals, version)?;
         let text = |name: &str| found.as_ref().and_then(|row| text_of(row, name));
         Ok(SingleAnswer {
             value: text(columns::VALUE),

@@ -201,7 +201,7 @@ pub(crate) fn definition(meter: &Meter) -> Definition {
     definition
 }
 
-fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+pub(crate) fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     let text = |column: &dyn Array, row: usize| match column.data_type() {
         _ if column.is_null(row) => None,
         DataType::Utf8 => Some(column.as_string::<i32>().value(row).to_owned()),

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 8] = [
     &["lake", "dedupe", "functions", "plan"],
     &["ingest", "registry", "table"],
     &["engine"],
-    &["usage", "catalogue", "comparison", "correct", "explain", "sql", "trial", "verify"],
+    &["usage", "catalogue", "comparison", "correct", "explain", "rollup", "sql", "trial", "verify"],
     &["cli"],
 ];
 

@@ -387,7 +387,7 @@ fn a_version_answers_the_same_after_a_hundred_commits_corrections_and_compaction
 }
 
 /// An event of a customer of its own among five, on one of nine days.
-fn line(number: usize) -> crate::naive::event::Line {
+pub(crate) fn line(number: usize) -> crate::naive::event::Line {
     use crate::naive::event::{Line, Moment, Property, Sent};
     Line::Event(Sent {
         name: "e".to_owned(),
@@ -749,4 +749,27 @@ fn a_killed_correction_is_there_in_full_or_not_at_all() {
     let (list, _) = run(folder, &["events", "corrections", "-o", "csv", "-q"], 0);
     assert_eq!(list.lines().count(), ROUNDS + 1, "each is listed once: {list}");
     run(folder, &["verify"], 0);
+}
+
+#[test]
+fn an_open_range_reaches_no_further_than_events_that_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |key: &str, name: &str, date: &str| {
+        format!(
+            r#"{{"event_name":"{name}","idempotency_key":"{key}","customer_id":"c","timestamp":"{date}T00:00:00Z","properties":{{"seats":4}}}}"#,
+        ) + "\n"
+    };
+    let text = line("k1", "level", "2026-03-01") + &line("k2", "other", "2026-05-10");
+    fs::write(folder.path().join("e.ndjson"), text).unwrap();
+    fs::create_dir_all(folder.path().join("queries/meters")).unwrap();
+    let meter = "meter: m\nevent: level\naggregation: time_weighted\nproperty: seats\nof: level\n";
+    fs::write(folder.path().join("queries/meters/m.yaml"), meter).unwrap();
+    run(folder.path(), &["ingest", "e.ndjson"], 0);
+    let months = || {
+        let (data, _) = run(folder.path(), &["usage", "m", "--window", "month", "-o", "csv"], 0);
+        data.lines().skip(1).map(|row| row[..7].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(months(), ["2026-03", "2026-04", "2026-05"]);
+    run(folder.path(), &["events", "void", "--key", "k2", "--reason", "never was"], 0);
+    assert_eq!(months(), ["2026-03"]);
 }

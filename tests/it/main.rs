@@ -25,6 +25,7 @@ mod periods;
 mod plans;
 mod program;
 mod quickstart;
+mod rollups;
 mod simulation;
 mod storm;
 mod truth;

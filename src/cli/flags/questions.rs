@@ -69,6 +69,9 @@ pub(in crate::cli) struct UsageFlags {
     /// Print the plan and what it leaves unread, instead of the answer
     #[arg(long)]
     pub(in crate::cli) explain: bool,
+    /// Read the events alone, though there may be rollups
+    #[arg(long)]
+    pub(in crate::cli) from_events: bool,
     #[command(flatten)]
     pub(in crate::cli) at: AtFlag,
     #[command(flatten)]

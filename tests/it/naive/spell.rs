@@ -389,6 +389,7 @@ pub(crate) fn request(question: &Question) -> UsageRequest {
         timezone: question.zone.clone(),
         at: None,
         top: question.top,
+        from_events: false,
     }
 }
 

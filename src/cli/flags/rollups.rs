@@ -1,0 +1,32 @@
+//! What may be written to keep rollups.
+
+use clap::{Args, Subcommand};
+
+use super::values::OutputFlag;
+
+/// What to do with rollups.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum RollupsCommand {
+    /// Bring the rollups of meters up to the newest events, making those that are missing
+    Refresh(RefreshFlags),
+    /// List the rollups of the meters
+    List {
+        #[command(flatten)]
+        output: OutputFlag,
+    },
+}
+
+/// Flags of `rollups refresh`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  meterhouse rollups refresh
+  meterhouse rollups refresh bandwidth requests
+
+`usage` answers from a rollup, and from the events that came after its last refresh, wherever that
+gives the same number; its note says so. What is read from rollups is what a meter groups by: its
+customer and dimensions.")]
+pub(in crate::cli) struct RefreshFlags {
+    /// Names of meters [default: all that can have a rollup]
+    #[arg(value_name = "METER")]
+    pub(in crate::cli) meters: Vec<String>,
+}

@@ -1,0 +1,162 @@
+//! What states are kept by: the lengths of buckets and the keys, and which of them can answer a question.
+
+use jiff::tz::TimeZone;
+
+use crate::error::Result;
+use crate::meter::Meter;
+use crate::plan::states::columns::key;
+use crate::plan::states::keys;
+use crate::plan::{UsageQuery, Windows};
+use crate::time::{Timestamp, Window, WindowStarts, window_starts};
+
+const HOUR_MICROS: i64 = 3_600_000_000;
+const QUARTER_MICROS: i64 = HOUR_MICROS / 4;
+/// Most bounds of windows that are looked at.
+const BOUNDS_MAX: usize = 100_000;
+
+/// States of one length of bucket, told apart by some of the meter's keys beside the customer.
+///
+/// All keys together hardly make fewer rows than there are events; one key alone, or none, does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level {
+    /// How long the buckets are.
+    pub grain: Grain,
+    /// The places of the keys among the meter's, ascending.
+    pub keys: Vec<usize>,
+}
+
+impl Level {
+    /// All levels of a meter: the longest buckets first, and of one length the fewest keys.
+    pub fn all(meter: &Meter) -> Vec<Self> {
+        let count = keys(meter).len();
+        let mut sets = vec![Vec::new()];
+        sets.extend((0..count).map(|place| vec![place]));
+        if count > 1 {
+            sets.push((0..count).collect());
+        }
+        let grains = Grain::all(meter).into_iter();
+        let levels = grains.flat_map(|grain| {
+            let of_grain = sets.iter().cloned();
+            of_grain.map(move |keys| Self { grain, keys }).collect::<Vec<_>>()
+        });
+        levels.collect()
+    }
+
+    /// What it is called in the table: no longer than what the log keeps of a text.
+    pub fn name(&self) -> String {
+        let grain = self.grain.name();
+        match self.keys.as_slice() {
+            [] => grain.to_owned(),
+            [place] => format!("{grain} by {}", key(*place)),
+            _ => format!("{grain} by all keys"),
+        }
+    }
+
+    /// Whether it tells all keys of a meter apart.
+    pub(super) fn is_whole(&self, meter: &Meter) -> bool {
+        self.keys.len() == keys(meter).len()
+    }
+}
+
+/// How long the buckets of states are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grain {
+    /// A quarter of an hour of UTC: the midnights of every zone are bounds of it.
+    Quarter,
+    /// An hour of UTC.
+    Hour,
+    /// A day of the meter's zone.
+    Day,
+    /// A month of the meter's zone.
+    Month,
+}
+
+impl Grain {
+    /// The shortest buckets of a meter: hours, unless its zone is not whole hours away from UTC.
+    pub fn finest(meter: &Meter) -> Self {
+        let zone = meter.zone();
+        let begin = jiff::Timestamp::from_second(0).unwrap_or_default();
+        // Far enough for any rule that a zone has by now.
+        let later = zone.following(begin).take(200).map(|change| change.offset());
+        let mut offsets = std::iter::once(zone.to_offset(begin)).chain(later);
+        match offsets.all(|offset| offset.seconds() % 3_600 == 0) {
+            true => Self::Hour,
+            false => Self::Quarter,
+        }
+    }
+
+    /// All lengths that a meter has, the longest first.
+    pub fn all(meter: &Meter) -> [Self; 3] {
+        [Self::Month, Self::Day, Self::finest(meter)]
+    }
+
+    /// What it is called in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quarter => "quarter_hour",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+
+    /// The buckets that cover a range.
+    ///
+    /// # Errors
+    /// A range beyond what windows can cover.
+    pub(super) fn buckets(
+        self,
+        zone: &TimeZone,
+        (from, to): (Timestamp, Timestamp),
+    ) -> Result<WindowStarts> {
+        match self {
+            Self::Quarter => window_starts("15m".parse()?, &TimeZone::UTC, from, to),
+            Self::Hour => window_starts(Window::HOUR, &TimeZone::UTC, from, to),
+            Self::Day => window_starts(Window::DAY, zone, from, to),
+            Self::Month => window_starts(Window::MONTH, zone, from, to),
+        }
+    }
+
+    /// Whether an instant is the first one of a bucket.
+    fn begins_at(self, zone: &TimeZone, micros: i64) -> bool {
+        let at = Timestamp::from_micros(micros);
+        match self {
+            Self::Quarter => micros.rem_euclid(QUARTER_MICROS) == 0,
+            Self::Hour => micros.rem_euclid(HOUR_MICROS) == 0,
+            Self::Day | Self::Month => {
+                let buckets = self.buckets(zone, (at, at));
+                buckets.is_ok_and(|buckets| buckets.start_of(micros) == micros)
+            }
+        }
+    }
+
+    /// Whether no bound that a query names falls inside of a bucket.
+    pub(super) fn tells(self, zone: &TimeZone, query: &UsageQuery) -> bool {
+        let begins = |micros: i64| self.begins_at(zone, micros);
+        let bounds = [query.range.from, query.range.to];
+        let windows = match &query.windows {
+            None => Vec::new(),
+            Some(Windows::Shared(starts)) => vec![starts],
+            Some(Windows::PerCustomer(calendars)) => calendars.starts.iter().collect(),
+        };
+        bounds.into_iter().flatten().all(|bound| begins(bound.micros()))
+            && windows.into_iter().all(|starts| self.tells_windows(&begins, starts))
+    }
+
+    fn tells_windows(self, begins: &dyn Fn(i64) -> bool, starts: &WindowStarts) -> bool {
+        match (self, starts) {
+            (_, WindowStarts::Boundaries(starts)) => {
+                starts.len() <= BOUNDS_MAX && starts.iter().all(|start| begins(*start))
+            }
+            (Self::Quarter | Self::Hour, WindowStarts::Grid { step, segments }) => {
+                let unit = if self == Self::Hour { HOUR_MICROS } else { QUARTER_MICROS };
+                let whole = |micros: i64| micros.rem_euclid(unit) == 0;
+                // The first segment begins before everything.
+                whole(*step)
+                    && segments.iter().all(|(_, offset)| whole(*offset))
+                    && segments.iter().skip(1).all(|(start, _)| whole(*start))
+            }
+            (Self::Day | Self::Month, WindowStarts::Grid { .. }) => false,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Rollups: states of meters beside the events, so that what is asked every day need not be computed
+//! from the events every day.
+//!
+//! A rollup belongs to one version of one meter and holds [states](crate::plan::states) by customer, by
+//! the meter's dimensions, all together, each alone and none, and by buckets of three lengths. It is a Delta table of its own, partitioned by
+//! the month of the meter's zone, and says with every commit up to which version of the events it goes.
+//! What came later is added by [`refresh`], or read from the events by whoever asks: a rollup that is
+//! behind makes an answer slower, never another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::lake::snapshot::Snapshot;
+use crate::lake::table::Table;
+use crate::lake::tables::Lake;
+use crate::meter::{Billing, Meter, TablePlace, version};
+use crate::plan::TableFacts;
+use crate::plan::states::columns::{
+    AT, BUCKET, EVENTS, LEVEL, MATCHED, PLACE, RECEIVED, VALUE, key,
+};
+use crate::plan::states::{Kept, kept, keys};
+use crate::schema::{CUSTOMER_ID, ValueKind, timestamp_type};
+use crate::table::EventsTable;
+use crate::time::TimeRange;
+
+mod answer;
+mod grain;
+mod refresh;
+mod write;
+
+pub use answer::{Answerable, find};
+pub use grain::{Grain, Level};
+pub use refresh::{Refreshed, refresh};
+
+/// Partition: the first date of the month of a bucket, in the zone of the meter.
+const MONTH: &str = "month";
+
+/// Whose version (`txn` in the log) is the version of the events that a rollup goes up to.
+const APP: &str = "meterhouse.rollup";
+
+/// Notes of every commit.
+mod notes {
+    pub(super) const METER: &str = "meter";
+    pub(super) const METER_VERSION: &str = "meter_version";
+    pub(super) const EVENTS_VERSION: &str = "events_version";
+    /// Tells that version from another one of the same number.
+    pub(super) const EVENTS_MARK: &str = "events_mark";
+}
+
+/// The rollup of a meter whose tables are read; `None` while there is none.
+///
+/// # Errors
+/// A damaged table.
+pub async fn open(lake: &Lake, meter: &Meter) -> Result<Option<Table>> {
+    match Table::open(&lake.location, &lake.namespace, &table_name(lake, meter)).await {
+        Ok(table) => Ok(Some(table)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, made where it is missing.
+///
+/// # Errors
+/// A meter that has no states; a place that cannot hold a table.
+pub async fn open_or_create(lake: &Lake, meter: &Meter) -> Result<Table> {
+    let Some(kept) = kept(meter) else {
+        return Err(Error::invalid(format!(
+            "meter `{}`: `{}` has no rollups yet; it is answered from the events",
+            meter.name,
+            meter.aggregation.name()
+        )));
+    };
+    let info = BTreeMap::from([
+        (notes::METER.to_owned(), meter.name.clone()),
+        (notes::METER_VERSION.to_owned(), version(meter)),
+    ]);
+    let (name, columns) = (table_name(lake, meter), schema(meter, kept));
+    Table::create(&lake.location, &lake.namespace, &name, &columns, &[MONTH], &info).await
+}
+
+/// The name of the table: a hash of whatever its content depends on.
+fn table_name(lake: &Lake, meter: &Meter) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut hash = |text: &str| {
+        hasher.update(text.as_bytes());
+        hasher.update(&[0]);
+    };
+    hash(lake.events.table_id());
+    hash(&version(meter));
+    hash(Grain::finest(meter).name());
+    for (name, number) in table_numbers(meter) {
+        hash(&name);
+        hash(&number.to_string());
+    }
+    let digits = hasher.finalize().to_hex();
+    format!("rollup-{}", digits.get(..16).unwrap_or(digits.as_str()))
+}
+
+/// The versions of the lake's tables that a meter was read with.
+fn table_numbers(meter: &Meter) -> BTreeMap<String, i64> {
+    let lookups = meter.lookups.iter().map(|(name, of)| (name.as_str(), &of.table, of.number));
+    let billing = match &meter.billing {
+        Some(Billing::PerCustomer(table)) => Some(("billing", &table.table, table.number)),
+        Some(Billing::Shared(_)) | None => None,
+    };
+    let all = lookups.chain(billing).filter_map(|(of, place, number)| match place {
+        TablePlace::Lake(table) => Some((format!("{of}={table}"), number?)),
+        TablePlace::File(_) => None,
+    });
+    all.collect()
+}
+
+fn schema(meter: &Meter, kept: Kept) -> Schema {
+    let mut fields = columns_of(meter, kept);
+    fields.push(Field::new(MONTH, DataType::Date32, false));
+    Schema::new(fields)
+}
+
+/// The columns of a file of states, in the order in which they are sorted.
+fn columns_of(meter: &Meter, kept: Kept) -> Vec<Field> {
+    let mut fields = vec![
+        Field::new(LEVEL, DataType::Utf8, false),
+        Field::new(CUSTOMER_ID, DataType::Utf8, true),
+    ];
+    fields.extend((0..keys(meter).len()).map(|place| ValueKind::Text.field(&key(place))));
+    fields.push(Field::new(BUCKET, timestamp_type(), false));
+    let kinds: &[ValueKind] = match kept {
+        Kept::Count => &[],
+        Kept::Distinct => &[ValueKind::Text],
+        Kept::Sum | Kept::Min | Kept::Max | Kept::Latest | Kept::Earliest => {
+            &[ValueKind::Integer, ValueKind::Decimal, ValueKind::Text]
+        }
+    };
+    fields.extend(kinds.iter().map(|kind| kind.field(VALUE)));
+    fields.extend([EVENTS, MATCHED].map(|name| Field::new(name, DataType::Int64, false)));
+    if kept.has_place() {
+        fields.extend([AT, RECEIVED, PLACE].map(|name| Field::new(name, DataType::Int64, true)));
+    }
+    fields
+}
+
+/// Stored states, ready to be scanned, and what is known of them.
+fn scanned(table: &Table, snapshot: Arc<Snapshot>) -> Result<(Arc<EventsTable>, TableFacts)> {
+    let states = Arc::new(EventsTable::new(table, snapshot)?);
+    let known = states.facts(TimeRange::default());
+    let facts = TableFacts { properties: known.properties, ..TableFacts::default() };
+    Ok((states, facts))
+}
+
+/// How much there is of a rollup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    /// The version of the events that it goes up to.
+    pub events_version: Option<u64>,
+    /// Rows of states.
+    pub rows: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// How much there is of the rollup of a meter whose tables are read; `None` while there is none.
+///
+/// # Errors
+/// A damaged table.
+pub async fn describe(lake: &Lake, meter: &Meter) -> Result<Option<Description>> {
+    let Some(table) = open(lake, meter).await? else { return Ok(None) };
+    let snapshot = table.snapshot(None).await?;
+    let reached = snapshot.app_version(APP).await?;
+    Ok(Some(Description {
+        events_version: reached.and_then(|reached| u64::try_from(reached).ok()),
+        rows: snapshot.rows(),
+        files: snapshot.files.len() as u64,
+        bytes: snapshot.files.iter().map(|file| file.size).sum(),
+    }))
+}

@@ -1,0 +1,302 @@
+//! Rows of states become files of a rollup, one after the other for each month.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Builder, Int64Builder, RecordBatch, StringArray,
+    StringBuilder,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Decimal128Type, Decimal256Type, Schema, SchemaRef, TimestampMicrosecondType, i256,
+};
+use datafusion::logical_expr::LogicalPlan;
+use futures::StreamExt;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use super::columns_of;
+use crate::decimal::text_of_scaled;
+use crate::engine::{Engine, Reach, engine_error};
+use crate::error::{Error, Result};
+use crate::functions::sum::OVERFLOW;
+use crate::lake::staged::StagedFile;
+use crate::lake::table::Table;
+use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
+use crate::meter::Meter;
+use crate::plan::states::columns::{BUCKET, LEVEL, VALUE, key};
+use crate::plan::states::{Kept, MONTH, kept, keys};
+use crate::schema::{CUSTOMER_ID, ValueKind};
+
+/// Fractional digits of a stored decimal.
+const SCALE: u8 = 18;
+
+/// Which month rows of states belong to.
+pub(super) enum Month<'a> {
+    /// The one that the plan tells, in this zone; rows of some months are left out.
+    Told(&'a TimeZone, &'a dyn Fn(i32) -> bool),
+    /// This one, in days since 1970.
+    Is(i32),
+}
+
+/// Runs a plan of states and stages its rows as files of `table`.
+///
+/// # Errors
+/// A sum beyond 76 digits; a plan that fails; a store that cannot be written.
+pub(super) async fn stage(
+    (engine, table): (&Engine, &Table),
+    meter: &Meter,
+    level: &str,
+    plan: &LogicalPlan,
+    month: Month<'_>,
+) -> Result<Vec<StagedFile>> {
+    let kept = kept(meter).ok_or_else(|| Error::internal("a meter without states"))?;
+    let schema: SchemaRef = Arc::new(Schema::new(columns_of(meter, kept)));
+    let layout = layout(meter);
+    let physical = engine.physical(plan, Reach::Broad).await?;
+    let mut rows = engine.execute(physical)?;
+    let mut staged = Vec::new();
+    let mut open: Option<(i32, ParquetFileWriter)> = None;
+    while let Some(batch) = rows.next().await {
+        let batch = batch.map_err(engine_error)?;
+        for (of, rows) in by_month(&batch, &month)? {
+            if open.as_ref().is_some_and(|(open, _)| *open != of)
+                && let Some((_, full)) = open.take()
+            {
+                staged.extend(put(table, full.finish()?).await?);
+            }
+            let (_, writer) = match &mut open {
+                Some(open) => open,
+                None => {
+                    let writer = ParquetFileWriter::new(Arc::clone(&schema), &layout, Some(of))?;
+                    open.insert((of, writer))
+                }
+            };
+            let rows = stored(&rows, (meter, kept), level, &schema)?;
+            staged.extend(put(table, writer.write(&rows)?).await?);
+        }
+    }
+    if let Some((_, last)) = open {
+        staged.extend(put(table, last.finish()?).await?);
+    }
+    Ok(staged)
+}
+
+async fn put(
+    table: &Table,
+    files: impl IntoIterator<Item = EncodedFile>,
+) -> Result<Vec<StagedFile>> {
+    let mut staged = Vec::new();
+    for file in files {
+        staged.push(table.stage(file).await?);
+    }
+    Ok(staged)
+}
+
+fn layout(meter: &Meter) -> Layout {
+    let texts = (0..keys(meter).len()).map(|place| ValueKind::Text.column(&key(place)));
+    let sorted_by = std::iter::once(CUSTOMER_ID.to_owned()).chain(texts);
+    Layout {
+        sorted_by: sorted_by.chain([BUCKET.to_owned()]).collect(),
+        // Months are asked whole; no two writers' files have one name.
+        target_bytes: usize::MAX,
+        stamp: Some(Uuid::new_v4().to_string()),
+        ..Layout::default()
+    }
+}
+
+/// The rows of a batch by month, in days since 1970; they come sorted by it.
+fn by_month(batch: &RecordBatch, month: &Month<'_>) -> Result<Vec<(i32, RecordBatch)>> {
+    let (zone, leave_out) = match month {
+        Month::Is(month) => return Ok(vec![(*month, batch.clone())]),
+        Month::Told(zone, leave_out) => (zone, leave_out),
+    };
+    let starts = column(batch, MONTH)?.as_primitive::<TimestampMicrosecondType>().values();
+    let mut parts = Vec::new();
+    let mut first = 0;
+    while first < starts.len() {
+        let start = starts[first];
+        let rows = starts[first..].partition_point(|other| *other == start);
+        let month = month_of(zone, start);
+        if !leave_out(month) {
+            parts.push((month, batch.slice(first, rows)));
+        }
+        first += rows.max(1);
+    }
+    Ok(parts)
+}
+
+/// The date of the month that begins at an instant, in days since 1970.
+pub(super) fn month_of(zone: &TimeZone, start: i64) -> i32 {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let at = jiff::Timestamp::from_microsecond(start).unwrap_or_default();
+    let first = at.to_zoned(zone.clone()).date().first_of_month();
+    let midnight = first.to_zoned(TimeZone::UTC).map(|first| first.timestamp().as_microsecond());
+    i32::try_from(midnight.unwrap_or(start).div_euclid(DAY_MICROS)).unwrap_or_default()
+}
+
+fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef> {
+    let missing = || Error::internal(format!("rows of states without `{name}`"));
+    batch.column_by_name(name).ok_or_else(missing)
+}
+
+/// Rows of states with the columns of a file.
+fn stored(
+    rows: &RecordBatch,
+    (meter, kept): (&Meter, Kept),
+    level: &str,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let defect = |error| Error::internal("rows of states").with_source(error);
+    let value = match kept {
+        Kept::Count => None,
+        Kept::Distinct => {
+            Some(Split { text: Arc::clone(column(rows, VALUE)?), ..Split::none(rows) })
+        }
+        Kept::Sum | Kept::Min | Kept::Max | Kept::Latest | Kept::Earliest => {
+            Some(split(column(rows, VALUE)?, meter)?)
+        }
+    };
+    let arrays = schema.fields().iter().map(|field| {
+        let array = match (field.name().as_str(), &value) {
+            (LEVEL, _) => {
+                let names = std::iter::repeat_n(level, rows.num_rows());
+                Arc::new(StringArray::from_iter_values(names)) as ArrayRef
+            }
+            (name, Some(value)) if name == ValueKind::Integer.column(VALUE) => {
+                Arc::clone(&value.integer)
+            }
+            (name, Some(value)) if name == ValueKind::Decimal.column(VALUE) => {
+                Arc::clone(&value.decimal)
+            }
+            (name, Some(value)) if name == ValueKind::Text.column(VALUE) => Arc::clone(&value.text),
+            (name, _) => {
+                let of_key = name.strip_prefix(ValueKind::Text.prefix()).unwrap_or(name);
+                Arc::clone(column(rows, of_key)?)
+            }
+        };
+        cast(&array, field.data_type()).map_err(defect)
+    });
+    let arrays = arrays.collect::<Result<Vec<_>>>()?;
+    RecordBatch::try_new(Arc::clone(schema), arrays).map_err(defect)
+}
+
+/// Numbers by the kind of column that holds each exactly.
+struct Split {
+    integer: ArrayRef,
+    decimal: ArrayRef,
+    text: ArrayRef,
+}
+
+impl Split {
+    fn none(rows: &RecordBatch) -> Self {
+        let none = |of: &DataType| arrow::array::new_null_array(of, rows.num_rows());
+        Self {
+            integer: none(&DataType::Int64),
+            decimal: none(&ValueKind::Decimal.data_type()),
+            text: none(&DataType::Utf8),
+        }
+    }
+}
+
+fn split(values: &ArrayRef, meter: &Meter) -> Result<Split> {
+    let (mut integers, mut texts) = (Int64Builder::new(), StringBuilder::new());
+    let mut decimals = Decimal128Builder::new().with_data_type(ValueKind::Decimal.data_type());
+    let mut take = |value: Option<(i256, u8)>| -> Result<()> {
+        let (mut integer, mut decimal, mut text) = (None, None, None);
+        if let Some((scaled, scale)) = value {
+            if scaled == OVERFLOW {
+                return Err(Error::invalid(format!(
+                    "meter `{}`: a sum has more than 76 digits, so that there can be no rollup",
+                    meter.name
+                )));
+            }
+            integer = integer_of(scaled, scale);
+            if integer.is_none() {
+                decimal = decimal_of(scaled, scale);
+            }
+            if integer.is_none() && decimal.is_none() {
+                text = Some(text_of_scaled(scaled, scale));
+            }
+        }
+        integers.append_option(integer);
+        decimals.append_option(decimal);
+        texts.append_option(text);
+        Ok(())
+    };
+    let unsigned = |scale: i8| {
+        u8::try_from(scale).map_err(|error| Error::internal("a negative scale").with_source(error))
+    };
+    match values.data_type() {
+        DataType::Int64 => {
+            let text = arrow::array::new_null_array(&DataType::Utf8, values.len());
+            let decimal =
+                arrow::array::new_null_array(&ValueKind::Decimal.data_type(), values.len());
+            return Ok(Split { integer: Arc::clone(values), decimal, text });
+        }
+        DataType::Decimal128(_, scale) => {
+            let scale = unsigned(*scale)?;
+            let values = values.as_primitive::<Decimal128Type>();
+            values.iter().try_for_each(|v| take(v.map(|v| (i256::from_i128(v), scale))))?;
+        }
+        DataType::Decimal256(_, scale) => {
+            let scale = unsigned(*scale)?;
+            let values = values.as_primitive::<Decimal256Type>();
+            values.iter().try_for_each(|v| take(v.map(|v| (v, scale))))?;
+        }
+        other => return Err(Error::internal(format!("states of the type {other}"))),
+    }
+    Ok(Split {
+        integer: Arc::new(integers.finish()),
+        decimal: Arc::new(decimals.finish()),
+        text: Arc::new(texts.finish()),
+    })
+}
+
+fn power(digits: u8) -> i256 {
+    // At most 76 digits.
+    i256::from(10).wrapping_pow(u32::from(digits))
+}
+
+/// The number, if it is a whole one of 64 bits.
+fn integer_of(scaled: i256, scale: u8) -> Option<i64> {
+    let unit = power(scale);
+    (scaled % unit == i256::ZERO).then(|| (scaled / unit).to_i128())??.try_into().ok()
+}
+
+/// The number in units of [`SCALE`] fractional digits, if it has no more, and 38 at most in all.
+fn decimal_of(scaled: i256, scale: u8) -> Option<i128> {
+    let number = match scale.checked_sub(SCALE) {
+        None => scaled.checked_mul(power(SCALE - scale))?,
+        Some(more) => {
+            let unit = power(more);
+            (scaled % unit == i256::ZERO).then(|| scaled / unit)?
+        }
+    };
+    let number = number.to_i128()?;
+    (number.unsigned_abs() < 10_u128.pow(38)).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_one_column_that_holds_it_exactly() {
+        let wide = |text: &str| crate::decimal::wide_of_text(text).unwrap();
+        for (text, integer, decimal) in [
+            ("0", Some(0), None),
+            ("-9223372036854775808", Some(i64::MIN), None),
+            ("9223372036854775808", None, Some(9_223_372_036_854_775_808 * 10_i128.pow(18))),
+            ("0.5", None, Some(5 * 10_i128.pow(17))),
+            ("0.0000000000000000001", None, None),
+            ("100000000000000000000", None, None),
+        ] {
+            let scaled = wide(text);
+            assert_eq!(integer_of(scaled, 38), integer, "{text}");
+            let held = integer.is_none().then(|| decimal_of(scaled, 38)).flatten();
+            assert_eq!(held, decimal, "{text}");
+            assert_eq!(text_of_scaled(scaled, 38), text);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Rollups never change an answer, whatever happened before, since and in between.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use meterhouse::engine::Engine;
+use meterhouse::error::Result;
+use meterhouse::ingest::IngestSettings;
+use meterhouse::plan::states::kept;
+use meterhouse::rollup::refresh;
+use meterhouse::time::Timestamp;
+use meterhouse::usage::{Context, UsageRequest, usage};
+use proptest::prelude::*;
+
+use crate::agreement::{
+    RUNTIME, cases, definition, difference, limits, rows_of, settings, sound, timed,
+};
+use crate::corrections::{Life, Step, step};
+use crate::naive::answer::{Row, answer};
+use crate::naive::generate::{self, NOW};
+use crate::naive::meter::{Bound, Meter, Question};
+use crate::naive::spell;
+use crate::naive::window::Window;
+
+/// What happens between two ingests.
+#[derive(Debug, Clone)]
+enum Turn {
+    Step(Step),
+    Refresh,
+}
+
+fn turn() -> BoxedStrategy<Turn> {
+    prop_oneof![2 => step().prop_map(Turn::Step), 3 => Just(Turn::Refresh)].boxed()
+}
+
+/// What meters are broken down by, so that states are kept by it.
+const DIMENSIONS: [&str; 6] = ["region", "source", "event_name", "größe", "looked_up", "bytes"];
+
+/// The meters, with the dimensions that states are kept by.
+fn context(life: &Life, meters: &[Meter], questions: &[Question]) -> Context {
+    let defined = meters.iter().map(|meter| {
+        let mut defined = definition(meter);
+        let names = DIMENSIONS.iter().map(|name| (*name).to_owned());
+        let asked = questions.iter().flat_map(|question| question.groups.iter().cloned());
+        for name in names.chain(asked) {
+            let own = name != "looked_up" || defined.lookups.contains_key(&name);
+            if own && !defined.dimensions.contains(&name) {
+                defined.dimensions.push(name);
+            }
+        }
+        defined
+    });
+    Context { meters: Arc::new(defined.collect()), ..life.context() }
+}
+
+/// The rows of an answer, and how many of its meters were answered from states.
+fn ask(context: &Context, request: &UsageRequest) -> (Result<Vec<Row>>, u64) {
+    let mut rows = Vec::new();
+    let mut take = |batch: RecordBatch| {
+        rows.extend(rows_of(&batch));
+        Ok(true)
+    };
+    match RUNTIME.block_on(usage(context, request, &mut take)) {
+        Ok(notes) => {
+            let from_states = notes.iter().filter(|note| note.rollup.is_some()).count();
+            (Ok(rows), from_states as u64)
+        }
+        Err(error) => (Err(error), 0),
+    }
+}
+
+fn refresh_all(context: &Context) {
+    let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
+    for meter in context.meters.iter().filter(|meter| kept(meter).is_some()) {
+        let place = (&context.lake, &context.engine);
+        let now = Timestamp::from_micros(NOW);
+        let done = RUNTIME.block_on(refresh(place, meter, &snapshot, now));
+        // A sum that no column holds is refused; such a meter is answered from the events.
+        if let Err(error) = done {
+            assert!(error.to_string().contains("more than 76 digits"), "{error}");
+        }
+    }
+}
+
+/// A question whose bounds are dates, more often than not those of buckets.
+fn question() -> BoxedStrategy<Question> {
+    let date = || {
+        let month = (1..12_i8, prop_oneof![2 => Just(1_i8), 1 => 1..28_i8]);
+        month.prop_map(|(month, day)| Bound::Date(jiff::civil::date(2026, month, day)))
+    };
+    let windows = prop_oneof![
+        3 => Just(None),
+        1 => Just(Some(Window::Hours(1))),
+        2 => Just(Some(Window::Day)),
+        2 => Just(Some(Window::Months(1))),
+        1 => Just(Some(Window::BillingPeriod)),
+    ];
+    let bounds = (proptest::option::weighted(0.4, date()), proptest::option::weighted(0.4, date()));
+    (generate::question(), bounds, windows, any::<u8>())
+        .prop_map(|(question, (from, to), window, kind)| match kind % 4 {
+            0 => question,
+            1 => Question { from, to, window, ..question },
+            _ => Question { from, to, window, zone: None, filter: None, ..question },
+        })
+        .boxed()
+}
+
+/// How many answers of all lives came from states, and how many did not.
+static FROM_STATES: AtomicU64 = AtomicU64::new(0);
+static FROM_EVENTS: AtomicU64 = AtomicU64::new(0);
+
+#[test]
+fn answers_from_states_are_those_of_the_events() {
+    random_lives_agree();
+    let (states, events) =
+        (FROM_STATES.load(Ordering::Relaxed), FROM_EVENTS.load(Ordering::Relaxed));
+    assert!(states > 0 && events > 0, "{states} from states, {events} from events");
+}
+
+proptest! {
+    #![proptest_config(cases(5))]
+
+    fn random_lives_agree(
+        lines in generate::lines(),
+        settings in settings(),
+        turns in proptest::collection::vec(turn(), 4..10),
+        meters in generate::meters(),
+        questions in proptest::collection::vec(question(), 3),
+    ) {
+        let lines = timed(lines, &meters);
+        let questions: Vec<Question> =
+            questions.into_iter().map(|question| sound(question, &meters)).collect();
+        let mut life = Life::new();
+        let context = context(&life, &meters, &questions);
+        let required = settings.rules.customer_required;
+        let mut answers = Vec::new();
+        for (place, part) in lines.chunks(lines.len().div_ceil(3).max(1)).enumerate() {
+            life.intake.receive(part, NOW, required);
+            life.place.ingest(part, &settings);
+            for turn in turns.iter().skip(place).step_by(3) {
+                match turn {
+                    Turn::Step(step) => life.take(step),
+                    Turn::Refresh => refresh_all(&context),
+                }
+                for question in &questions {
+                    let want = answer(&life.events(), &meters, question);
+                    let request = spell::request(question);
+                    let (have, from_states) = ask(&context, &request);
+                    FROM_STATES.fetch_add(from_states, Ordering::Relaxed);
+                    FROM_EVENTS.fetch_add(u64::from(from_states == 0), Ordering::Relaxed);
+                    if let Some(difference) = difference(&want, &have) {
+                        let files: Vec<String> = meters.iter().map(spell::meter).collect();
+                        return Err(TestCaseError::fail(format!(
+                            "{turn:?}, {from_states} from states: {request:#?}\n{}{difference}",
+                            files.concat()
+                        )));
+                    }
+                    let snapshot = life.place.lake().events.snapshot(None);
+                    answers.push((RUNTIME.block_on(snapshot).unwrap().version, request, want));
+                }
+            }
+        }
+        // What was said of a version is said of it when the rollup has gone on.
+        refresh_all(&context);
+        for (version, request, want) in answers {
+            let (have, _) = ask(&context, &UsageRequest { at: Some(version), ..request });
+            if let Some(difference) = difference(&want, &have) {
+                return Err(TestCaseError::fail(format!("version {version}: {difference}")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
+    let mut life = Life::new();
+    let meters = [Meter::count("m")];
+    let question = Question { groups: vec!["customer_id".to_owned()], ..Question::total("m") };
+    let context = context(&life, &meters, std::slice::from_ref(&question));
+    let engine = Engine::new(&life.place.lake().location, limits(2)).unwrap();
+    let refreshed = || {
+        let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
+        let place = (&context.lake, &engine);
+        let now = Timestamp::from_micros(NOW);
+        RUNTIME.block_on(refresh(place, &context.meters[0], &snapshot, now)).unwrap()
+    };
+    let line = |n: usize| crate::corrections::line(n);
+    let ingest = |life: &mut Life, numbers: std::ops::Range<usize>| {
+        let lines: Vec<_> = numbers.map(line).collect();
+        life.intake.receive(&lines, NOW, true);
+        life.place.ingest(&lines, &IngestSettings::default());
+    };
+    ingest(&mut life, 0..40);
+    assert_eq!(refreshed().rows_read, 40);
+    let again = refreshed();
+    assert_eq!((again.rows_read, again.files_added), (0, 0));
+    ingest(&mut life, 40..45);
+    let request = spell::request(&question);
+    let want = answer(&life.events(), &meters, &question).unwrap();
+    // Five rows of events beside the states, then none.
+    for rows_since in [5, 0] {
+        let mut rows = Vec::new();
+        let mut take = |batch: RecordBatch| {
+            rows.extend(rows_of(&batch));
+            Ok(true)
+        };
+        let notes = RUNTIME.block_on(usage(&context, &request, &mut take)).unwrap();
+        let rollup = notes[0].rollup.as_ref().unwrap();
+        assert_eq!((rollup.grain.name(), rollup.rows_since), ("month", rows_since));
+        assert_eq!(rows, want);
+        refreshed();
+    }
+    // Compaction brings nothing new; a correction makes its month anew.
+    life.take(&Step::Compact);
+    assert_eq!(refreshed().rows_read, 0);
+    life.take(&Step::Void(vec![3]));
+    let (have, from_states) = ask(&context, &request);
+    assert_eq!(from_states, 0, "what a correction changed is read from the events");
+    let want = answer(&life.events(), &meters, &question).unwrap();
+    assert_eq!(have.unwrap(), want);
+    assert!(!refreshed().months_anew.is_empty());
+    let (have, from_states) = ask(&context, &request);
+    assert_eq!((have.unwrap(), from_states), (want, 1));
+}
+
+// ---- Through the program ----
+
+#[test]
+fn the_program_makes_rollups_and_says_what_it_answers_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str], code: i32| {
+        let output = crate::program::meterhouse(folder.path(), args);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (data, said) = (text(output.stdout), text(output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        (data, said)
+    };
+    let meters = folder.path().join("queries/meters");
+    std::fs::create_dir_all(&meters).unwrap();
+    std::fs::write(
+        meters.join("bytes.yaml"),
+        "meter: bytes\naggregation: sum\nproperty: bytes\ndimensions: [region, host]\n",
+    )
+    .unwrap();
+    std::fs::write(
+        meters.join("p95.yaml"),
+        "meter: p95\naggregation: percentile\npercentile: 95\nproperty: bytes\n",
+    )
+    .unwrap();
+    let events = |name: &str, numbers: std::ops::Range<usize>| {
+        let line = |n: usize| {
+            format!(
+                r#"{{"event_name":"e","idempotency_key":"k{n}","customer_id":"c{}","timestamp":"2026-0{}-10T0{}:30:00Z","properties":{{"bytes":{n}.5,"region":"r{}","host":"h{n}"}}}}"#,
+                n % 2,
+                n % 3 + 1,
+                n % 7,
+                n % 2
+            ) + "\n"
+        };
+        let text: String = numbers.map(line).collect();
+        std::fs::write(folder.path().join(name), text).unwrap();
+        run(&["ingest", name], 0);
+    };
+    events("one.ndjson", 0..30);
+    assert!(run(&["rollups", "list"], 0).1.contains("`meterhouse rollups refresh` makes them"));
+    let (_, said) = run(&["rollups", "refresh"], 0);
+    assert!(said.contains("30 rows read") && said.contains("up to version 1"), "{said}");
+    assert!(said.contains("answered from the events, without a rollup: p95"), "{said}");
+    events("two.ndjson", 30..35);
+    let (listed, _) = run(&["rollups", "list", "-o", "csv"], 0);
+    assert!(listed.lines().nth(1).unwrap().starts_with("bytes,"), "{listed}");
+    assert!(listed.contains(",1,1,"), "one version behind: {listed}");
+    for (question, note) in [
+        (vec!["--period", "2026-02"], "rollup by month to version 1 and 2 rows since"),
+        (vec!["--by", "region", "--window", "day"], "rollup by day to version 1 and 5 rows since"),
+        (
+            vec!["--from", "2026-01-10T03:00:00Z", "--to", "2026-01-10T05:00:00Z", "--by", "host"],
+            "rollup by hour to version 1",
+        ),
+        (vec!["--where", "region = 'r1'", "--total"], "rollup by month"),
+        (vec!["--total", "--tz", "Asia/Kolkata", "--window", "hour"], ""),
+        (vec!["--where", "bytes > 3"], ""),
+        (vec!["--from", "2026-01-10T03:30:00Z"], ""),
+    ] {
+        let asked = |more: &[&str]| {
+            let args = [&["usage", "bytes", "-o", "csv"], &question[..], more].concat();
+            run(&args, 0)
+        };
+        let ((have, said), (want, of_events)) = (asked(&[]), asked(&["--from-events"]));
+        assert_eq!(have, want, "{question:?}");
+        assert!(!of_events.contains("rollup"), "{of_events}");
+        assert_eq!(said.contains("rollup"), !note.is_empty(), "{question:?}: {said}");
+        assert!(said.contains(note), "{question:?}: {said}");
+    }
+    let (_, said) = run(&["rollups", "refresh"], 0);
+    assert!(said.contains("5 rows read"), "{said}");
+    assert!(run(&["rollups", "refresh", "bytes"], 0).1.contains("nothing new"));
+    let (_, said) = run(&["rollups", "refresh", "p95"], 1);
+    assert!(said.contains("meter `p95`: `percentile` has no rollups yet"), "{said}");
+    let (_, said) = run(&["rollups", "refresh", "bites"], 1);
+    assert!(said.contains("no meter `bites`"), "{said}");
+    let (plan, _) = run(&["usage", "bytes", "--total", "--explain"], 0);
+    assert!(plan.contains("from states by month, up to version 2 of the events, and 0 rows since"));
+}
