@@ -3,6 +3,7 @@
 //! `kit prepare --data DIR --lake DIR` ingests the kit's Parquet with a mapping, as any user would.
 //! `kit run --lake DIR --meta FILE --query q1 --threads 2 --runs 6` answers one question that many
 //! times and prints the last answer as CSV, with one `elapsed_ms:` line per run on standard error.
+//! `kit rollups --lake DIR` brings rollups of the meters up to the events; `kit run --rollups` may use them.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::state::state_folder;
 use meterhouse::lake::tables::Lake;
 use meterhouse::meter::load_folder;
+use meterhouse::rollup::{describe, refresh};
 use meterhouse::usage::{Context, Grouping, UsageRequest, usage};
 use serde_json::Value;
 
@@ -39,6 +41,11 @@ enum Command {
         #[arg(long)]
         lake: String,
     },
+    /// Make rollups of the kit's meters, or bring them up to the events.
+    Rollups {
+        #[arg(long)]
+        lake: String,
+    },
     /// Answer one question.
     Run {
         #[arg(long)]
@@ -51,6 +58,9 @@ enum Command {
         threads: usize,
         #[arg(long, default_value_t = 1)]
         runs: usize,
+        /// From rollups, where there are any; from the events alone if not.
+        #[arg(long)]
+        rollups: bool,
     },
 }
 
@@ -61,9 +71,11 @@ fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match Arguments::parse().command {
         Command::Prepare { data, lake } => runtime.block_on(prepare(data, &lake)),
-        Command::Run { lake, meta, query, threads, runs } => {
+        Command::Rollups { lake } => runtime.block_on(rollups(&lake)),
+        Command::Run { lake, meta, query, threads, runs, rollups } => {
             let meta: Value = serde_json::from_str(&std::fs::read_to_string(meta)?)?;
-            runtime.block_on(run(&lake, &meta, &query, threads, runs))
+            let request = UsageRequest { from_events: !rollups, ..request(&query, &meta)? };
+            runtime.block_on(run(&lake, &request, &query, threads, runs))
         }
     }
 }
@@ -82,7 +94,30 @@ async fn prepare(data: String, lake: &str) -> Outcome<()> {
     Ok(())
 }
 
-async fn run(lake: &str, meta: &Value, query: &str, threads: usize, runs: usize) -> Outcome<()> {
+async fn rollups(lake: &str) -> Outcome<()> {
+    let context = open(lake, Limits::default().threads).await?;
+    let snapshot = context.lake.events.snapshot(None).await?;
+    for meter in context.meters.iter() {
+        let started = Instant::now();
+        let place = (&context.lake, &context.engine);
+        let done = refresh(place, meter, &snapshot, context.clock.now()).await?;
+        let rows = describe(&context.lake, meter).await?.map_or(0, |rollup| rollup.rows);
+        let seconds = started.elapsed().as_secs_f64();
+        eprintln!(
+            "{}: {} rows read, {rows} rows of states, {seconds:.2} s",
+            meter.name, done.rows_read
+        );
+    }
+    Ok(())
+}
+
+async fn run(
+    lake: &str,
+    request: &UsageRequest,
+    query: &str,
+    threads: usize,
+    runs: usize,
+) -> Outcome<()> {
     let mut batches = Vec::new();
     let mut context: Option<Context> = None;
     for _ in 0..runs {
@@ -92,8 +127,7 @@ async fn run(lake: &str, meta: &Value, query: &str, threads: usize, runs: usize)
             None => context.insert(open(lake, threads).await?),
         };
         batches.clear();
-        let request = request(query, meta)?;
-        usage(context, &request, &mut |batch| {
+        usage(context, request, &mut |batch| {
             batches.push(batch);
             Ok(true)
         })
