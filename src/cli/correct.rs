@@ -238,7 +238,7 @@ fn told(action: &Action, done: &Corrected, dry_run: bool, place: &str) -> String
         }
         Some((id, version)) => text.push_str(&format!(
             "\ncorrection {id} is version {version} of {place}; undo it with: meterhouse events revert \
-             {id}"
+             {id} --reason WHY"
         )),
         None if dry_run => text.push_str("\ndry run, nothing was written"),
         None => text.push_str("\nnothing was written"),

@@ -10,8 +10,8 @@ use super::flags::{ExplainFlags, Global};
 use super::numbers::counted;
 use super::opening::{context, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
-use super::output::{check_format, finish, rows, say, write_rows};
-use super::render::{NUMERIC_TEXT, OutputFormat, Reader};
+use super::output::{Streamed, check_format, say, write_rows};
+use super::render::{NUMERIC_TEXT, OutputFormat};
 use crate::correct::Listed;
 use crate::error::{Error, Result};
 use crate::explain::{Corrected, Explained, Refused, contributions, explain};
@@ -78,19 +78,13 @@ async fn list(
     groups: &[Group],
     format: OutputFormat,
 ) -> Result<u64> {
-    let (mut renderer, mut listed) = (None, 0);
+    let (mut rows, mut listed): (Option<Streamed>, u64) = (None, 0);
     contributions(context, request, groups, &mut |batch| {
-        let renderer = match &mut renderer {
-            Some(renderer) => renderer,
-            None => renderer.insert(rows(format, &batch.schema())?),
-        };
         listed += batch.num_rows() as u64;
-        Ok(renderer.write(&batch)? == Reader::Present)
+        rows.get_or_insert_with(|| Streamed::new(format, batch.schema())).write(&batch)
     })
     .await?;
-    if let Some(renderer) = renderer {
-        finish(renderer)?;
-    }
+    rows.map(Streamed::finish).transpose()?;
     Ok(listed)
 }
 

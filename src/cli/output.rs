@@ -65,6 +65,47 @@ pub(super) fn rows(format: OutputFormat, schema: &SchemaRef) -> Result<Renderer<
     Renderer::new(format, schema, io::stdout())
 }
 
+/// Rows that are written as they come. A header without rows is an answer, and an error must not begin
+/// with one: it waits for the first row.
+pub(super) struct Streamed {
+    format: OutputFormat,
+    schema: SchemaRef,
+    open: Option<Renderer<Stdout>>,
+}
+
+impl Streamed {
+    /// Rows with this schema.
+    pub(super) fn new(format: OutputFormat, schema: SchemaRef) -> Self {
+        Self { format, schema, open: None }
+    }
+
+    /// Writes some; whether there still is a reader.
+    ///
+    /// # Errors
+    /// An output that fails; a schema that the format cannot hold.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<bool> {
+        if batch.num_rows() == 0 {
+            return Ok(true);
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(rows(self.format, &self.schema)?),
+        };
+        Ok(open.write(batch)? == Reader::Present)
+    }
+
+    /// Ends them.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(super) fn finish(self) -> Result<()> {
+        match self.open {
+            Some(open) => finish(open),
+            None => write_rows(self.format, &RecordBatch::new_empty(self.schema)),
+        }
+    }
+}
+
 /// Writes rows that are all there.
 ///
 /// # Errors

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::flags::{Global, UsageFlags};
 use super::numbers::{counted, grouped_text};
 use super::opening::{context, list_meters, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
-use super::output::{check_format, finish, rows, say, write_rows, write_text};
-use super::render::{NUMERIC_TEXT, OutputFormat, Reader};
+use super::output::{Streamed, check_format, say, write_text};
+use super::render::{NUMERIC_TEXT, OutputFormat};
 use crate::error::Result;
 use crate::meter::Meter;
 use crate::usage::{Context, FromStates, Grouping, Note, UsageRequest, columns, explain, usage};
@@ -77,27 +76,13 @@ async fn answer(
     request: &UsageRequest,
     format: OutputFormat,
 ) -> Result<Vec<Note>> {
-    let (mut renderer, mut schema) = (None, None);
+    let mut rows: Option<Streamed> = None;
     let notes = usage(context, request, &mut |batch| {
-        let renderer = match &mut renderer {
-            Some(renderer) => renderer,
-            // A header without rows is an answer; an error must not begin with one.
-            None if batch.num_rows() == 0 => {
-                schema = Some(batch.schema());
-                return Ok(true);
-            }
-            None => renderer.insert(rows(format, &shown_schema(format, &batch.schema()))?),
-        };
-        Ok(renderer.write(&batch)? == Reader::Present)
+        let first = || Streamed::new(format, shown_schema(format, &batch.schema()));
+        rows.get_or_insert_with(first).write(&batch)
     })
     .await?;
-    match (renderer, schema) {
-        (Some(renderer), _) => finish(renderer)?,
-        (None, Some(schema)) => {
-            write_rows(format, &RecordBatch::new_empty(shown_schema(format, &schema)))?;
-        }
-        (None, None) => {}
-    }
+    rows.map(Streamed::finish).transpose()?;
     Ok(notes)
 }
 

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
-use datafusion::common::{ScalarValue, UnnestOptions};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType};
+use datafusion::common::{DataFusionError, ScalarValue, UnnestOptions};
 use datafusion::functions::core::expr_fn::{coalesce, get_field};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{
@@ -24,8 +24,10 @@ use super::{Built, GroupKey, UsageQuery, range, row_condition};
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::functions::arithmetic::Arithmetic;
+use crate::functions::number::{WIDE_SCALE, wide_type};
 use crate::functions::series::pieces;
 use crate::functions::series::spans::Spans;
+use crate::functions::sum::OVERFLOW;
 use crate::meter::{Aggregation, Field, Meter, Operand, Operation, Period, Placing, Told};
 use crate::schema::{CUSTOMER_ID, IDEMPOTENCY_KEY, INGESTED_AT, ORDINAL, SOURCE, TIMESTAMP};
 use crate::time::TimeRange;
@@ -57,7 +59,7 @@ pub mod output {
 pub const EVENT_COLUMNS: [&str; 6] =
     [IDEMPOTENCY_KEY, SOURCE, CUSTOMER_ID, TIMESTAMP, INGESTED_AT, ORDINAL];
 
-fn defect(error: datafusion::error::DataFusionError) -> Error {
+fn defect(error: DataFusionError) -> Error {
     Error::internal("plan the events of a number").with_source(error)
 }
 
@@ -221,11 +223,11 @@ fn value_and_count(meter: &Meter, operands: Operands<'_>) -> Built<[Expr; 2]> {
         let counted = match &weight {
             Some(weight) => {
                 let of = vec![number.clone(), weight.number.clone()];
-                functions::arithmetic(Arithmetic::Multiply).call(of)
+                product_text(functions::arithmetic(Arithmetic::Multiply).call(of))?
             }
-            None => number.clone(),
+            None => number_text(number.clone()),
         };
-        [number_text(number), number_text(counted)]
+        Ok::<_, DataFusionError>([number_text(number), counted])
     };
     let [value, counted_as] = match simple {
         Aggregation::Count => {
@@ -242,7 +244,7 @@ fn value_and_count(meter: &Meter, operands: Operands<'_>) -> Built<[Expr; 2]> {
             let does = does(&report.operation, words, operands)?;
             [number_text(operands.number(&report.of)), does]
         }
-        Aggregation::TimeWeighted(levels) => numbers(&levels.of),
+        Aggregation::TimeWeighted(levels) => numbers(&levels.of)?,
         Aggregation::Nested(_) => [none(), none()],
         Aggregation::Sum(of)
         | Aggregation::Min(of)
@@ -250,10 +252,19 @@ fn value_and_count(meter: &Meter, operands: Operands<'_>) -> Built<[Expr; 2]> {
         | Aggregation::Average(of)
         | Aggregation::Latest(of)
         | Aggregation::Earliest(of)
-        | Aggregation::Percentile(of, _) => numbers(of),
+        | Aggregation::Percentile(of, _) => numbers(of)?,
     };
     let text = |of: Expr, name: &str| cast(of, DataType::Utf8).alias(name);
     Ok([text(value, output::VALUE), text(counted_as, output::COUNTED_AS)])
+}
+
+/// The text of a product, or that it has too many digits to count: the events that make a meter fail
+/// are found by it.
+fn product_text(product: Expr) -> Built<Expr> {
+    let mark = ScalarValue::Decimal256(Some(OVERFLOW), DECIMAL256_MAX_PRECISION, WIDE_SCALE);
+    let is_beyond = cast(product.clone(), wide_type()).eq(lit(mark));
+    let text = cast(number_text(product), DataType::Utf8);
+    when(is_beyond, lit("more than 38 digits")).otherwise(text)
 }
 
 fn does(operation: &Operation, words: [&str; 2], operands: Operands<'_>) -> Built<Expr> {

@@ -268,6 +268,14 @@ impl Finisher {
             })
             .collect();
         let group = if group.is_empty() { "the total".to_owned() } else { group.join(", ") };
+        if self.meter.weight.is_some() {
+            return Err(Error::invalid(format!(
+                "meter `{}`: the value of {group} has more than 38 digits before or after the point: \
+                 `meterhouse explain {0} --events` shows what each event counts as, its value times its \
+                 weight",
+                self.meter.name
+            )));
+        }
         Err(Error::invalid(format!(
             "meter `{}`: the sum of {group} has more than 38 integer digits: ask for a shorter range, \
              or find the largest events with `meterhouse explain {0} --events`",

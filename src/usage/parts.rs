@@ -128,8 +128,9 @@ fn whole_days(
         return Err(about(
             asked.meter,
             &format!(
-                "counts days of {zone}, which do not fit into the windows asked for: ask for windows \
-                 of whole days in that zone"
+                "counts days of {zone}, which do not fit into the windows asked for, of {}: ask for \
+                 windows of whole days of {zone}",
+                asked.zone_name
             ),
         ));
     }

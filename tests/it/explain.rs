@@ -619,3 +619,38 @@ fn an_event_is_shown_with_what_became_of_it() {
         assert!(errors.contains(want), "{args:?}: {errors}");
     }
 }
+
+#[test]
+fn an_event_that_counts_as_too_many_digits_is_found_in_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |key: &str, v: &str, w: &str| {
+        format!(
+            r#"{{"event_name":"e","idempotency_key":"{key}","customer_id":"c","timestamp":"2026-01-01T00:00:00Z","properties":{{"v":{v},"w":{w}}}}}"#,
+        ) + "\n"
+    };
+    let small = format!("0.{}1", "0".repeat(37));
+    let text = line("k1", "2", "3") + &line("k2", &small, "0.1");
+    fs::write(folder.path().join("e.ndjson"), text).unwrap();
+    let meters = folder.path().join("queries/meters");
+    fs::create_dir_all(&meters).unwrap();
+    let meter = "meter: m\naggregation: sum\nproperty: v\nweight: w\n";
+    fs::write(meters.join("m.yaml"), meter).unwrap();
+    let run = |args: &[&str], code: i32| {
+        let output = meterhouse(folder.path(), args);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        (text(output.stdout), text(output.stderr))
+    };
+    run(&["ingest", "e.ndjson"], 0);
+    let (data, said) = run(&["usage", "m", "-o", "csv"], 1);
+    assert_eq!(data, "");
+    assert!(
+        said.contains("`meterhouse explain m --events` shows what each event counts as"),
+        "{said}"
+    );
+    let (data, _) = run(&["explain", "m", "--events", "-o", "csv"], 0);
+    assert!(data.contains(",6,") || data.contains(",6\n"), "{data}");
+    assert_eq!(data.matches("more than 38 digits").count(), 1, "{data}");
+    let (data, _) = run(&["events", "show", "k2"], 0);
+    assert!(data.contains("counts it as more than 38 digits, with weight 0.1"), "{data}");
+}
