@@ -139,23 +139,27 @@ struct Prepared<'m> {
 /// As [`usage`].
 pub async fn answer_schema(context: &Context, request: &UsageRequest) -> Result<SchemaRef> {
     let versioned = versions::find(context, request).await?;
-    one_schema(&versioned).await
+    Ok(one_shape(&versioned).await?.schema())
 }
 
-/// The columns that the answers to all parts of a request have.
-async fn one_schema(versioned: &Versioned) -> Result<SchemaRef> {
-    let mut schemas = Vec::with_capacity(versioned.requests.len());
+/// The shape that the answers to all parts of a request have: what one of them has to say of its windows,
+/// all of them do.
+async fn one_shape(versioned: &Versioned) -> Result<Shape> {
+    let mut shape: Option<Shape> = None;
     for part in &versioned.requests {
-        schemas.push(prepare(&versioned.context, part).await?.shape.schema());
+        let of_part = prepare(&versioned.context, part).await?.shape;
+        let known = shape.get_or_insert_with(|| of_part.clone());
+        if known.groups != of_part.groups {
+            return Err(Error::invalid(format!(
+                "the versions of `{}` in effect have different dimensions: ask for each part of the \
+                 range apart (--from, --to), or say --by",
+                part.meters.join(", ")
+            )));
+        }
+        known.partial |= of_part.partial;
+        known.windows_nullable |= of_part.windows_nullable;
     }
-    if schemas.windows(2).any(|pair| pair[0] != pair[1]) {
-        return Err(Error::invalid(format!(
-            "the versions of `{}` in effect have different dimensions: ask for each part of the range \
-             apart (--from, --to), or say --by",
-            versioned.requests[0].meters.join(", ")
-        )));
-    }
-    schemas.pop().ok_or_else(|| Error::internal("a request without parts"))
+    shape.ok_or_else(|| Error::internal("a request without parts"))
 }
 
 /// Answers `request`, giving its rows to `take`: meter by meter in the order asked, at least one
@@ -165,12 +169,13 @@ async fn one_schema(versioned: &Versioned) -> Result<SchemaRef> {
 /// A meter, period, zone, window or condition that does not exist or cannot be read; an overflow.
 pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) -> Result<Vec<Note>> {
     let versioned = versions::find(context, request).await?;
-    if versioned.requests.len() > 1 {
-        one_schema(&versioned).await?;
-    }
+    let shape = match versioned.requests.len() {
+        1 => None,
+        _ => Some(one_shape(&versioned).await?),
+    };
     let mut notes = Vec::new();
     for part in &versioned.requests {
-        let of_part = answer(&versioned.context, part, take).await?;
+        let of_part = answer(&versioned.context, part, shape.as_ref(), take).await?;
         if of_part.is_empty() {
             return Ok(Vec::new());
         }
@@ -179,14 +184,21 @@ pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) ->
     Ok(notes)
 }
 
-/// Answers a request whose meters are all at hand; no notes if `take` stopped it.
-async fn answer(context: &Context, request: &UsageRequest, take: Take<'_>) -> Result<Vec<Note>> {
+/// Answers a request whose meters are all at hand, in this shape if it is a part of one; no notes if
+/// `take` stopped it.
+async fn answer(
+    context: &Context,
+    request: &UsageRequest,
+    shape: Option<&Shape>,
+    take: Take<'_>,
+) -> Result<Vec<Note>> {
     let filled = tables::filled(context, request).await?;
     let (context, request) = match &filled {
         Some(filled) => (&filled.context, &filled.request),
         None => (context, request),
     };
-    let prepared = prepare(context, request).await?;
+    let mut prepared = prepare(context, request).await?;
+    prepared.shape = shape.cloned().unwrap_or(prepared.shape);
     if !take(RecordBatch::new_empty(prepared.shape.schema()))? {
         return Ok(Vec::new());
     }

@@ -186,8 +186,11 @@ async fn in_effect(
         for version in [&before.version, &after.version].into_iter().flatten() {
             let Some(meter) = definitions.get(version) else { continue };
             let meter = ready(context, request, meter).await?;
-            if request.top.is_some() || !begins_window(request, &meter, change, now)? {
-                return Err(straddles(name, (before, after), change, request.top.is_some()));
+            // What is largest, or in a window without events, is told over all parts.
+            let over_all = [(request.top.is_some(), "--top"), (request.fill.is_some(), "--fill")];
+            let over_all = over_all.into_iter().find_map(|(asked, flag)| asked.then_some(flag));
+            if over_all.is_some() || !begins_window(request, &meter, change, now)? {
+                return Err(straddles(name, (before, after), change, over_all));
             }
         }
     }
@@ -251,13 +254,17 @@ fn not_in_effect(name: &str, part: &Part) -> Error {
     }
 }
 
-fn straddles(name: &str, (before, after): (&Part, &Part), at: Timestamp, top: bool) -> Error {
+fn straddles(
+    name: &str,
+    (before, after): (&Part, &Part),
+    at: Timestamp,
+    over_all: Option<&str>,
+) -> Error {
     let version = |part: &Part| part.version.clone().unwrap_or_default();
-    let way = match top {
-        true => "ask for each part apart (--from, --to), or without --top",
-        false => {
-            "ask for each part apart (--from, --to), or by windows that begin there (--window)"
-        }
+    let way = match over_all {
+        Some(flag) => format!("ask for each part apart (--from, --to), or without {flag}"),
+        None => "ask for each part apart (--from, --to), or by windows that begin there (--window)"
+            .to_owned(),
     };
     Error::invalid(format!(
         "`{name}@{IN_EFFECT}` changes from version {} to {} at {at}, within the range: {way}",

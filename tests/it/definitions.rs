@@ -444,6 +444,23 @@ fn a_version_may_hold_from_a_date() {
     assert_eq!(values(&ask(&["--from", "2026-05-15"])), csv(header, &second));
     assert_eq!(values(&ask(&["--period", "2026-06"])), format!("{header}\n"));
 
+    // A bound that cuts a window of one part makes all parts say which windows are cut.
+    let args = ["--total", "--window", "day", "--to", "2026-05-20T12:00:00Z"];
+    let cut = ask(&args);
+    assert!(cut.starts_with("window_start,window_end,partial,value"), "{cut}");
+    let days: Vec<(String, bool)> = cut
+        .lines()
+        .skip(1)
+        .map(|line| (line[..10].to_owned(), line.split(',').nth(2) == Some("true")))
+        .collect();
+    assert!(days.iter().any(|(day, _)| day.as_str() < "2026-05-15"), "{cut}");
+    assert!(days.iter().all(|(day, cut)| *cut == (day == "2026-05-20")), "{cut}");
+    let filled = refusal(
+        folder,
+        &["usage", "traffic@published", "--total", "--window", "day", "--fill", "zero"],
+    );
+    assert!(filled.contains("or without --fill"), "{filled}");
+
     // Windows that begin at the change are each of one version.
     let output = meterhouse(
         folder,
