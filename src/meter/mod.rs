@@ -132,6 +132,29 @@ impl Meter {
         whole.flat_map(Operand::parts).collect()
     }
 
+    /// The tables that it reads, each with the version that was read, if it lies in the lake.
+    pub fn tables(&self) -> Vec<(&TablePlace, Option<i64>)> {
+        let lookups = self.lookups.values().map(|lookup| (&lookup.table, lookup.number));
+        let billing = match &self.billing {
+            Some(Billing::PerCustomer(table)) => Some((&table.table, table.number)),
+            Some(Billing::Shared(_)) | None => None,
+        };
+        lookups.chain(billing).collect()
+    }
+
+    /// The lake's tables that it was read with, each with its version.
+    pub fn table_versions(&self) -> Vec<(String, i64)> {
+        let tables = self.tables().into_iter();
+        let named = tables.filter_map(|(place, number)| match place {
+            TablePlace::Lake(name) => Some((name.clone(), number?)),
+            TablePlace::File(_) => None,
+        });
+        let mut versions: Vec<(String, i64)> = named.collect();
+        versions.sort();
+        versions.dedup();
+        versions
+    }
+
     /// The zone whose days and months are meant: its own, or UTC.
     pub fn zone(&self) -> TimeZone {
         let named = self.timezone.as_deref().and_then(|zone| parse_zone(zone).ok());

@@ -6,7 +6,6 @@
 //! are in no state yet are the same: rows of states, grouped. What a state cannot tell exactly is not
 //! planned here; the events are read then.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -123,26 +122,29 @@ pub struct OverStates {
 /// `query` as one of states; `None` where it reads something that states do not have.
 pub fn over_states(meter: &Meter, query: &UsageQuery) -> Option<OverStates> {
     let known = keys(meter);
-    let read = RefCell::new(BTreeSet::new());
-    let key = |operand: &Operand| match operand {
+    let mut read = BTreeSet::new();
+    let mut key = |operand: &Operand| match operand {
         Operand::Field(Field::CustomerId) => Some(operand.clone()),
         Operand::Field(field) if field.is_time() => None,
         operand => {
             let place = known.iter().position(|key| key == operand)?;
-            read.borrow_mut().insert(place);
+            read.insert(place);
             Some(Operand::Property(columns::key(place)))
         }
     };
     let query = UsageQuery {
-        groups: query.groups.iter().map(key).collect::<Option<_>>()?,
-        filter: filter_of_keys(&query.filter, &key)?,
+        groups: query.groups.iter().map(&mut key).collect::<Option<_>>()?,
+        filter: filter_of_keys(&query.filter, &mut key)?,
         ..query.clone()
     };
-    Some(OverStates { query, keys: read.into_inner() })
+    Some(OverStates { query, keys: read })
 }
 
-fn filter_of_keys(filter: &Filter, key: &dyn Fn(&Operand) -> Option<Operand>) -> Option<Filter> {
-    let all = |parts: &[Filter]| -> Option<Vec<Filter>> {
+fn filter_of_keys(
+    filter: &Filter,
+    key: &mut dyn FnMut(&Operand) -> Option<Operand>,
+) -> Option<Filter> {
+    let mut all = |parts: &[Filter]| -> Option<Vec<Filter>> {
         parts.iter().map(|part| filter_of_keys(part, key)).collect()
     };
     Some(match filter {
@@ -260,25 +262,24 @@ pub fn states_of_states(
         .map_err(defect)
 }
 
-/// The plan that answers `query` for `meter` from stored states of a level and the events that are in
-/// no state: the columns and the order of [`super::usage_plan`].
+/// The plan that answers a query, also as one of states, for `meter` from stored states of a level and
+/// the events that are in no state: the columns and the order of [`super::usage_plan`].
 ///
 /// # Errors
 /// A filter whose literal cannot be compared with its operand.
 pub fn answer_plan(
     meter: &Meter,
-    query: &UsageQuery,
+    (query, over): (&UsageQuery, &OverStates),
     (states, level): (&Rows<'_>, &str),
     tail: Option<&Rows<'_>>,
 ) -> Result<LogicalPlan> {
-    let none = || Error::internal("a question that states do not answer");
-    let kept = kept(meter).ok_or_else(none)?;
-    let of_states = over_states(meter, query).ok_or_else(none)?.query;
+    let kept = kept(meter).ok_or_else(|| Error::internal("a meter without states"))?;
+    let of_states = &over.query;
     let lookups = BTreeMap::new();
     let bucket = ident(BUCKET);
     let operands =
         Operands { facts: states.facts, lookups: &lookups, customer: &[], at: Some(&bucket) };
-    let keys = texts_by(&of_states, operands, &bucket);
+    let keys = texts_by(of_states, operands, &bucket);
     let mut condition = vec![ident(LEVEL).eq(lit(level))];
     condition.extend(query.range.from.map(|from| ident(BUCKET).gt_eq(instant(from.micros()))));
     condition.extend(query.range.to.map(|to| ident(BUCKET).lt(instant(to.micros()))));

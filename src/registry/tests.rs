@@ -1,3 +1,5 @@
+//! Publications and definitions, in a lake in memory.
+
 use super::*;
 use crate::error::ErrorKind;
 use crate::lake::location::{Location, Namespace};

@@ -77,7 +77,7 @@ pub async fn find(
     let states = Rows { source: provider_as_source(states), facts: &facts };
     let tail = Rows { source: provider_as_source(tail), facts: &tail_facts };
     let tail = (tail_rows > 0).then_some(tail);
-    let plan = answer_plan(meter, query, (&states, &level.name()), tail.as_ref())?;
+    let plan = answer_plan(meter, (query, &asked), (&states, &level.name()), tail.as_ref())?;
     Ok(Some(Answerable { plan, grain, events_version: reached, tail_rows }))
 }
 
@@ -99,12 +99,12 @@ async fn as_of(
         let reached = states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok());
         // The first version of the table has no states.
         let Some(reached) = reached else { return Ok(None) };
-        let info = match table.commit_info(states.version).await {
-            Ok(info) => info,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
         if reached <= events_version {
+            let info = match table.commit_info(states.version).await {
+                Ok(info) => info,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
             // A lake that was restored may have another version of this number.
             let mark = lake.events.commit_mark(reached).await?;
             let same = mark.is_some() && mark.as_ref() == info.get(notes::EVENTS_MARK);

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
-use crate::meter::{Billing, Meter, TablePlace, version};
+use crate::meter::{Meter, version};
 use crate::plan::TableFacts;
 use crate::plan::states::columns::{
     AT, BUCKET, EVENTS, LEVEL, MATCHED, PLACE, RECEIVED, VALUE, key,
@@ -92,26 +92,12 @@ fn table_name(lake: &Lake, meter: &Meter) -> String {
     hash(lake.events.table_id());
     hash(&version(meter));
     hash(Grain::finest(meter).name());
-    for (name, number) in table_numbers(meter) {
+    for (name, number) in meter.table_versions() {
         hash(&name);
         hash(&number.to_string());
     }
     let digits = hasher.finalize().to_hex();
     format!("rollup-{}", digits.get(..16).unwrap_or(digits.as_str()))
-}
-
-/// The versions of the lake's tables that a meter was read with.
-fn table_numbers(meter: &Meter) -> BTreeMap<String, i64> {
-    let lookups = meter.lookups.iter().map(|(name, of)| (name.as_str(), &of.table, of.number));
-    let billing = match &meter.billing {
-        Some(Billing::PerCustomer(table)) => Some(("billing", &table.table, table.number)),
-        Some(Billing::Shared(_)) | None => None,
-    };
-    let all = lookups.chain(billing).filter_map(|(of, place, number)| match place {
-        TablePlace::Lake(table) => Some((format!("{of}={table}"), number?)),
-        TablePlace::File(_) => None,
-    });
-    all.collect()
 }
 
 fn schema(meter: &Meter, kept: Kept) -> Schema {

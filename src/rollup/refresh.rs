@@ -94,7 +94,7 @@ impl Work<'_> {
             let goes_on = since.is_some();
             let Since { rows, months } = since
                 .unwrap_or_else(|| Since { rows: Arc::clone(snapshot), months: BTreeSet::new() });
-            let (mut done, add) = self.states(&rows, snapshot, &months).await?;
+            let (mut done, add) = self.states(&base, &rows, snapshot, &months).await?;
             let stale = |month: Option<i32>| month.is_none_or(|month| months.contains(&month));
             let remove = base.files.iter().filter(|file| !goes_on || stale(file.partition));
             let remove: Vec<String> = remove.map(|file| file.path.clone()).collect();
@@ -184,17 +184,18 @@ impl Work<'_> {
     /// Files of the states of `rows`, without `months`, and of `months` as they are in `snapshot`.
     async fn states(
         &self,
+        base: &Snapshot,
         rows: &Arc<Snapshot>,
         snapshot: &Arc<Snapshot>,
         months: &BTreeSet<i32>,
     ) -> Result<(Refreshed, Vec<StagedFile>)> {
         let mut done = Refreshed { rows_read: rows.rows(), ..Refreshed::default() };
         let leave_out = |month: i32| months.contains(&month);
-        let mut staged = self.states_of(rows, TimeRange::default(), &leave_out).await?;
+        let mut staged = self.states_of(base, rows, TimeRange::default(), &leave_out).await?;
         for month in months {
             let range = self.range_of(*month)?;
             let others = |other: i32| other != *month;
-            staged.extend(self.states_of(snapshot, range, &others).await?);
+            staged.extend(self.states_of(base, snapshot, range, &others).await?);
             let days = |bound: Option<Timestamp>, shift: i64| {
                 bound.map(|bound| Timestamp::from_micros(bound.micros() + shift).date_days())
             };
@@ -219,6 +220,7 @@ impl Work<'_> {
 
     async fn states_of(
         &self,
+        base: &Snapshot,
         rows: &Arc<Snapshot>,
         range: TimeRange,
         leave_out: &dyn Fn(i32) -> bool,
@@ -242,7 +244,7 @@ impl Work<'_> {
             let files = stage(into, self.meter, &level.name(), &plan, month).await?;
             for fewer in others.iter().filter(|fewer| fewer.grain == level.grain) {
                 for file in &files {
-                    staged.extend(self.with_fewer_keys(file, &level, fewer).await?);
+                    staged.extend(self.with_fewer_keys(base, file, &level, fewer).await?);
                 }
             }
             staged.extend(files);
@@ -253,13 +255,13 @@ impl Work<'_> {
     /// The states of a file that is not committed yet, told apart by fewer keys.
     async fn with_fewer_keys(
         &self,
+        base: &Snapshot,
         file: &StagedFile,
         level: &Level,
         fewer: &Level,
     ) -> Result<Vec<StagedFile>> {
         let month = file.partition.ok_or_else(|| Error::internal("states of no month"))?;
-        let base = self.table.snapshot(None).await?;
-        let alone = Arc::new(self.table.staged_alone(&base, file)?);
+        let alone = Arc::new(self.table.staged_alone(base, file)?);
         self.merged(alone, (month, level), fewer).await
     }
 

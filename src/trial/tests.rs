@@ -1,3 +1,5 @@
+//! Tests of meters: reading them and comparing rows.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -443,7 +443,7 @@ fn note(
             Some(Fill::Zero | Fill::Null) | None => totals.rounding_difference(meter)?,
         },
         unseen: unseen(meter, resolved, &question.facts),
-        lookups: tables::versions(meter),
+        lookups: meter.table_versions(),
         partial_windows: partial_windows(resolved),
         partial_rows: match &resolved.query.windows {
             Some(Windows::PerCustomer(_)) => totals.partial,

@@ -7,7 +7,7 @@ use super::{Context, UsageRequest};
 use crate::error::{Error, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::tables::Lake;
-use crate::meter::{Billing, BillingTable, Meter, TablePlace, read_billing_rows};
+use crate::meter::{Billing, Meter, TablePlace, read_billing_rows};
 
 /// A question whose meters have their tables, asked of one version.
 pub(super) struct Filled {
@@ -53,31 +53,8 @@ pub(super) async fn ready(
     with_tables(&context.lake, &snapshot, meter).await
 }
 
-/// The tables that `meter` was read with, each with its version.
-pub(super) fn versions(meter: &Meter) -> Vec<(String, i64)> {
-    let lookups = meter.lookups.values().map(|lookup| (&lookup.table, lookup.number));
-    let billing = billing_table(meter).map(|table| (&table.table, table.number));
-    let named = lookups.chain(billing).filter_map(|(place, number)| match place {
-        TablePlace::Lake(name) => Some((name.clone(), number?)),
-        TablePlace::File(_) => None,
-    });
-    let mut versions: Vec<(String, i64)> = named.collect();
-    versions.sort();
-    versions.dedup();
-    versions
-}
-
 fn needs_tables(meter: &Meter) -> bool {
-    let lookups = meter.lookups.values().map(|lookup| &lookup.table);
-    let mut places = lookups.chain(billing_table(meter).map(|table| &table.table));
-    places.any(|place| matches!(place, TablePlace::Lake(_)))
-}
-
-fn billing_table(meter: &Meter) -> Option<&BillingTable> {
-    match &meter.billing {
-        Some(Billing::PerCustomer(table)) => Some(table),
-        Some(Billing::Shared(_)) | None => None,
-    }
+    meter.tables().iter().any(|(place, _)| matches!(place, TablePlace::Lake(_)))
 }
 
 /// The meter with the lake's tables as of `snapshot`.

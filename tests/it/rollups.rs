@@ -211,6 +211,19 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
         assert_eq!(rows, want);
         refreshed();
     }
+    // Of two at the same time one adds what is new.
+    ingest(&mut life, 45..60);
+    let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
+    let both = RUNTIME.block_on(async {
+        let place = (&context.lake, &engine);
+        let once = || refresh(place, &context.meters[0], &snapshot, Timestamp::from_micros(NOW));
+        tokio::join!(once(), once())
+    });
+    let added = [both.0.unwrap().rows_read, both.1.unwrap().rows_read];
+    assert_eq!(added.iter().sum::<u64>(), 15, "{added:?}");
+    let want = answer(&life.events(), &meters, &question).unwrap();
+    let (have, from_states) = ask(&context, &request);
+    assert_eq!((have.unwrap(), from_states), (want, 1));
     // Compaction brings nothing new; a correction makes its month anew.
     life.take(&Step::Compact);
     assert_eq!(refreshed().rows_read, 0);
