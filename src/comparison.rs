@@ -66,16 +66,23 @@ type Groups = BTreeMap<Vec<Option<String>>, [Side; 2]>;
 /// they differ or for `all`. The two are of different versions.
 ///
 /// # Errors
-/// As [`usage`]; a group that is called like a column.
+/// As [`usage`]; a group that is called like a column; windows, and rows of the largest alone, which
+/// are not compared.
 pub async fn compare(
     context: &Context,
     [old, new]: [&Meter; 2],
     request: &UsageRequest,
     all: bool,
 ) -> Result<Comparison> {
+    if request.window.is_some() || request.top.is_some() {
+        return Err(Error::invalid("definitions are compared by group, without windows or a top"));
+    }
     let meters = Arc::new(vec![old.clone(), new.clone()]);
     let context = Context { meters, ..context.clone() };
-    let request = UsageRequest { meters: vec![reference(old), reference(new)], ..request.clone() };
+    // Rows and totals are of one version, whatever is committed between them.
+    let at = context.lake.events.snapshot(request.at).await?.version;
+    let meters = vec![reference(old), reference(new)];
+    let request = UsageRequest { meters, at: Some(at), ..request.clone() };
     let mut groups = Groups::new();
     let mut names: Vec<String> = Vec::new();
     let notes = usage(&context, &request, &mut |batch| {

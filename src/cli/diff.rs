@@ -1,6 +1,6 @@
 //! `meterhouse meters diff`: what another definition would say, for whom, before it is used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::render::{NUMERIC_TEXT, OutputFormat};
 use crate::comparison::{COLUMNS, Comparison, compare};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
-use crate::meter::{Meter, describe, load_file, version};
+use crate::meter::{Billing, Meter, describe, load_file, version};
 use crate::registry;
 use crate::usage::{Context, Grouping, UsageRequest, published_for, reference};
 
@@ -132,15 +132,29 @@ fn definitions_text(old: &Meter, new: &Meter) -> String {
     lines.extend(only(&new_text, &old_text, "+"));
     for (name, lookup) in &new.lookups {
         let Some(before) = old.lookups.get(name) else { continue };
-        let keys: BTreeSet<&String> = before.rows.keys().chain(lookup.rows.keys()).collect();
-        let differ = keys.iter().filter(|key| before.rows.get(**key) != lookup.rows.get(**key));
-        let differ = differ.count() as u64;
-        if differ > 0 {
-            let keys = counted(differ, "key");
-            lines.push(format!("  the tables of lookup {name} differ in {keys}"));
-        }
+        let mut keys = differing(&before.rows, &lookup.rows);
+        keys.extend(differing(&before.history, &lookup.history));
+        lines.extend(tables_text(&format!("tables of lookup {name}"), keys.len(), "key"));
+    }
+    if let (Some(Billing::PerCustomer(before)), Some(Billing::PerCustomer(after))) =
+        (&old.billing, &new.billing)
+    {
+        let customers = differing(&before.rows, &after.rows);
+        lines.extend(tables_text("tables of billing", customers.len(), "customer"));
     }
     lines.join("\n")
+}
+
+/// The keys that two tables have not in common, or other rows of.
+fn differing<'t, V: PartialEq>(
+    one: &'t BTreeMap<String, V>,
+    other: &'t BTreeMap<String, V>,
+) -> BTreeSet<&'t String> {
+    one.keys().chain(other.keys()).filter(|key| one.get(*key) != other.get(*key)).collect()
+}
+
+fn tables_text(tables: &str, differ: usize, what: &str) -> Option<String> {
+    (differ > 0).then(|| format!("  the {tables} differ in {}", counted(differ as u64, what)))
 }
 
 fn summary(compared: &Comparison, grouping: &Grouping) -> String {

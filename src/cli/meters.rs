@@ -9,13 +9,16 @@ use arrow::record_batch::RecordBatch;
 
 use super::flags::{Global, MetersCommand};
 use super::numbers::{counted, grouped};
-use super::opening::{list_meters, load_meters};
+use super::opening::{list_meters, load_meters, open_lake};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_text};
 use super::render::{OutputFormat, Reader};
 use super::{diff, publish, trial};
-use crate::error::{Error, Result};
-use crate::meter::{Meter, describe, is_test_file, load_file, load_folder, test_files, version};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meter::{
+    Meter, TablePlace, describe, is_test_file, load_file, load_folder, test_files, version,
+};
+use crate::usage::with_tables;
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &MetersCommand) -> Result<Outcome, Failure> {
@@ -37,7 +40,7 @@ pub(super) async fn run(global: &Global, command: &MetersCommand) -> Result<Outc
             };
             write_text(&describe(&meter))?;
         }
-        MetersCommand::Check { paths } => check(global, paths)?,
+        MetersCommand::Check { paths } => check(global, paths).await?,
     }
     Ok(Outcome::Done)
 }
@@ -78,19 +81,19 @@ fn meter_rows(meters: &[Meter]) -> Result<RecordBatch> {
         .map_err(|error| Error::internal("rows of meters").with_source(error))
 }
 
-/// Tells all mistakes of all files at once.
-fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
+/// Tells all mistakes of all files at once, and of the lake's tables that they read.
+async fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
     let own = [global.meters_folder.clone()];
     let paths = if paths.is_empty() { own.as_slice() } else { paths };
-    let (mut meters, mut tests, mut wrong) = (0, 0, Vec::new());
+    let (mut meters, mut tests, mut wrong) = (Vec::new(), 0, Vec::new());
     for path in paths {
         let loaded = match (path.is_dir(), is_test_file(path)) {
-            (true, _) => load_folder(path).map(|meters| meters.len() as u64),
-            (false, true) => Ok(0),
-            (false, false) => load_file(path).map(|_| 1),
+            (true, _) => load_folder(path),
+            (false, true) => Ok(Vec::new()),
+            (false, false) => load_file(path).map(|meter| vec![meter]),
         };
         match loaded {
-            Ok(right) => meters += right,
+            Ok(right) => meters.extend(right),
             Err(error) => wrong.push(error.to_string()),
         }
         let files = match (path.is_dir(), is_test_file(path)) {
@@ -105,10 +108,11 @@ fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
             }
         }
     }
+    wrong.extend(unfit_tables(global, &meters).await?);
     if !wrong.is_empty() {
         return Err(Error::invalid(wrong.join("\n\n")));
     }
-    if meters + tests == 0 {
+    if meters.is_empty() && tests == 0 {
         let searched: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Error::not_found(format!("no meter file in {}", searched.join(", "))));
     }
@@ -118,7 +122,30 @@ fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
             1 => " and a file of tests".to_owned(),
             several => format!(" and {} files of tests", grouped(several)),
         };
-        say(&format!("{}{tests}, nothing wrong", counted(meters, "meter")));
+        say(&format!("{}{tests}, nothing wrong", counted(meters.len() as u64, "meter")));
     }
     Ok(())
+}
+
+/// What is wrong with the lake's tables for the meters that read them; nothing where there is no lake.
+async fn unfit_tables(global: &Global, meters: &[Meter]) -> Result<Vec<String>> {
+    let in_lake = |meter: &&Meter| {
+        meter.tables().iter().any(|(place, _)| matches!(place, TablePlace::Lake(_)))
+    };
+    let readers: Vec<&Meter> = meters.iter().filter(in_lake).collect();
+    if readers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lake = match open_lake(global).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let snapshot = lake.events.snapshot(None).await?;
+    let mut wrong = Vec::new();
+    for meter in readers {
+        if let Err(error) = with_tables(&lake, &snapshot, meter).await {
+            wrong.push(error.to_string());
+        }
+    }
+    Ok(wrong)
 }

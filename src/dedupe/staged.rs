@@ -7,6 +7,7 @@ use super::entry::{Entry, Found, Key};
 use super::lock::FolderLock;
 use super::probe::{check_ascending, probe_run};
 use super::run::Run;
+use super::scan::Cursor;
 use super::write::RunWriter;
 use crate::error::Result;
 
@@ -41,6 +42,27 @@ impl StagedRun {
     /// Whether it holds no entries.
     pub fn is_empty(&self) -> bool {
         self.written.is_none()
+    }
+
+    /// Gives its keys in order to `take`, hardly more than `most` at a time.
+    ///
+    /// # Errors
+    /// Corrupt when the run is damaged, and those of `take`.
+    pub fn each_group(
+        &self,
+        most: usize,
+        mut take: impl FnMut(&[Key]) -> Result<()>,
+    ) -> Result<()> {
+        let Some((run, _)) = &self.written else { return Ok(()) };
+        let (mut cursor, mut keys) = (Cursor::new(run), Vec::new());
+        while let Some(entry) = cursor.advance()? {
+            keys.push(entry.key);
+            if keys.len() >= most {
+                take(&keys)?;
+                keys.clear();
+            }
+        }
+        if keys.is_empty() { Ok(()) } else { take(&keys) }
     }
 
     /// Looks for keys in this run, as [`super::Index::probe`] does in the index.

@@ -199,7 +199,14 @@ pub fn level() -> Arc<AggregateUDF> {
     Arc::clone(&SHARED)
 }
 
-/// Whether something is there at the end of each window, or on how many days of it.
+/// How many values are there at the end of each window, or on how many days of it.
+pub fn present() -> Arc<AggregateUDF> {
+    static SHARED: LazyLock<Arc<AggregateUDF>> =
+        LazyLock::new(|| Arc::new(series::present::Present::new().into()));
+    Arc::clone(&SHARED)
+}
+
+/// When something is there.
 pub fn presence() -> Arc<AggregateUDF> {
     static SHARED: LazyLock<Arc<AggregateUDF>> =
         LazyLock::new(|| Arc::new(series::presence::Presence::new().into()));
@@ -241,6 +248,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         area(),
         level(),
         presence(),
+        present(),
         Arc::new(sum::ExactSum::for_sql().into()),
         Arc::new(average::ExactAverage::for_sql().into()),
     ]

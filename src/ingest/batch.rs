@@ -41,6 +41,9 @@ pub(super) struct Batch {
     received: Timestamp,
     /// Event names of which the newest of an identity counts.
     names: Names,
+    /// The version of the events that the key index stood at when the first of them was sealed, or that
+    /// the batch was brought onto since.
+    base: Option<u64>,
     counts: Counts,
     sealed_events: u64,
     /// Sealed parts on disk.
@@ -81,12 +84,14 @@ pub(super) struct Identities<'i> {
 }
 
 impl Batch {
-    /// An empty batch that was received at `received`, where of events of `names` the newest counts.
-    pub(super) fn new(received: Timestamp, names: Names) -> Self {
+    /// An empty batch that was received at `received`, where of events of `names` the newest counts; the
+    /// key index stands at version `base`.
+    pub(super) fn new(received: Timestamp, names: Names, base: Option<u64>) -> Self {
         Self {
             id: uuid::Uuid::new_v4().to_string(),
             received,
             names,
+            base,
             counts: Counts::default(),
             sealed_events: 0,
             spills: Vec::new(),
@@ -108,6 +113,16 @@ impl Batch {
     /// The event names that it took for declared.
     pub(super) fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// The version of the events that it stands on.
+    pub(super) fn base(&self) -> Option<u64> {
+        self.base
+    }
+
+    /// It stands on this version now, as it is.
+    pub(super) fn stands_on(&mut self, version: u64) {
+        self.base = Some(version);
     }
 
     /// How many of its events take the place of earlier ones.
@@ -146,7 +161,8 @@ impl Batch {
     }
 
     /// Takes over what a rebase changed.
-    pub(super) fn rebased(&mut self, rebased: Rebased, received: Timestamp) {
+    pub(super) fn rebased(&mut self, rebased: Rebased, received: Timestamp, names: &Names) {
+        self.names.clone_from(names);
         self.counts.accepted -= rebased.counts.duplicate + rebased.counts.conflict;
         self.counts += rebased.counts;
         rebased.quarantined.into_iter().for_each(|event| self.waiting.push(event));

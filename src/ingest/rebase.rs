@@ -1,7 +1,6 @@
 //! A batch that lost the race for its version, brought onto what the winner made.
 //!
-//! What the winner brought too is dropped, by the identities in the winner's files; the rest is
-//! written anew under a later instant of receipt, so that the order of receipt stays that of the
+//! What the winner brought too is dropped, as the key index has it by then; the rest is written anew under a later instant of receipt, so that the order of receipt stays that of the
 //! versions. Where names are declared for upserts, it is also decided anew which events of the lake
 //! those of the batch take the places of.
 
@@ -15,7 +14,7 @@ use tokio::runtime::Handle;
 
 use super::Counts;
 use super::quarantine::Quarantined;
-use super::stored::{Columns, GROUP_ENTRIES, batches, brought, each_group, entries_of, in_order};
+use super::stored::{Columns, GROUP_ENTRIES, batches, entries_of, in_order};
 use super::upsert::{Ended, Names, Replaceable, held_by, keys_of, texts};
 use crate::dedupe::{Entry, Hasher, Index, Key, StagedRun};
 use crate::error::{Error, Result};
@@ -26,6 +25,9 @@ use crate::lake::table::Table;
 use crate::lake::writer::ParquetFileWriter;
 use crate::schema::{EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL};
 use crate::time::Timestamp;
+
+/// How many keys are looked for at a time.
+const PROBED_KEYS: usize = 1 << 16;
 
 /// Files of a batch that wait for their commit, and the keys of their rows.
 #[derive(Debug, Default)]
@@ -48,13 +50,20 @@ impl Staged {
     }
 }
 
-/// What the winners of a race brought of a batch's identities.
+/// Which of a batch's identities the lake has.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// The content that holds each.
-    pub(super) contents: HashMap<Key, u64>,
-    /// The days of their rows.
+    /// The content that holds each, but for those of declared names.
+    contents: HashMap<Key, u64>,
+    /// The days of the rows of all, also of those that the batch was to replace from the first.
     days: BTreeSet<i32>,
+}
+
+impl Taken {
+    /// Whether the lake has none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.days.is_empty()
+    }
 }
 
 /// What a rebase changed of a batch's accounts.
@@ -88,7 +97,7 @@ impl<'u> Upserts<'u> {
     ) -> Result<Self> {
         let mut upserts =
             Self { names: lake.names, replaceable: HashSet::new(), firsts: HashMap::new() };
-        if staged.ends == 0 && taken.contents.is_empty() {
+        if staged.ends == 0 && taken.is_empty() {
             return Ok(upserts);
         }
         let days: BTreeSet<i32> = staged.days.union(&taken.days).copied().collect();
@@ -123,40 +132,25 @@ fn ordinals(rows: &RecordBatch) -> Result<&[i64]> {
     Ok(column.values())
 }
 
-/// The identities of `staged` that the versions after `from` brought, with the content they brought.
+/// The identities of `staged` that `index`, which stands at the version to build on, has.
 ///
 /// # Errors
-/// A file of the winner that cannot be read; conflict when the table was set back meanwhile.
-pub(super) async fn taken(
-    events: &Table,
-    staged: &Staged,
-    (from, to): (u64, u64),
-    hasher: &Hasher,
-) -> Result<Taken> {
-    if from > to {
-        // What was taken for a duplicate may be gone by now.
-        return Err(Error::conflict(format!(
-            "{} was set back from version {from} to {to} while events were read: run the same \
-             command again",
-            events.display()
-        )));
-    }
+/// A run that cannot be read or is damaged.
+pub(super) fn taken(index: &Index, staged: &Staged) -> Result<Taken> {
     let mut taken = Taken::default();
-    for change in events.changes(from, to).await? {
-        // Compaction moves rows, corrections say what counts: neither brings an identity.
-        let files = brought(events, &change).await?;
-        each_group((events, &files), hasher, GROUP_ENTRIES, |entries| {
-            let sorted: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
-            for run in staged.runs() {
-                let found = run.probe(&sorted)?;
-                for (entry, _) in entries.iter().zip(found).filter(|(_, found)| found.is_some()) {
-                    taken.contents.insert(entry.key, entry.content);
-                    taken.days.insert(entry.date);
+    for (runs, is_declared) in [(&staged.keys, false), (&staged.declared, true)] {
+        for run in runs {
+            run.each_group(PROBED_KEYS, |keys| {
+                for (key, found) in keys.iter().zip(index.probe(keys)?) {
+                    let Some(found) = found else { continue };
+                    taken.days.insert(found.date);
+                    if !is_declared {
+                        taken.contents.insert(*key, found.content);
+                    }
                 }
-            }
-            Ok(())
-        })
-        .await?;
+                Ok(())
+            })?;
+        }
     }
     Ok(taken)
 }
@@ -327,7 +321,7 @@ fn received_at(rows: &RecordBatch, received: Timestamp) -> Result<RecordBatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::ingest::stored::catch_up;
     use crate::ingest::stored::tests::{commit, events_in, staged};
 
     #[test]
@@ -335,7 +329,7 @@ mod tests {
         let [lake, state] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let events = runtime.block_on(events_in(lake.path()));
-        let index = Index::open(state.path(), events.table_id(), "now").unwrap();
+        let mut index = Index::open(state.path(), events.table_id(), "now").unwrap();
         let hasher = Hasher::new(events.table_id());
         let files = [0..10, 10..20, 20..30].map(|n| runtime.block_on(staged(&events, n)));
         let mut ours = Staged { files: files.to_vec(), ..Staged::default() };
@@ -343,14 +337,10 @@ mod tests {
         let entries = (0..30).map(|number| Entry { key: key(number), content: 0, date: 0 });
         ours.keys.push(index.stage(in_order(entries.collect()).into_iter()).unwrap());
 
-        let from = runtime.block_on(events.snapshot(None)).unwrap().version;
-        let to = runtime.block_on(commit(&events, &[(5, 8), (40, 50)])).version;
-        let taken_by = |versions| {
-            let taken = taken(&events, &ours, versions, &hasher);
-            runtime.block_on(taken)
-        };
-        assert_eq!(taken_by((to, from)).unwrap_err().kind(), ErrorKind::Conflict);
-        let taken = taken_by((from, to)).unwrap();
+        let base = runtime.block_on(commit(&events, &[(5, 8), (40, 50)]));
+        let caught_up = catch_up(&mut index, &events, &base, &hasher);
+        runtime.block_on(caught_up).unwrap();
+        let taken = taken(&index, &ours).unwrap();
         let mut want: Vec<Key> = (5..8).map(key).collect();
         want.sort_unstable();
         let mut got: Vec<Key> = taken.contents.keys().copied().collect();

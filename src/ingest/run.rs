@@ -243,6 +243,7 @@ impl Run {
                 let filled = fill(&mut pieces, &self.decoder, room, self.settings.threads)?;
                 ended = filled.ended;
                 input_bytes += filled.input_bytes;
+                self.keep_up(&mut batch)?;
                 self.seal(&mut batch, filled.pieces)?;
                 let marked = |name| self.settings.marks.get_key_value(&name);
                 let marked = pieces.take_ended().into_iter().filter_map(marked);
@@ -288,7 +289,35 @@ impl Run {
     fn new_batch(&self) -> Result<Batch> {
         let snapshot = self.runtime.block_on(self.lake.events.snapshot(None))?;
         let names = self.runtime.block_on(self.lake.events.upsert_names(&snapshot))?;
-        Ok(Batch::new(self.next_instant(&snapshot)?, names))
+        Ok(Batch::new(self.next_instant(&snapshot)?, names, self.index.applied()))
+    }
+
+    /// Sees to it that what was read is compared with what the lake holds by now. Where names are
+    /// declared, what the batch began with may be replaced since: taken for a duplicate of that, an event
+    /// that came later would be lost.
+    fn keep_up(&mut self, batch: &mut Batch) -> Result<()> {
+        let newest = self.runtime.block_on(self.lake.events.snapshot(None))?;
+        if self.settings.dry_run || self.index.applied() == Some(newest.version) {
+            return Ok(());
+        }
+        let names = self.runtime.block_on(self.lake.events.upsert_names(&newest))?;
+        if names.is_empty() && batch.names().is_empty() {
+            return Ok(());
+        }
+        if names != *batch.names() && batch.counts().read > 0 {
+            // What was read before stands by what was declared before.
+            let former = std::mem::replace(batch, self.new_batch()?);
+            let of_batch = self.finish(former)?;
+            self.counts += of_batch;
+        }
+        let newest = self.runtime.block_on(self.lake.events.snapshot(None))?;
+        let hasher = &self.decoder.hasher;
+        let caught_up = stored::catch_up(&mut self.index, &self.lake.events, &newest, hasher);
+        self.runtime.block_on(caught_up)?;
+        if batch.counts().read == 0 {
+            *batch = self.new_batch()?;
+        }
+        Ok(())
     }
 
     fn next_instant(&self, snapshot: &Snapshot) -> Result<Timestamp> {
@@ -381,7 +410,7 @@ impl Run {
             // The index must stand at the very version that the commit builds on: whoever came
             // first, even before the first attempt, is brought in.
             let base = self.runtime.block_on(self.lake.events.snapshot(None))?;
-            if self.index.applied() != Some(base.version) {
+            if batch.base() != Some(base.version) || self.index.applied() != Some(base.version) {
                 staged = self.rebase(batch, staged, &base)?;
             }
             if !self.end(batch, &mut staged, &base)? {
@@ -450,13 +479,22 @@ impl Run {
                 events.display()
             )));
         }
-        let versions = (self.index.applied().unwrap_or(0), base.version);
+        if let Some(from) = batch.base().filter(|from| *from > base.version) {
+            // What was taken for a duplicate may be gone by now.
+            return Err(Error::conflict(format!(
+                "{} was set back from version {from} to {} while events were read: run the same \
+                 command again",
+                events.display(),
+                base.version
+            )));
+        }
         let hasher = &self.decoder.hasher;
-        let taken = self.runtime.block_on(rebase::taken(events, &staged, versions, hasher))?;
         self.runtime.block_on(stored::catch_up(&mut self.index, events, base, hasher))?;
+        let taken = rebase::taken(&self.index, &staged)?;
+        batch.stands_on(base.version);
         // Who only compacted, or brought other events earlier, leaves the batch as it is.
         let last_ms = self.runtime.block_on(base.app_version(RECEIPT))?.unwrap_or(i64::MIN);
-        if taken.contents.is_empty() && last_ms < batch.received().micros() / 1_000 {
+        if taken.is_empty() && last_ms < batch.received().micros() / 1_000 {
             return Ok(staged);
         }
         self.choose_again(batch, staged, base, (&taken, &names))
@@ -472,7 +510,8 @@ impl Run {
     ) -> Result<Staged> {
         let (events, hasher, runtime) = (&self.lake.events, &self.decoder.hasher, &self.runtime);
         let lake = Replaceable { events, runtime, hasher, names };
-        let upserts = match names.is_empty() {
+        // Whoever replaces anything chooses, whatever is declared by now.
+        let upserts = match names.is_empty() && batch.replaced() == 0 {
             true => None,
             false => Some(Upserts::of(&lake, base, &staged, taken)?),
         };
@@ -480,7 +519,7 @@ impl Run {
         let chosen = (taken, upserts.as_ref());
         let (staged, rebased) =
             rebase::rebase(staged, chosen, received, (events, &self.index), hasher, runtime)?;
-        batch.rebased(rebased, received);
+        batch.rebased(rebased, received, names);
         Ok(staged)
     }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use datafusion::common::{ScalarValue, UnnestOptions};
 use datafusion::functions::core::expr_fn::get_field;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableSource, ident, lit, when};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, LogicalPlanBuilder, TableSource, ident, lit, when,
+};
 
 use super::Windows;
 use super::alone::placed;
@@ -43,10 +45,6 @@ fn spans(query: &UsageQuery) -> Result<&ByCalendar<Spans>> {
     query.spans.as_ref().ok_or_else(|| Error::internal("a question without its spans"))
 }
 
-fn parts(query: &UsageQuery) -> Expr {
-    lit(parts_literal(query.parts.as_ref()))
-}
-
 /// The calendar of a group's customer; periods that differ between customers are only asked for by
 /// customer.
 fn calendar_of_group(query: &UsageQuery) -> Expr {
@@ -77,8 +75,8 @@ pub(super) fn time_weighted(
     };
     let keys = keys_without_window(query, operands);
     let rows = followed(events, meter, &keys, query, operands)?;
-    let gathered = gathered(rows, &keys, Of::Levels(At::Area), lit(""), query)?;
-    taken_apart(gathered, keys, query, spans(query)?, Some(&mean)).map_err(defect)
+    let lists = levels(rows, &keys, At::Area, query)?;
+    taken_apart(lists, keys, query, spans(query)?, Some(&mean)).map_err(defect)
 }
 
 /// A quantity that the sender keeps.
@@ -90,8 +88,8 @@ pub(super) fn reported(
 ) -> Planned {
     let keys = keys_without_window(query, operands);
     let rows = followed(events, meter, &keys, query, operands)?;
-    let gathered = gathered(rows, &keys, Of::Levels(At::Last), lit(""), query)?;
-    taken_apart(gathered, keys, query, spans(query)?, None).map_err(defect)
+    let lists = levels(rows, &keys, At::Last, query)?;
+    taken_apart(lists, keys, query, spans(query)?, None).map_err(defect)
 }
 
 /// Values that come and go: each counts once in a group, whoever else adds it there.
@@ -103,7 +101,11 @@ pub(super) fn active(
     operands: Operands<'_>,
 ) -> Planned {
     let literal = lit(spans_literal(spans(query)?));
-    let days = if activity.by_days { parts(query) } else { lit("") };
+    let parts_text = match activity.by_days {
+        true => parts_literal(query.parts.as_ref()),
+        false => String::new(),
+    };
+    let days = lit(parts_text.clone());
     let share = |value: Expr, window: Expr| {
         let calendar = calendar_of_group(query);
         functions::per_length().call(vec![value, window, literal.clone(), days.clone(), calendar])
@@ -116,40 +118,62 @@ pub(super) fn active(
         GroupKey::new(&name, operands.text(of))
     }));
     let rows = followed(events, meter, &with_values, query, operands)?;
-    let gathered = gathered(rows, &with_values, Of::Presence, days.clone(), query)?;
+    let there = gathered(rows, &with_values, functions::presence(), query)?;
+    let texts = [spans_literal(spans(query)?), parts_text].map(|text| lit(shared_text(text)));
+    let state = functions::present().call([ident(STATE)].into_iter().chain(texts).collect());
+    let groups = there.aggregate(names(&keys), vec![state.alias(STATE)]).map_err(defect)?;
+    let lists = listed(groups, &keys, Of::Present, days.clone(), query)?;
     let share: Shown<'_> = if activity.by_days { Some(&share) } else { None };
     let (mut aggregated, keys) =
-        taken_apart(gathered, keys, query, spans(query)?, share).map_err(defect)?;
+        taken_apart(lists, keys, query, spans(query)?, share).map_err(defect)?;
     if let Some(value) = aggregated.columns.first_mut() {
         value.zero = true;
     }
     Ok((aggregated, keys))
 }
 
-/// The stretches of each group made a list of pieces by an aggregate over time.
+/// Name of what an aggregate over time gathered of a group.
+const STATE: &str = "state";
+
+/// The stretches of each group gathered by an aggregate over time.
 fn gathered(
     rows: LogicalPlanBuilder,
+    keys: &[GroupKey],
+    aggregate: Arc<AggregateUDF>,
+    query: &UsageQuery,
+) -> Result<LogicalPlanBuilder> {
+    let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)].into_iter();
+    let spans = lit(shared_text(spans_literal(spans(query)?)));
+    let state = aggregate.call(stretch.chain([spans, calendar_of_group(query)]).collect());
+    rows.aggregate(names(keys), vec![state.alias(STATE)]).map_err(defect)
+}
+
+/// What was gathered of each group as a list of pieces.
+fn listed(
+    groups: LogicalPlanBuilder,
     keys: &[GroupKey],
     of: Of,
     days: Expr,
     query: &UsageQuery,
 ) -> Result<LogicalPlanBuilder> {
-    const STATE: &str = "state";
-    let aggregate = match of {
-        Of::Levels(At::Area) => functions::area(),
-        Of::Levels(At::Last) => functions::level(),
-        Of::Presence => functions::presence(),
-    };
-    let literal = spans_literal(spans(query)?);
-    let calendar = calendar_of_group(query);
-    let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)].into_iter();
-    let state = stretch.chain([lit(shared_text(literal.clone())), calendar]);
-    let state = aggregate.call(state.collect());
-    let lists = functions::pieces(of).call(vec![ident(STATE), lit(literal), days]).alias(PIECES);
+    let spans = lit(spans_literal(spans(query)?));
+    let lists = functions::pieces(of).call(vec![ident(STATE), spans, days]).alias(PIECES);
     let shown = names(keys).into_iter().chain([lists]).collect::<Vec<_>>();
-    rows.aggregate(names(keys), vec![state.alias(STATE)])
-        .and_then(|groups| groups.project(shown))
-        .map_err(defect)
+    groups.project(shown).map_err(defect)
+}
+
+/// The stretches of each group as a list of what is told of their level.
+fn levels(
+    rows: LogicalPlanBuilder,
+    keys: &[GroupKey],
+    told: At,
+    query: &UsageQuery,
+) -> Result<LogicalPlanBuilder> {
+    let aggregate = match told {
+        At::Area => functions::area(),
+        At::Last => functions::level(),
+    };
+    listed(gathered(rows, keys, aggregate, query)?, keys, Of::Levels(told), lit(""), query)
 }
 
 /// Events that are about a stretch of time, each cut into the windows that it touches.

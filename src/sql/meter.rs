@@ -63,24 +63,25 @@ pub(super) fn take_calls(statement: &mut Statement) -> Result<Vec<MeterCall>> {
     }
 }
 
-/// The answer to a call, as of `version` of the events; its memory is taken from `memory`.
+/// The answer to a call, as of `version` of the events, or of `at`, if the statement is; its memory is
+/// taken from `memory`.
 ///
 /// # Errors
-/// As [`usage::usage`]; more rows than there is memory for.
+/// As [`usage::usage_pinned`]; more rows than there is memory for.
 pub(super) async fn answer(
     context: &Context,
     call: &MeterCall,
-    version: u64,
+    (at, version): (Option<u64>, u64),
     memory: &MemoryReservation,
 ) -> Result<Arc<MemTable>> {
-    let request = UsageRequest { at: Some(version), ..call.request.clone() };
+    let request = UsageRequest { at, ..call.request.clone() };
     let mut batches: Vec<RecordBatch> = Vec::new();
     let mut take = |batch: RecordBatch| {
         memory.try_grow(batch.get_array_memory_size()).map_err(engine_error)?;
         batches.push(batch);
         Ok(true)
     };
-    Box::pin(usage::usage(context, &request, &mut take)).await?;
+    Box::pin(usage::usage_pinned(context, &request, Some(version), &mut take)).await?;
     let (schema, batch) = typed::typed(&batches)?;
     let table = MemTable::try_new(schema, vec![vec![batch]]).map_err(engine_error)?;
     Ok(Arc::new(table))

@@ -89,7 +89,7 @@ pub async fn query(context: &Context, text: &str, at: Option<u64>) -> Result<Sql
     let memory =
         MemoryConsumer::new("answers of meters").register(session.task_ctx().memory_pool());
     for call in &calls {
-        let answer = meter::answer(context, call, table_version, &memory).await?;
+        let answer = meter::answer(context, call, (at, table_version), &memory).await?;
         session
             .register_table(TableReference::bare(call.table.as_str()), answer)
             .map_err(engine_error)?;

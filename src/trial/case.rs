@@ -14,13 +14,13 @@ use crate::document::{
 use crate::error::Result;
 use crate::meter::{FILE_MAX_BYTES, is_identifier};
 use crate::time::{BillingPeriod, Timestamp, parse_bound, parse_period, parse_zone};
-use crate::usage::{Grouping, UsageRequest};
+use crate::usage::{Fill, Grouping, UsageRequest};
 
 /// Most rows that a test may expect.
 const ROWS_MAX: usize = 1_000;
 
 /// Keys of a case.
-pub(super) const CASE: [&str; 18] = [
+pub(super) const CASE: [&str; 21] = [
     "test",
     "lookups",
     "events",
@@ -32,6 +32,9 @@ pub(super) const CASE: [&str; 18] = [
     "breakdown",
     "total",
     "window",
+    "anchor",
+    "cycle",
+    "fill",
     "customer",
     "where",
     "timezone",
@@ -363,6 +366,9 @@ fn request(keys: &Keys<'_>, findings: &mut Findings<'_>) -> UsageRequest {
         to: known("to", &bound),
         timezone: known("timezone", &|text| parse_zone(text).map(|_| ())),
         window: known("window", &any),
+        anchor: known("anchor", &any),
+        cycle: known("cycle", &any),
+        fill: known("fill", &|text| text.parse::<Fill>().map(|_| ())),
         customer: known("customer", &any),
         conditions: known("where", &any),
         ..UsageRequest::default()

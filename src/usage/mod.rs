@@ -138,7 +138,7 @@ struct Prepared<'m> {
 /// # Errors
 /// As [`usage`].
 pub async fn answer_schema(context: &Context, request: &UsageRequest) -> Result<SchemaRef> {
-    let versioned = versions::find(context, request).await?;
+    let versioned = versions::find(context, request, None).await?;
     Ok(one_shape(&versioned).await?.schema())
 }
 
@@ -168,7 +168,21 @@ async fn one_shape(versioned: &Versioned) -> Result<Shape> {
 /// # Errors
 /// A meter, period, zone, window or condition that does not exist or cannot be read; an overflow.
 pub async fn usage(context: &Context, request: &UsageRequest, take: Take<'_>) -> Result<Vec<Note>> {
-    let versioned = versions::find(context, request).await?;
+    usage_pinned(context, request, None, take).await
+}
+
+/// As [`usage`], of the version `pinned` of the events, which was the newest just now: `NAME@published`
+/// is the definition in effect, unlike with [`UsageRequest::at`].
+///
+/// # Errors
+/// As [`usage`].
+pub async fn usage_pinned(
+    context: &Context,
+    request: &UsageRequest,
+    pinned: Option<u64>,
+    take: Take<'_>,
+) -> Result<Vec<Note>> {
+    let versioned = versions::find(context, request, pinned).await?;
     let shape = match versioned.requests.len() {
         1 => None,
         _ => Some(one_shape(&versioned).await?),
@@ -208,11 +222,12 @@ async fn answer(
         let streams = prepared.requested == 1;
         let mut totals = vec![Totals::default(); question.meters.len()];
         let mut held: Vec<Vec<RecordBatch>> = vec![Vec::new(); question.meters.len()];
-        let mut rows = answer_rows(context, question, &prepared.shape).await?;
+        let table = &prepared.table;
+        let mut rows = answer_rows(context, table, question, &prepared.shape).await?;
         while let Some(parts) = rows.next().await {
             let parts = match parts {
                 Ok(parts) => parts,
-                Err(error) => return Err(blamed(context, &prepared, question, error).await),
+                Err(error) => return Err(blamed(context, table, question, error).await),
             };
             for (place, (rows, of_rows)) in parts {
                 totals[place].add(of_rows);
@@ -244,22 +259,24 @@ async fn answer(
 /// does not fit.
 async fn blamed(
     context: &Context,
-    prepared: &Prepared<'_>,
+    table: &Arc<EventsTable>,
     question: &Question<'_>,
     error: Error,
 ) -> Error {
-    let [(_, meter, resolved)] = question.meters.as_slice() else { return error };
     if !error.to_string().contains(BEYOND) {
         return error;
     }
-    let about = |event: String| Error::invalid(format!("meter `{}`{event}: {BEYOND}", meter.name));
-    let source = provider_as_source(Arc::clone(&prepared.table) as Arc<_>);
-    let plan = overflow_plan(&source, meter, &resolved.query, &question.facts);
-    let Ok(Some(plan)) = plan else { return about(String::new()) };
-    match first_text(context, &plan).await {
-        Ok(Some(key)) => about(format!(", event `{key}`")),
-        Ok(None) | Err(_) => about(String::new()),
+    let source = provider_as_source(Arc::clone(table) as Arc<_>);
+    for (_, meter, resolved) in &question.meters {
+        let plan = overflow_plan(&source, meter, &resolved.query, &question.facts);
+        let Ok(Some(plan)) = plan else { continue };
+        if let Ok(Some(key)) = first_text(context, &plan).await {
+            return Error::invalid(format!("meter `{}`, event `{key}`: {BEYOND}", meter.name));
+        }
     }
+    let names: Vec<&str> =
+        question.meters.iter().map(|(_, meter, _)| meter.name.as_str()).collect();
+    Error::invalid(format!("meter `{}`: {BEYOND}", names.join("`, `")))
 }
 
 /// The text in the first row and column of a plan's answer.
@@ -286,6 +303,7 @@ type Parts = Vec<(usize, Part)>;
 /// The rows of a question's meters, batch by batch in order.
 async fn answer_rows(
     context: &Context,
+    table: &Arc<EventsTable>,
     question: &Question<'_>,
     shape: &Shape,
 ) -> Result<BoxStream<'static, Result<Parts>>> {
@@ -305,7 +323,10 @@ async fn answer_rows(
         None => Ok(finished(rows, Arc::new(finishers))),
         Some(fill) => {
             let schema = rows.schema();
-            let held = Arc::new(held(context, rows).await?);
+            let held = match held(context, rows).await {
+                Ok(held) => Arc::new(held),
+                Err(error) => return Err(blamed(context, table, question, error).await),
+            };
             let filled = move |finisher| Filled::new(finisher, fill, &schema, &held);
             let filled = finishers.into_iter().map(filled).collect::<Result<Vec<_>>>()?;
             Ok(filled_rows(filled))
@@ -374,7 +395,7 @@ fn filled_rows(filled: Vec<Filled>) -> BoxStream<'static, Result<Parts>> {
 /// # Errors
 /// As [`usage`].
 pub async fn explain(context: &Context, request: &UsageRequest) -> Result<String> {
-    let versioned = versions::find(context, request).await?;
+    let versioned = versions::find(context, request, None).await?;
     let mut text = String::new();
     for part in &versioned.requests {
         text.push_str(&explain_part(&versioned.context, part).await?);

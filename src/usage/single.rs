@@ -7,7 +7,7 @@ use futures::StreamExt;
 
 use super::answer::{Shape, Totals, columns};
 use super::request::{Grouping, Resolved, UsageRequest, names_one_customer};
-use super::{Context, Note, answer_rows, find_meters, note, question, tables, versions};
+use super::{Context, Note, answer_rows, blamed, find_meters, note, question, tables, versions};
 use crate::engine::Reach;
 use crate::error::{Error, Result};
 use crate::meter::{Comparison, Filter, Literal, Meter, Test, resolve};
@@ -50,7 +50,7 @@ impl Single {
     pub async fn of(context: &Context, request: &UsageRequest, groups: &[Group]) -> Result<Self> {
         let request =
             UsageRequest { grouping: Grouping::Total, window: None, top: None, ..request.clone() };
-        let versioned = versions::find(context, &request).await?;
+        let versioned = versions::find(context, &request, None).await?;
         let [request] = versioned.requests.as_slice() else {
             return Err(Error::invalid(format!(
                 "the version of `{}` changes within the range: ask for each part apart (--from, --to)",
@@ -119,10 +119,16 @@ impl Single {
         };
         let asked = vec![(0, meter, self.resolved.clone())];
         let question = question(&self.context, &self.table, asked, None).await?;
-        let mut rows = answer_rows(&self.context, &question, &shape).await?;
+        let mut rows = answer_rows(&self.context, &self.table, &question, &shape).await?;
         let (mut totals, mut found) = (Totals::default(), None);
         while let Some(parts) = rows.next().await {
-            for (_, (batch, of_batch)) in parts? {
+            let parts = match parts {
+                Ok(parts) => parts,
+                Err(error) => {
+                    return Err(blamed(&self.context, &self.table, &question, error).await);
+                }
+            };
+            for (_, (batch, of_batch)) in parts {
                 totals.add(of_batch);
                 found = Some(batch).filter(|batch| batch.num_rows() > 0).or(found);
             }

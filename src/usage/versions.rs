@@ -47,17 +47,36 @@ pub fn reference(meter: &Meter) -> String {
     format!("{}@{}", meter.name, meter::version(meter))
 }
 
-/// Finds the versions that `request` names.
+/// Finds the versions that `request` names. All of what it is made into is asked of one version of the
+/// events: `pinned`, if there is one.
 ///
 /// # Errors
 /// A version that was never published, or is not the only one that begins so; a range in which the
 /// version in effect changes so that there is no one answer.
-pub(super) async fn find(context: &Context, request: &UsageRequest) -> Result<Versioned> {
-    let mut found = Versioned { context: context.clone(), requests: vec![request.clone()] };
+pub(super) async fn find(
+    context: &Context,
+    request: &UsageRequest,
+    pinned: Option<u64>,
+) -> Result<Versioned> {
     if request.meters.iter().all(|asked| split(asked).1.is_none()) {
-        return Ok(found);
+        let request = UsageRequest { at: request.at.or(pinned), ..request.clone() };
+        return Ok(Versioned { context: context.clone(), requests: vec![request] });
+    }
+    let in_effect_then = request.meters.iter().find(|asked| split(asked).1 == Some(IN_EFFECT));
+    if let (Some(asked), Some(_)) = (in_effect_then, request.at) {
+        return Err(Error::invalid(format!(
+            "`{asked}` is what is in effect by what was published until now, which no version of the \
+             events knows: with --at, name a version (`meterhouse meters history {}`)",
+            split(asked).0
+        )));
     }
     let table = &context.lake.events;
+    let pinned = match request.at.or(pinned) {
+        Some(version) => version,
+        None => table.snapshot(None).await?.version,
+    };
+    let request = &UsageRequest { at: Some(pinned), ..request.clone() };
+    let mut found = Versioned { context: context.clone(), requests: vec![request.clone()] };
     let mut meters: Vec<Meter> = context.meters.as_ref().clone();
     for (place, asked) in request.meters.iter().enumerate() {
         let parts = match split(asked) {
@@ -150,13 +169,6 @@ async fn in_effect(
     meters: &mut Vec<Meter>,
 ) -> Result<Vec<UsageRequest>> {
     let table = &context.lake.events;
-    if request.at.is_some() {
-        return Err(Error::invalid(format!(
-            "`{name}@{IN_EFFECT}` is what is in effect by what was published until now, which no \
-             version of the events knows: with --at, name a version (`meterhouse meters history \
-             {name}`)"
-        )));
-    }
     let schedule = Schedule::of(&registry::publications(table, name).await?);
     let definitions = registry::definitions(table, name, &schedule).await?;
     let newest = schedule.last().and_then(|version| definitions.get(version));

@@ -305,6 +305,40 @@ fn events_of_a_test_may_lie_in_a_file() {
 }
 
 #[test]
+fn a_test_may_ask_for_billing_periods_and_windows_without_events() {
+    let tests = "\
+- test: periods from an anchor
+  events:
+    - { timestamp: 2026-01-30T23:00:00Z, properties: { bytes: 3 } }
+    - { timestamp: 2026-03-31T00:00:00Z, properties: { bytes: 4 } }
+  anchor: 2026-01-31
+  cycle: monthly
+  window: billing_period
+  total: true
+  fill: zero
+  expect:
+    - { window_start: 2025-12-31T00:00:00Z, value: 3 }
+    - { window_start: 2026-01-31T00:00:00Z, value: 0 }
+    - { window_start: 2026-02-28T00:00:00Z, value: 0 }
+    - { window_start: 2026-03-31T00:00:00Z, value: 4 }
+- test: no such fill
+  events: []
+  fill: nothing
+  expect: []
+";
+    let folder = folder(&[
+        ("queries/meters/traffic.yaml", BYTES),
+        ("queries/meters/traffic.test.yaml", tests),
+    ]);
+    let told = refusal(folder.path(), &["meters", "test"]);
+    assert!(told.contains("traffic.test.yaml:17:9: unknown fill `nothing`: write zero"), "{told}");
+    let good = tests.split("- test: no such fill").next().unwrap();
+    write(folder.path(), "queries/meters/traffic.test.yaml", good);
+    let answered = answer(folder.path(), &["meters", "test"]);
+    assert_eq!(answered, "ok traffic: periods from an anchor\n");
+}
+
+#[test]
 fn a_test_may_give_the_lake_its_lookup_tables() {
     let meter = "meter: m\naggregation: count\ncustomer: [owner, customer_id]\nlookups:\n  \
                  owner: { of: domain, table: owners, key: d, value: c, from: since, to: until }\n  \
@@ -460,6 +494,21 @@ fn a_version_may_hold_from_a_date() {
         &["usage", "traffic@published", "--total", "--window", "day", "--fill", "zero"],
     );
     assert!(filled.contains("or without --fill"), "{filled}");
+
+    // SQL asks the same.
+    let statement = "SELECT window_start, value FROM meter('traffic@published', total => true, \
+                     window => 'day') ORDER BY 1";
+    let in_sql = answer(folder, &["sql", statement, "-o", "csv"]);
+    let of_usage = ask(&["--total", "--window", "day"]);
+    let column = |line: &str, place: usize| line.split(',').nth(place).unwrap().to_owned();
+    let days = |answer: &str, value: usize| -> Vec<(String, String)> {
+        let rows = answer.lines().skip(1);
+        rows.map(|line| (column(line, 0)[..10].to_owned(), column(line, value))).collect()
+    };
+    assert!(days(&of_usage, 2).len() > 5, "{of_usage}");
+    assert_eq!(days(&in_sql, 1), days(&of_usage, 2));
+    let told = refusal(folder, &["sql", statement, "--at", "1"]);
+    assert!(told.contains("with --at, name a version"), "{told}");
 
     // Windows that begin at the change are each of one version.
     let output = meterhouse(
@@ -773,6 +822,35 @@ fn a_comparison_knows_units_and_aggregations_that_do_not_add_up() {
     // Two units have no difference.
     let (rows, _) = diff("file", "plain.yaml");
     assert!(rows.contains("\nacme,137,137,0,0.137,137,1,137,\n"), "{rows}");
+    // Tables that differ are told, whether their rows hold always or for a time.
+    let looks = |table: &str, more: &str| {
+        format!("{BYTES}lookups:\n  to: {{ of: dc, file: {table}, key: k, value: v{more} }}\n")
+    };
+    let billing = |table: &str| format!("{BYTES}billing: {{ file: {table}, key: k, anchor: a }}\n");
+    for (name, text) in [
+        ("always.csv", "k,v\na,1\nb,2\n"),
+        ("always2.csv", "k,v\na,1\nb,3\nc,4\n"),
+        ("dated.csv", "k,v,f\na,1,2026-01-01\nb,2,2026-01-01\n"),
+        ("dated2.csv", "k,v,f\na,1,2026-01-01\nb,2,2026-02-01\n"),
+        ("billed.csv", "k,a\nacme,2026-01-03\n"),
+        ("billed2.csv", "k,a\nacme,2026-01-04\n"),
+        ("one.yaml", &looks("always.csv", "")),
+        ("two.yaml", &looks("always2.csv", "")),
+        ("three.yaml", &looks("dated.csv", ", from: f")),
+        ("four.yaml", &looks("dated2.csv", ", from: f")),
+        ("five.yaml", &billing("billed.csv")),
+        ("six.yaml", &billing("billed2.csv")),
+    ] {
+        write(folder, name, text);
+    }
+    for (old, new, want) in [
+        ("one.yaml", "two.yaml", "  the tables of lookup to differ in 2 keys\n"),
+        ("three.yaml", "four.yaml", "  the tables of lookup to differ in 1 key\n"),
+        ("five.yaml", "six.yaml", "  the tables of billing differ in 1 customer\n"),
+    ] {
+        let (_, told) = diff(old, new);
+        assert!(told.contains(want), "{told}");
+    }
     // Other events are another scan and the same answer.
     let (rows, told) = diff("plain.yaml", "all.yaml");
     assert_eq!(rows.lines().count(), 1, "{rows}");

@@ -175,6 +175,15 @@ fn a_table_that_contradicts_itself_is_named_with_its_line() {
     assert!(said.contains("for meter `m`: meters/t.csv:3:1: key `a` is mapped"), "{said}");
     let said = refusal(meterhouse(folder, &["usage", "m", "--meters", "meters"]));
     assert!(said.contains("table t, version 1:3:1: key `a` is mapped to `y`"), "{said}");
+    let check = ["meters", "check", "--meters", "meters"];
+    let said = refusal(meterhouse(folder, &check));
+    assert!(said.contains("meter `m`: table t, version 1:3:1: key `a` is mapped"), "{said}");
+    write(folder, "m.yaml", &meter.replace("PLACE", "table: other"));
+    let said = refusal(meterhouse(folder, &check));
+    assert!(said.contains("reads table `other`, which the lake does not have"), "{said}");
+    // Where there is no lake, there are no tables to look at.
+    let nowhere = ["meters", "check", "--meters", "meters", "--lake", "nowhere"];
+    assert!(meterhouse(folder, &nowhere).status.success());
     for (arguments, want) in [
         (["lookups", "put", "../t", "meters/t.csv"], "`../t` is no name of a table"),
         (["lookups", "put", "t", "missing.csv"], "table missing.csv does not exist"),

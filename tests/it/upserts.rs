@@ -356,158 +356,213 @@ fn writers_that_upsert_the_same_keys_beside_corrections_and_compactions_lose_not
                 accepted += u64::from(KEYS);
             }
         }
-        // One row of each key counts; both batches are one commit each, so that they do not mix.
+        // One row of each key counts, of the batch that was committed last.
+        let (log, _) = run(folder, &["log", "-o", "ndjson", "-q"], 0);
+        let last = log.lines().find(|line| line.contains("\"source\":\"")).unwrap();
+        let writer = u64::from(last.contains("\"source\":\"1.ndjson\""));
         let question = "SELECT count(*) n, count(DISTINCT idempotency_key) k, \
-                        count(DISTINCT bytes) b FROM events";
+                        min(bytes) l, max(bytes) m FROM events";
         let (data, _) = run(folder, &["sql", question, "-o", "csv", "-q"], 0);
-        assert_eq!(data, "n,k,b\n30,30,1\n");
-        let (_, said) = run(folder, &["verify"], 0);
-        assert!(said.contains(&format!("{accepted} events")), "{said}");
+        let content = 10 + round * 2 + writer;
+        assert_eq!(data, format!("n,k,l,m\n30,30,{content},{content}\n"), "{log}");
+        for state in ["state-0", "state-1"] {
+            let (_, said) = run(folder, &["verify", "--state", state], 0);
+            assert!(said.contains(&format!("{accepted} events")), "{said}");
+        }
     }
 }
 
-/// Whether a run has opened its key index in `state`.
-fn has_begun(state: &Path) -> bool {
+/// Whether something called `wanted` lies in `state`, however deep.
+fn holds(state: &Path, wanted: impl Fn(&Path) -> bool + Copy) -> bool {
     let Ok(inside) = fs::read_dir(state) else { return false };
-    let mut folders = inside.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-    folders.any(|path| path.ends_with("spill") || has_begun(&path))
+    let mut paths = inside.map(|entry| entry.unwrap().path());
+    paths.any(|path| wanted(&path) || holds(&path, wanted))
 }
 
-/// What two lines of an overtaken batch are, what overtakes it, and what is to come of it.
-type Overtaken<'c> = (&'c str, &'c [(&'c str, &'c str, u64)], &'c [&'c str], i32, &'c str, &'c str);
+/// What two lines of a batch are, what overtakes it, what becomes of them (accepted, duplicate,
+/// conflict) or what is said, and what counts then.
+type Overtaken<'c> =
+    (&'c str, &'c [(&'c str, &'c str, u64)], &'c [&'c str], Result<[u64; 3], &'c str>, &'c str);
+
+/// Events that fill a part of a batch, so that what came before them is sealed.
+const FILLERS: u64 = 300;
+
+fn fillers() -> String {
+    let note = "n".repeat(60_000);
+    let filler = |n: u64| {
+        format!(
+            r#"{{"event_name":"filler","idempotency_key":"f{n}","customer_id":"c","timestamp":"2026-07-01T00:00:00Z","properties":{{"bytes":0,"note":"{note}{n}"}}}}"#
+        ) + "\n"
+    };
+    (0..FILLERS).map(filler).collect()
+}
+
+/// Others do what they do to what an ingest is about to replace: before its lines come, or once they
+/// are sealed.
+fn overtake((name, lines, others, want, sums): &Overtaken<'_>, sealed: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    for bytes in [2, 3] {
+        let path = folder.join(format!("usage-k-{bytes}.ndjson"));
+        fs::write(path, line("usage", "k", 2, bytes)).unwrap();
+    }
+    fs::write(folder.join("hit-n.ndjson"), line("hit", "n", 2, 5)).unwrap();
+    ingest(folder, &(line("usage", "k", 2, 1) + &line("usage", "other", 2, 1000)), 0);
+    run(folder, &["events", "upsert", "declare", "usage"], 0);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+        .current_dir(folder)
+        .args(["ingest", "-", "--state", "overtaken", "--memory", "16MiB", "--threads", "1"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut until = |wanted: fn(&Path) -> bool| {
+        while !holds(&folder.join("overtaken"), wanted) {
+            assert!(child.try_wait().unwrap().is_none(), "{name}: it ended");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    let mut send = |text: &str| std::io::Write::write_all(&mut input, text.as_bytes()).unwrap();
+    let text: String = lines.iter().map(|(name, key, bytes)| line(name, key, 2, *bytes)).collect();
+    let act = || {
+        for other in *others {
+            let args: Vec<&str> = other.split(' ').collect();
+            run(folder, &args, 0);
+        }
+    };
+    let fillers = if sealed {
+        send(&(text + &fillers()));
+        // A part's keys are written as it is sealed, behind those of the lake.
+        until(|path| path.ends_with("keys/00000002.run"));
+        act();
+        FILLERS
+    } else {
+        until(|path| path.ends_with("spill"));
+        act();
+        send(&text);
+        0
+    };
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    match want {
+        Ok(want) => {
+            let number = |what: &str| -> u64 {
+                let before = said.split(what).next().unwrap();
+                before.rsplit(' ').next().unwrap().replace(',', "").parse().unwrap()
+            };
+            let told = [" accepted", " duplicate", " conflict"].map(number);
+            let want_all = [want[0] + fillers, want[1], want[2]];
+            assert_eq!(told, want_all, "{name}, sealed before: {sealed}: {said}");
+            assert_eq!(output.status.code(), Some(if want[2] > 0 { 3 } else { 0 }), "{said}");
+        }
+        Err(want) => {
+            assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+            assert!(said.contains(want), "{name}: {said}");
+        }
+    }
+    let counts = "SELECT count(*) n, sum(bytes) s FROM events WHERE event_name <> 'filler'";
+    let (data, _) = run(folder, &["sql", counts, "-o", "csv", "-q"], 0);
+    assert_eq!(data, format!("n,s\n{sums}\n"), "{name}, sealed before: {sealed}");
+    run(folder, &["verify"], 0);
+    run(folder, &["verify", "--state", "overtaken"], 0);
+    // What counts is what holds the identity, for an index that is made anew as well.
+    fs::remove_dir_all(folder.join("lake/.state")).unwrap();
+    run(folder, &["index", "rebuild"], 0);
+    run(folder, &["verify"], 0);
+}
 
 #[test]
 fn a_batch_that_was_overtaken_chooses_anew_what_it_replaces() {
     let again = |bytes: &str| format!("ingest usage-k-{bytes}.ndjson");
     let (two, three) = (again("2"), again("3"));
-    let cases: [Overtaken<'_>; 13] = [
-        ("nothing", &[("usage", "k", 3)], &[], 0, "1 accepted, 0 dup", "2,1003"),
-        ("other content", &[("usage", "k", 3)], &[&two], 0, "1 accepted, 0 dup", "2,1003"),
-        ("the same content", &[("usage", "k", 3)], &[&three], 0, "0 accepted, 1 dup", "2,1003"),
+    let cases: [Overtaken<'_>; 12] = [
+        ("nothing", &[("usage", "k", 3)], &[], Ok([1, 0, 0]), "2,1003"),
+        ("other content", &[("usage", "k", 3)], &[&two], Ok([1, 0, 0]), "2,1003"),
+        ("the same content", &[("usage", "k", 3)], &[&three], Ok([0, 1, 0]), "2,1003"),
         (
             "the first of two",
             &[("usage", "k", 3), ("usage", "k", 4)],
             &[&three],
-            0,
-            "1 accepted, 1 dup",
+            Ok([1, 1, 0]),
             "2,1004",
         ),
         (
             "what was there, sent again after another",
             &[("usage", "k", 3), ("usage", "k", 1)],
             &[&two],
-            0,
-            "2 accepted, 0 dup",
+            Ok([2, 0, 0]),
             "2,1001",
         ),
         (
             "a void",
             &[("usage", "k", 3), ("usage", "k", 4), ("usage", "n", 7)],
             &["events void --key k --reason r"],
-            3,
-            "1 accepted, 0 duplicate, 2 conflict",
+            Ok([1, 0, 2]),
             "2,1007",
         ),
         (
             "an amendment to another day",
             &[("usage", "k", 3)],
             &["events amend --key k --set bytes=9 --timestamp 2026-05-01T00:00:00Z --reason r"],
-            0,
-            "1 accepted, 0 dup",
+            Ok([1, 0, 0]),
             "2,1003",
         ),
         (
             "an amendment to another name",
             &[("usage", "k", 3)],
             &["events amend --key k --set event_name=hit --reason r"],
-            3,
-            "0 accepted, 0 duplicate, 1 conflict",
+            Ok([0, 0, 1]),
             "2,1001",
         ),
         (
             "a new event of another name",
             &[("usage", "n", 3)],
             &["ingest hit-n.ndjson"],
-            3,
-            "0 accepted, 0 duplicate, 1 conflict",
+            Ok([0, 0, 1]),
             "3,1006",
         ),
         (
             "the same beside several of ours, so that nothing is replaced",
             &[("usage", "n", 3), ("usage", "n", 4), ("usage", "m", 7)],
             &["ingest hit-n.ndjson"],
-            3,
-            "1 accepted, 0 duplicate, 2 conflict",
+            Ok([1, 0, 2]),
             "4,1013",
         ),
         (
             "a declaration",
             &[("hit", "n", 3)],
             &["events upsert declare hit", "ingest hit-n.ndjson"],
-            0,
-            "1 accepted, 0 dup",
+            Ok([1, 0, 0]),
             "3,1004",
         ),
         (
             "compaction",
             &[("usage", "k", 3)],
             &["ingest hit-n.ndjson", "compact"],
-            0,
-            "1 acc",
+            Ok([1, 0, 0]),
             "3,1008",
         ),
-        (
-            "a withdrawal",
-            &[("usage", "k", 3)],
-            &["events upsert withdraw usage"],
-            1,
-            "event name `usage` was withdrawn from upserts",
-            "2,1001",
-        ),
     ];
-    for (name, lines, others, code, want, sums) in cases {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
-        for bytes in [2, 3] {
-            let path = folder.join(format!("usage-k-{bytes}.ndjson"));
-            fs::write(path, line("usage", "k", 2, bytes)).unwrap();
-        }
-        fs::write(folder.join("hit-n.ndjson"), line("hit", "n", 2, 5)).unwrap();
-        ingest(folder, &(line("usage", "k", 2, 1) + &line("usage", "other", 2, 1000)), 0);
-        run(folder, &["events", "upsert", "declare", "usage"], 0);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_meterhouse"))
-            .current_dir(folder)
-            .args(["ingest", "-", "--state", "overtaken"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        while !has_begun(&folder.join("overtaken")) {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        // It has begun its batch by then, and waits for events.
-        std::thread::sleep(std::time::Duration::from_millis(400));
-        for other in others {
-            let args: Vec<&str> = other.split(' ').collect();
-            run(folder, &args, 0);
-        }
-        let text: String =
-            lines.iter().map(|(name, key, bytes)| line(name, key, 2, *bytes)).collect();
-        let mut input = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut input, text.as_bytes()).unwrap();
-        drop(input);
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{name}: {said}");
-        assert!(said.contains(want), "{name}: {said}");
-        assert_eq!(sum(folder, None), sums, "{name}");
-        run(folder, &["verify"], 0);
-        run(folder, &["verify", "--state", "overtaken"], 0);
-        // What counts is what holds the identity, for an index that is made anew as well.
-        fs::remove_dir_all(folder.join("lake/.state")).unwrap();
-        run(folder, &["index", "rebuild"], 0);
-        run(folder, &["verify"], 0);
+    for case in &cases {
+        overtake(case, false);
+        overtake(case, true);
     }
+}
+
+#[test]
+fn a_line_is_compared_with_what_was_there_when_it_came() {
+    let two = "ingest usage-k-2.ndjson";
+    let restated = &[("usage", "k", 1)];
+    // It takes the place of what came before it, or was there before that came.
+    overtake(&("what was there at first", restated, &[two], Ok([1, 0, 0]), "2,1001"), false);
+    overtake(&("what was there at first", restated, &[two], Ok([0, 1, 0]), "2,1002"), true);
+    let withdraw = "events upsert withdraw usage";
+    let other = &[("usage", "k", 3)];
+    overtake(&("a withdrawal", other, &[withdraw], Ok([0, 0, 1]), "2,1001"), false);
+    let refused = Err("event name `usage` was withdrawn from upserts");
+    overtake(&("a withdrawal", other, &[withdraw], refused, "2,1001"), true);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(in crate::cli) enum MetersCommand {
         /// Its name; with `@` and a version, or `@published`, what was published
         name: String,
     },
-    /// Report every mistake in meter files, in the lookups they name and in their tests
+    /// Report every mistake in meter files, in the lookups they name, in the lake or not, and in their tests
     Check {
         /// Meter files and folders of them [default: the folder of meters]
         #[arg(value_name = "FILE|FOLDER")]

@@ -11,6 +11,7 @@ pub mod instant;
 pub mod length;
 pub mod pieces;
 pub mod presence;
+pub mod present;
 pub mod share;
 pub mod spans;
 mod state;

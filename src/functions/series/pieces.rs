@@ -1,4 +1,4 @@
-//! `area_pieces(state, spans, days)`, `level_pieces(…)`, `presence_pieces(…)`: the values of windows as
+//! `area_pieces(state, spans, days)`, `level_pieces(…)`, `present_pieces(…)`: the values of windows as
 //! one list, which a plan takes apart again.
 //!
 //! A list has a value for each window, and a state only what happened in those that have events. So
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 };
 
 use super::area::{Told, pieces_of_levels, scale_of_levels};
-use super::presence::{SCALE, pieces_of_presence};
+use super::present::{SCALE, pieces_of_present};
 use super::spans::{read_parts, read_spans};
 use crate::schema::timestamp_type;
 
@@ -76,13 +76,13 @@ pub(super) fn lists(rows: &[Vec<Piece>], scale: i8) -> Result<ListArray> {
 pub enum Of {
     /// [`super::area`] of levels.
     Levels(Told),
-    /// [`super::presence`].
-    Presence,
+    /// [`super::present`].
+    Present,
 }
 
 impl Of {
     /// Each of them.
-    pub const ALL: [Self; 3] = [Self::Levels(Told::Area), Self::Levels(Told::Last), Self::Presence];
+    pub const ALL: [Self; 3] = [Self::Levels(Told::Area), Self::Levels(Told::Last), Self::Present];
 }
 
 /// The function.
@@ -104,7 +104,7 @@ impl ScalarUDFImpl for Pieces {
         match self.of {
             Of::Levels(Told::Area) => "area_pieces",
             Of::Levels(Told::Last) => "level_pieces",
-            Of::Presence => "presence_pieces",
+            Of::Present => "present_pieces",
         }
     }
 
@@ -142,7 +142,7 @@ impl ScalarUDFImpl for Pieces {
         let (spans, days) = (Arc::new(read_spans(spans)?), read_parts(days)?);
         let pieces = match self.of {
             Of::Levels(told) => pieces_of_levels(told, states, &spans)?,
-            Of::Presence => pieces_of_presence(states, &spans, days.as_ref())?,
+            Of::Present => pieces_of_present(states, &spans, days)?,
         };
         Ok(ColumnarValue::Array(Arc::new(pieces)))
     }
