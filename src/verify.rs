@@ -1,17 +1,21 @@
 //! Proves that a lake is as it was written, or says what is not.
 //!
 //! The log is read entry by entry; every live file of events, quarantine and accounts is compared
-//! with it; no identity may have two events; accounts must add up to the events; and the key index,
+//! with it; what is declared and the lookup tables must be there; no identity may have two events;
+//! accounts must add up to the events; and the key index,
 //! where there is one, must know them all. Changes nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use futures::StreamExt;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::check::{AddedUp, KeysLookedUp, check_accounts, check_keys, received_rows};
+use crate::lake::snapshot::Snapshot;
+use crate::lake::table::Table;
 use crate::lake::verify::{Mismatch, verify_files, verify_old_files};
 use crate::sql;
 use crate::usage::Context;
@@ -76,6 +80,7 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
         // What stands in damaged files cannot be trusted to say anything of the rest.
         return Ok(verified);
     }
+    verified.wrong.extend(lost_notes(&lake.events, &events).await?);
     let doubled = doubled(context, events.version).await?;
     if doubled > 0 {
         let place = lake.events.display().to_owned();
@@ -98,6 +103,24 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
     verified.keys = Some(keys);
     verified.wrong.extend(wrong);
     Ok(verified)
+}
+
+/// What the newest version of the events says beside them, and nothing holds any more.
+async fn lost_notes(table: &Table, newest: &Arc<Snapshot>) -> Result<Vec<Mismatch>> {
+    let mut wrong = Vec::new();
+    let mut look = |found: Result<()>| match found {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let (place, detail) = (table.display().to_owned(), error.to_string());
+            wrong.push(Mismatch { place, detail });
+            Ok(())
+        }
+        found => found,
+    };
+    look(table.upserts(newest).await.map(drop))?;
+    for name in table.lookup_names().await? {
+        look(table.lookup(newest, &name).await.map(drop))?;
+    }
+    Ok(wrong)
 }
 
 async fn doubled(context: &Context, version: u64) -> Result<i64> {

@@ -21,7 +21,9 @@ use crate::plan::catalogue::CatalogueQuery;
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &UpsertCommand) -> Result<Outcome, Failure> {
     match command {
-        UpsertCommand::Declare { names, reason } => declare(global, names, reason.clone()).await?,
+        UpsertCommand::Declare { names, reason, anew } => {
+            declare(global, names, reason.clone(), *anew).await?;
+        }
         UpsertCommand::Withdraw { names, reason } => {
             let names = checked(names)?;
             let lake = open_lake(global).await?;
@@ -44,10 +46,15 @@ pub(super) async fn run(global: &Global, command: &UpsertCommand) -> Result<Outc
     Ok(Outcome::Done)
 }
 
-async fn declare(global: &Global, names: &[String], reason: Option<String>) -> Result<(), Failure> {
+async fn declare(
+    global: &Global,
+    names: &[String],
+    reason: Option<String>,
+    anew: bool,
+) -> Result<(), Failure> {
     let names = checked(names)?;
     let context = context(global, Vec::new()).await?;
-    let declared = context.lake.events.declare_upserts(&names, &declarer(reason)).await?;
+    let declared = context.lake.events.declare_upserts(&names, &declarer(reason), anew).await?;
     if global.quiet {
         return Ok(());
     }

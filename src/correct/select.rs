@@ -290,7 +290,11 @@ impl<'s> Finder<'s> {
                 if !live {
                     let identity = Identity { source: found.source.into(), key: found.key.into() };
                     let by = found.ended_by.map(|by| format!(" by {by}")).unwrap_or_default();
-                    self.ended.insert(identity, format!("{}{by}", found.kind));
+                    // What an upsert ended is not what became of the event at last.
+                    let newest = found.ended_by.is_none_or(|by| batch_of_upsert(by).is_none());
+                    if newest || !self.ended.contains_key(&identity) {
+                        self.ended.insert(identity, format!("{}{by}", found.kind));
+                    }
                     return false;
                 }
             }

@@ -563,9 +563,11 @@ impl Run {
             }
         }
         Err(Error::corrupt(format!(
-            "{}: the events that a batch replaces are not those that the key index knows; nothing was \
-             committed, see `meterhouse verify`",
-            events.display()
+            "{}: {} events that a batch replaces are not all those that the key index knows; nothing was \
+             committed: `meterhouse index rebuild` makes it anew, `meterhouse verify` tells if the \
+             events are to blame",
+            events.display(),
+            staged.ends
         )))
     }
 

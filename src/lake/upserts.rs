@@ -68,9 +68,14 @@ impl Table {
     /// A store that cannot be read; a note that is gone or damaged.
     pub async fn upserts(&self, snapshot: &Arc<Snapshot>) -> Result<Vec<Upsert>> {
         let Some(number) = snapshot.app_version(APPLICATION).await? else { return Ok(Vec::new()) };
-        let place = || format!("{}: declaration {number} of upserts", self.display());
+        let place =
+            || format!("{}: the declaration of upserts, {KIND}/{}", self.display(), note(number));
         let Some(text) = self.read_note(KIND, &note(number)).await? else {
-            return Err(Error::corrupt(format!("{} is gone", place())));
+            return Err(Error::corrupt(format!(
+                "{} among the lake's notes, is gone: put it back from a copy, or declare the names \
+                 anew (`meterhouse events upsert declare --anew NAME`)",
+                place()
+            )));
         };
         serde_json::from_slice(&text).map_err(|error| {
             Error::corrupt(format!("{} is damaged: {error}", place())).with_source(error)
@@ -86,8 +91,9 @@ impl Table {
         Ok(declared.into_iter().map(|upsert| upsert.event_name).collect())
     }
 
-    /// Declares `names` from the next version of the events on; gives those that were not declared
-    /// before, and the version that says so, the newest where there are none.
+    /// Declares `names` from the next version of the events on, in the place of all others if `anew`;
+    /// gives those that were not declared before, and the version that says so, the newest where there
+    /// are none.
     ///
     /// # Errors
     /// A store that cannot be read or written; conflict after too many lost races.
@@ -95,6 +101,7 @@ impl Table {
         &self,
         names: &BTreeSet<String>,
         declarer: &Declarer,
+        anew: bool,
     ) -> Result<(BTreeSet<String>, u64)> {
         let change = |held: &[Upsert], since: u64| {
             let is_held = |name: &&String| held.iter().any(|upsert| upsert.event_name == **name);
@@ -111,7 +118,7 @@ impl Table {
             all.sort_by(|a, b| a.event_name.cmp(&b.event_name));
             Ok((all, new))
         };
-        self.change_upserts(DECLARED, declarer, change).await
+        self.change_upserts(DECLARED, declarer, anew, change).await
     }
 
     /// Withdraws `names` from the next version of the events on; gives the version.
@@ -137,19 +144,22 @@ impl Table {
             rest.retain(|upsert| !names.contains(&upsert.event_name));
             Ok((rest, names.clone()))
         };
-        self.change_upserts(WITHDRAWN, declarer, change).await.map(|(_, version)| version)
+        self.change_upserts(WITHDRAWN, declarer, false, change).await.map(|(_, version)| version)
     }
 
-    /// Commits what `change` makes of the names that hold, built on the very version that has them.
+    /// Commits what `change` makes of the names that hold, or of none if `anew`, built on the very
+    /// version that has them.
     async fn change_upserts(
         &self,
         what: &str,
         declarer: &Declarer,
+        anew: bool,
         change: impl Fn(&[Upsert], u64) -> Result<(Vec<Upsert>, BTreeSet<String>)>,
     ) -> Result<(BTreeSet<String>, u64)> {
         for _ in 0..MAX_ATTEMPTS {
             let base = self.snapshot(None).await?;
-            let (all, changed) = change(&self.upserts(&base).await?, base.version + 1)?;
+            let held = if anew { Vec::new() } else { self.upserts(&base).await? };
+            let (all, changed) = change(&held, base.version + 1)?;
             if changed.is_empty() {
                 return Ok((changed, base.version));
             }
@@ -200,12 +210,12 @@ mod tests {
     async fn each_version_tells_what_was_declared_then() {
         let events = events("versions").await;
         let declarer = Declarer { by: Some("me".into()), at: "now".into(), at_ms: 1, reason: None };
-        let declared = events.declare_upserts(&names(&["b", "a"]), &declarer).await.unwrap();
+        let declared = events.declare_upserts(&names(&["b", "a"]), &declarer, false).await.unwrap();
         assert_eq!(declared, (names(&["a", "b"]), 1));
-        let again = events.declare_upserts(&names(&["b"]), &declarer).await.unwrap();
+        let again = events.declare_upserts(&names(&["b"]), &declarer, false).await.unwrap();
         assert_eq!(again, (names(&[]), 1));
         assert_eq!(events.withdraw_upserts(&names(&["a"]), &declarer).await.unwrap(), 2);
-        let more = events.declare_upserts(&names(&["b", "c"]), &declarer).await.unwrap();
+        let more = events.declare_upserts(&names(&["b", "c"]), &declarer, false).await.unwrap();
         assert_eq!(more, (names(&["c"]), 3));
         for (version, want) in [(0, &[][..]), (1, &["a", "b"]), (2, &["b"]), (3, &["b", "c"])] {
             let snapshot = events.snapshot(Some(version)).await.unwrap();
@@ -227,7 +237,7 @@ mod tests {
             let events = events.clone();
             tokio::spawn(async move {
                 let name = names(&[&format!("n{number}")]);
-                events.declare_upserts(&name, &Declarer::default()).await.unwrap()
+                events.declare_upserts(&name, &Declarer::default(), false).await.unwrap()
             })
         };
         for declared in (0..6).map(declare).collect::<Vec<_>>() {

@@ -118,7 +118,7 @@ pub(super) fn active(
         GroupKey::new(&name, operands.text(of))
     }));
     let rows = followed(events, meter, &with_values, query, operands)?;
-    let there = gathered(rows, &with_values, functions::presence(), query)?;
+    let there = gathered(rows, &with_values, &functions::presence(), query)?;
     let texts = [spans_literal(spans(query)?), parts_text].map(|text| lit(shared_text(text)));
     let state = functions::present().call([ident(STATE)].into_iter().chain(texts).collect());
     let groups = there.aggregate(names(&keys), vec![state.alias(STATE)]).map_err(defect)?;
@@ -139,7 +139,7 @@ const STATE: &str = "state";
 fn gathered(
     rows: LogicalPlanBuilder,
     keys: &[GroupKey],
-    aggregate: Arc<AggregateUDF>,
+    aggregate: &AggregateUDF,
     query: &UsageQuery,
 ) -> Result<LogicalPlanBuilder> {
     let stretch = [ident(SAID), ident(TIMESTAMP), ident(UNTIL)].into_iter();
@@ -173,7 +173,7 @@ fn levels(
         At::Area => functions::area(),
         At::Last => functions::level(),
     };
-    listed(gathered(rows, keys, aggregate, query)?, keys, Of::Levels(told), lit(""), query)
+    listed(gathered(rows, keys, &aggregate, query)?, keys, Of::Levels(told), lit(""), query)
 }
 
 /// Events that are about a stretch of time, each cut into the windows that it touches.

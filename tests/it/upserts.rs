@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,8 +64,9 @@ fn turned(life: &mut Life, turn: &Turn, declared: &mut BTreeSet<String>) {
     match turn {
         Turn::Step(step) => life.take(step),
         Turn::Declare(name) => {
-            let (new, _) =
-                RUNTIME.block_on(events.declare_upserts(&one(name), &Declarer::default())).unwrap();
+            let (new, _) = RUNTIME
+                .block_on(events.declare_upserts(&one(name), &Declarer::default(), false))
+                .unwrap();
             assert_eq!(new.len(), usize::from(declared.insert((*name).to_owned())));
         }
         Turn::Withdraw(name) => {
@@ -271,6 +272,8 @@ fn corrections_go_before_and_after_upserts() {
     // What upserts brought is corrected like any other.
     ingest(folder, &line("usage", "z", 1, 200), 0);
     let void = id(&run(folder, &["events", "void", "--key", "z", "--reason", "r"], 0).1);
+    let (_, said) = run(folder, &["events", "void", "--key", "z", "--reason", "r"], 1);
+    assert!(said.contains(&format!("was voided by {void}")), "{said}");
     assert_eq!(sum(folder, None), "2,23");
     run(folder, &["events", "revert", &void, "--reason", "r"], 0);
     run(folder, &["events", "amend", "--key", "z", "--set", "bytes=300", "--reason", "r"], 0);
@@ -309,6 +312,45 @@ fn what_cannot_be_declared_is_named_and_nothing_is_written() {
     }
     let (log, _) = run(folder, &["log", "-o", "csv", "-q"], 0);
     assert_eq!(log.lines().count(), 3, "{log}");
+}
+
+#[test]
+fn a_lost_declaration_is_named_and_can_be_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    ingest(folder, &line("usage", "k", 1, 1), 0);
+    run(folder, &["events", "upsert", "declare", "usage", "hit"], 0);
+    ingest(folder, &line("usage", "k", 1, 2), 0);
+    let note = "upserts/0000000001.json";
+    fs::remove_file(found(&folder.join("lake"), note)).unwrap();
+    for (args, code) in [
+        (&["ingest", "e.ndjson"][..], 1),
+        (&["events", "upsert", "declare", "other"], 1),
+        (&["events", "upsert", "list"], 1),
+        (&["verify"], 4),
+    ] {
+        let (data, said) = run(folder, args, code);
+        assert!(
+            (data + &said).contains(&format!("{note} among the lake's notes, is gone")),
+            "{said}"
+        );
+    }
+    // What is stored answers as ever.
+    assert_eq!(sum(folder, None), "1,2");
+    run(folder, &["events", "upsert", "declare", "--anew", "usage"], 0);
+    run(folder, &["verify"], 0);
+    ingest(folder, &line("usage", "k", 1, 3), 0);
+    assert_eq!(sum(folder, None), "1,3");
+    let (list, _) = run(folder, &["events", "upsert", "list", "-o", "csv", "-q"], 0);
+    assert_eq!(list.lines().count(), 2, "{list}");
+}
+
+/// The path that ends so in `folder`.
+fn found(folder: &Path, end: &str) -> PathBuf {
+    let inside = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths = inside.filter(|path| path.ends_with(end) || holds(path, &|p| p.ends_with(end)));
+    let path = paths.next().unwrap();
+    if path.ends_with(end) { path } else { found(&path, end) }
 }
 
 #[test]
@@ -373,7 +415,7 @@ fn writers_that_upsert_the_same_keys_beside_corrections_and_compactions_lose_not
 }
 
 /// Whether something called `wanted` lies in `state`, however deep.
-fn holds(state: &Path, wanted: impl Fn(&Path) -> bool + Copy) -> bool {
+fn holds(state: &Path, wanted: &dyn Fn(&Path) -> bool) -> bool {
     let Ok(inside) = fs::read_dir(state) else { return false };
     let mut paths = inside.map(|entry| entry.unwrap().path());
     paths.any(|path| wanted(&path) || holds(&path, wanted))
@@ -418,7 +460,7 @@ fn overtake((name, lines, others, want, sums): &Overtaken<'_>, sealed: bool) {
         .unwrap();
     let mut input = child.stdin.take().unwrap();
     let mut until = |wanted: fn(&Path) -> bool| {
-        while !holds(&folder.join("overtaken"), wanted) {
+        while !holds(&folder.join("overtaken"), &wanted) {
             assert!(child.try_wait().unwrap().is_none(), "{name}: it ended");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }

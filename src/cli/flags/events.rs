@@ -58,6 +58,9 @@ pub(in crate::cli) enum UpsertCommand {
         /// Why, for whoever asks later
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
+        /// Only these names from now on, whatever was declared before, even where that is lost
+        #[arg(long)]
+        anew: bool,
     },
     /// From now on, an event of these names that differs from the one with its identity is a conflict
     /// again
