@@ -9,17 +9,21 @@ use std::time::{Duration, Instant};
 
 use meterhouse::clock::Clock;
 use meterhouse::correct::{
-    Action, Changes, Conditions, CorrectSettings, Corrected, Identity, Selection, correct, list,
-    stored_rows,
+    Action, Changes, Conditions, CorrectSettings, Corrected, Identity, Selection, amendments,
+    correct, list, replacements, stored_rows,
 };
+use meterhouse::dedupe::Hasher;
 use meterhouse::engine::Engine;
 use meterhouse::error::Result;
 use meterhouse::event::EventRules;
+use meterhouse::ingest::input::{Input, InputFormat};
+use meterhouse::ingest::read::{read_events, read_records};
 use meterhouse::lake::compact::{CompactSettings, compact};
 use meterhouse::time::Timestamp;
 use meterhouse::usage::Context;
 use meterhouse::verify::verify;
 use proptest::prelude::*;
+use serde_json::json;
 
 use crate::agreement::{
     Place, RUNTIME, ask, cases, counts, difference, limits, settings, sound, timed,
@@ -27,11 +31,12 @@ use crate::agreement::{
 };
 use crate::naive::answer::answer;
 use crate::naive::correction::Corrections;
-use crate::naive::event::{Event, Value};
+use crate::naive::event::{Event, Line, Moment, Property, Sent, Value};
 use crate::naive::generate::{self, NOW};
-use crate::naive::intake::Intake;
+use crate::naive::intake::{Intake, accept};
 use crate::naive::meter::{Meter, Question};
 use crate::naive::number::{self, Reading};
+use crate::naive::spell;
 use crate::program::meterhouse;
 use crate::storm::random::Random;
 
@@ -47,6 +52,10 @@ pub(crate) enum Step {
     Amend(Vec<usize>, &'static str, Option<i64>, bool),
     /// The same, as events of this name.
     Rename(Vec<usize>, &'static str),
+    /// The same, each with bytes of its own, from a file.
+    AmendByFile(Vec<usize>),
+    /// Other events in the places of the same, from a file, so many seconds ago.
+    Replace(Vec<usize>, i64),
     Revert(usize),
     Compact,
     ForgetKeys,
@@ -63,6 +72,9 @@ pub(crate) fn step() -> BoxedStrategy<Step> {
             .prop_map(|(places, name, back, moved)| Step::Amend(places, name, back, moved)),
         1 => (some(), prop_oneof![Just("transfer"), Just("request")])
             .prop_map(|(places, name)| Step::Rename(places, name)),
+        2 => some().prop_map(Step::AmendByFile),
+        2 => (some(), 0..40 * 86_400_i64)
+            .prop_map(|(places, back)| Step::Replace(places, back)),
         4 => any::<usize>().prop_map(Step::Revert),
         1 => Just(Step::Compact),
         1 => Just(Step::ForgetKeys),
@@ -165,6 +177,8 @@ impl Life {
                 }
             }
             Step::Rename(places, name) => self.rename(places, name),
+            Step::AmendByFile(places) => self.amend_by_file(places),
+            Step::Replace(places, back) => self.replace(places, *back),
             Step::Revert(which) => self.revert(*which),
             Step::Compact => {
                 let (events, settings) = (&self.place.lake().events, CompactSettings::default());
@@ -224,6 +238,89 @@ impl Life {
         let selection = self.identities(&live);
         self.corrected((&Action::Amend(Arc::new(changes)), &selection), &live, |event| {
             event.name = name.to_owned();
+            true
+        });
+    }
+
+    /// A file of these lines.
+    fn input(&self, lines: &[String]) -> [Input; 1] {
+        let path = self.place.folder().join("corrections.ndjson");
+        fs::write(&path, lines.join("\n")).unwrap();
+        [Input::file("corrections.ndjson", path, InputFormat::Json)]
+    }
+
+    fn amend_by_file(&mut self, places: &[usize]) {
+        let live = self.live(places);
+        if live.is_empty() {
+            return;
+        }
+        let first = self.value + 1;
+        self.value += live.len() as i64;
+        let of = |key: &str| {
+            let place = live.iter().position(|place| self.intake.events[*place].key == key);
+            first + place.unwrap() as i64
+        };
+        // Two events of one key are told apart by their sources, and get the same.
+        let line = |place: &usize| {
+            let Event { source, key, .. } = &self.intake.events[*place];
+            let bytes = of(key);
+            json!({ "source": source, "idempotency_key": key, "property.bytes": bytes }).to_string()
+        };
+        let lines: Vec<String> = live.iter().map(line).collect();
+        let records = read_records(&self.input(&lines)).unwrap();
+        let hasher = Hasher::new(self.place.lake().events.table_id());
+        let all = Changes::parse(&[], &[], None).unwrap();
+        let (changes, identities) = amendments(all, &records, ("", &hasher)).unwrap();
+        let values: BTreeMap<String, i64> = live
+            .iter()
+            .map(|place| self.intake.events[*place].key.clone())
+            .map(|key| (key.clone(), of(&key)))
+            .collect();
+        let selection = Selection::Identities(identities);
+        self.corrected((&Action::Amend(Arc::new(changes)), &selection), &live, |event| {
+            let Reading::Number(units) = number::read(&values[&event.key].to_string()) else {
+                panic!("no number")
+            };
+            event.properties.insert("bytes".to_owned(), Value::Number(units));
+            true
+        });
+    }
+
+    fn replace(&mut self, places: &[usize], back: i64) {
+        let live = self.live(places);
+        if live.is_empty() {
+            return;
+        }
+        self.value += 1;
+        let micros = NOW - back * 1_000_000;
+        let sent = |place: &usize| {
+            let Event { source, key, .. } = &self.intake.events[*place];
+            Sent {
+                name: "transfer".to_owned(),
+                key: key.clone(),
+                source: source.clone(),
+                customer: Some("acme".to_owned()),
+                timestamp: Some(Moment::Instant {
+                    micros,
+                    offset_minutes: 0,
+                    finer_digits: String::new(),
+                }),
+                properties: vec![("bytes".to_owned(), Property::Number(self.value.to_string()))],
+                ..Sent::default()
+            }
+        };
+        let all: Vec<Sent> = live.iter().map(sent).collect();
+        let lines: Vec<String> =
+            all.iter().map(|sent| spell::line(&Line::Event(sent.clone()))).collect();
+        let events = &self.place.lake().events;
+        let columns = Arc::clone(&RUNTIME.block_on(events.snapshot(None)).unwrap().schema);
+        let rules = (EventRules::default(), Timestamp::from_micros(NOW));
+        let read = read_events(&self.input(&lines), rules, (events.table_id(), &columns)).unwrap();
+        let (replacements, identities) = replacements(read).unwrap();
+        let selection = Selection::Identities(identities);
+        self.corrected((&Action::Replace(Arc::new(replacements)), &selection), &live, |event| {
+            let same = |sent: &&Sent| (&sent.key, &sent.source) == (&event.key, &event.source);
+            *event = accept(all.iter().find(same).unwrap(), NOW, true).unwrap();
             true
         });
     }
@@ -316,7 +413,7 @@ proptest! {
         let questions: Vec<Question> =
             questions.into_iter().map(|question| sound(question, &meters)).collect();
         let answers = |life: &Life| {
-            let ask = |question| ask(life.place.lake(), &meters, question, limits(2)).ok();
+            let ask = |question| ask(life.place.lake(), &meters, question, limits(2)).map_err(|error| error.to_string());
             questions.iter().map(ask).collect::<Vec<_>>()
         };
         let required = first.rules.customer_required;
@@ -387,8 +484,7 @@ fn a_version_answers_the_same_after_a_hundred_commits_corrections_and_compaction
 }
 
 /// An event of a customer of its own among five, on one of nine days.
-pub(crate) fn line(number: usize) -> crate::naive::event::Line {
-    use crate::naive::event::{Line, Moment, Property, Sent};
+pub(crate) fn line(number: usize) -> Line {
     Line::Event(Sent {
         name: "e".to_owned(),
         key: format!("k{number}"),

@@ -412,7 +412,10 @@ fn expression() -> BoxedStrategy<Expression> {
             4 => (inner.clone(), select(&['+', '-', '*', '/']), inner.clone())
                 .prop_map(|(a, sign, b)| Expression::Binary(Box::new(a), sign, Box::new(b))),
             1 => vec(inner.clone(), 1..3).prop_map(Expression::Coalesce),
-            1 => inner.prop_map(|of| Expression::Ceil(Box::new(of))),
+            2 => (select(&["-", "abs", "ceil", "floor"]), inner.clone())
+                .prop_map(|(function, of)| Expression::Call(function, vec![of])),
+            1 => (select(&["greatest", "least"]), vec(inner, 1..4))
+                .prop_map(|(function, of)| Expression::Call(function, of)),
         ]
     });
     // An expression that reads nothing is refused.

@@ -105,7 +105,7 @@ impl Intake {
 }
 
 /// The event that `sent` is, if it breaks no rule.
-fn accept(sent: &Sent, now: i64, customer_required: bool) -> Option<Event> {
+pub(crate) fn accept(sent: &Sent, now: i64, customer_required: bool) -> Option<Event> {
     let mut flat = Vec::new();
     flatten("", &sent.properties, &mut flat)?;
     let count = flat.len();

@@ -36,8 +36,8 @@ pub(crate) enum Expression {
     Binary(Box<Expression>, char, Box<Expression>),
     /// The first one that there is.
     Coalesce(Vec<Expression>),
-    /// The whole number at or above it.
-    Ceil(Box<Expression>),
+    /// `-`, `abs`, `ceil` or `floor` of one, `greatest` or `least` of some; nothing if one is not there.
+    Call(&'static str, Vec<Expression>),
 }
 
 /// Where an event with a period counts.
@@ -271,14 +271,25 @@ impl Meter {
                 }
                 Ok(found)
             }
-            Expression::Ceil(of) => match self.computed(of, event)? {
-                None => Ok(None),
-                Some(units) => {
-                    let down = Round::Down;
-                    let whole = divide(&units, &one(), down) * one();
-                    fits(if units > whole { whole + one() } else { whole })
+            Expression::Call(function, arguments) => {
+                let numbers = arguments.iter().map(|one| self.computed(one, event));
+                let numbers: Vec<Option<BigInt>> = numbers.collect::<Result<_, _>>()?;
+                let numbers: Option<Vec<BigInt>> = numbers.into_iter().collect();
+                let Some(numbers) = numbers else { return Ok(None) };
+                let first = numbers[0].clone();
+                match *function {
+                    "-" => fits(-first),
+                    "abs" => fits(BigInt::from(first.magnitude().clone())),
+                    "floor" | "ceil" => {
+                        let part = ((&first % one()) + one()) % one();
+                        let below = &first - &part;
+                        let is_whole = part == BigInt::ZERO;
+                        fits(if *function == "ceil" && !is_whole { below + one() } else { below })
+                    }
+                    "greatest" => Ok(numbers.into_iter().max()),
+                    _ => Ok(numbers.into_iter().min()),
                 }
-            },
+            }
             Expression::Binary(left, sign, right) => {
                 let sides = (self.computed(left, event)?, self.computed(right, event)?);
                 let (Some(a), Some(b)) = sides else { return Ok(None) };

@@ -242,7 +242,11 @@ fn expression(of: &Expression) -> String {
             let all: Vec<String> = all.iter().map(expression).collect();
             format!("coalesce({})", all.join(", "))
         }
-        Expression::Ceil(of) => format!("ceil({})", expression(of)),
+        Expression::Call("-", of) => format!("(-{})", expression(&of[0])),
+        Expression::Call(function, all) => {
+            let all: Vec<String> = all.iter().map(expression).collect();
+            format!("{function}({})", all.join(", "))
+        }
     }
 }
 
