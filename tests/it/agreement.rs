@@ -4,7 +4,7 @@
 //! memory or spills, properties in columns or in the map) and numbers of threads. What differs
 //! between two such ways of asking one question is a defect, whatever the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -503,6 +503,31 @@ pub(crate) fn timed(mut lines: Vec<Line>, meters: &[Meter]) -> Vec<Line> {
                     offset_minutes: 0,
                     finer_digits: String::new(),
                 });
+            }
+        }
+    }
+    lines
+}
+
+/// The lines with no two identities at one instant, so that no order of receipt decides anything.
+pub(crate) fn untied(mut lines: Vec<Line>) -> Vec<Line> {
+    let identity = |sent: &Sent| (sent.source.clone().unwrap_or_default(), sent.key.clone());
+    let identities = lines.iter().filter_map(|line| match line {
+        Line::Event(sent) => Some(identity(sent)),
+        Line::Broken(_) => None,
+    });
+    let places: BTreeSet<_> = identities.collect();
+    let places: BTreeMap<_, i64> = places.into_iter().zip(1..).collect();
+    for line in &mut lines {
+        if let Line::Event(sent) = line {
+            let place = places[&identity(sent)];
+            let now = Moment::Instant {
+                micros: NOW - 1_000_000,
+                offset_minutes: 0,
+                finer_digits: String::new(),
+            };
+            if let Moment::Instant { micros, .. } = sent.timestamp.get_or_insert(now) {
+                *micros += place;
             }
         }
     }

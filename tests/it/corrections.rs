@@ -26,7 +26,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use crate::agreement::{
-    Place, RUNTIME, ask, cases, counts, difference, limits, settings, sound, timed,
+    Place, RUNTIME, ask, cases, counts, difference, limits, settings, sound, timed, untied,
     without_conflicts, without_ties,
 };
 use crate::naive::answer::answer;
@@ -395,7 +395,7 @@ proptest! {
 
 proptest! {
     // Two lakes each, asked three questions.
-    #![proptest_config(cases(12))]
+    #![proptest_config(cases(16))]
 
     #[test]
     fn what_changes_nothing_changes_no_byte_of_an_answer(
@@ -407,9 +407,16 @@ proptest! {
         second in settings(),
         meters in generate::meters(),
         questions in proptest::collection::vec(generate::question(), 3),
+        ties in any::<bool>(),
     ) {
-        let meters: Vec<Meter> = meters.into_iter().map(without_ties).collect();
-        let (lines, shuffled) = (timed(lines, &meters), timed(shuffled, &meters));
+        let meters: Vec<Meter> = match ties {
+            true => meters.into_iter().map(without_ties).collect(),
+            false => meters,
+        };
+        let [lines, shuffled] = [lines, shuffled].map(|lines| match ties {
+            true => timed(lines, &meters),
+            false => untied(lines),
+        });
         let questions: Vec<Question> =
             questions.into_iter().map(|question| sound(question, &meters)).collect();
         let answers = |life: &Life| {
