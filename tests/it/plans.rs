@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::datasource::{empty::EmptyTable, provider_as_source};
-use meterhouse::meter::{Field as BuiltIn, Meter, Operand, load_folder};
+use meterhouse::functions::series::by_calendar::ByCalendar;
+use meterhouse::functions::series::spans::Spans;
+use meterhouse::meter::{Field as BuiltIn, Meter, Operand, load_folder, parse};
 use meterhouse::plan::catalogue::{CatalogueQuery, properties_plan};
 use meterhouse::plan::{TableFacts, UsageQuery, Windows, usage_plan};
 use meterhouse::schema::{ValueKind, events_schema};
@@ -55,6 +57,47 @@ fn every_meter_of_the_repository_has_its_plan() {
         UsageQuery { groups: vec![Operand::Field(BuiltIn::CustomerId)], ..UsageQuery::default() };
     for meter in meters() {
         insta::assert_snapshot!(meter.name.clone(), plan_text(&[&meter], &by_customer));
+    }
+}
+
+#[test]
+fn each_way_of_counting_has_its_plan() {
+    let at = |text: &str| Timestamp::parse_rfc3339(text).unwrap();
+    let (from, to) = (at("2015-05-17T00:00:00Z"), at("2015-05-21T00:00:00Z"));
+    let starts = window_starts(Window::DAY, &parse_zone("UTC").unwrap(), from, to).unwrap();
+    let spans = Spans { from: from.micros(), to: to.micros(), windows: Some(starts.clone()) };
+    let query = UsageQuery {
+        range: TimeRange { from: Some(from), to: Some(to) },
+        windows: Some(Windows::Shared(starts.clone())),
+        spans: Some(ByCalendar::shared(spans)),
+        parts: Some(ByCalendar::shared(starts)),
+        groups: vec![Operand::Field(BuiltIn::CustomerId)],
+        ..UsageQuery::default()
+    };
+    for (name, text) in [
+        ("latest", "aggregation: latest\nproperty: bytes"),
+        ("percentile", "aggregation: percentile\npercentile: 95\nproperty: bytes"),
+        ("expression", "aggregation: sum\nexpression: ceil(bytes / 1000) * status"),
+        ("weight", "aggregation: average\nproperty: bytes\nweight: status"),
+        (
+            "nested",
+            "aggregation: sum\nof: { aggregation: max, property: bytes, per: [path, hour] }",
+        ),
+        ("time_weighted", "aggregation: time_weighted\nof: level\nproperty: bytes\nper: path"),
+        ("active", "aggregation: count_unique\nproperty: path\noperation: method"),
+        (
+            "active_by_days",
+            "aggregation: count_unique\nproperty: path\noperation: method\nprorate: days",
+        ),
+        ("reported", "aggregation: reported\nproperty: bytes\noperation: method\nper: path"),
+        (
+            "prorated",
+            "aggregation: sum\nproperty: bytes\nperiod: { start: path, end: top, place: prorate }",
+        ),
+    ] {
+        let text = format!("meter: m\nevent: http_request\n{text}\n");
+        let meter = parse(&text, "m.yaml").unwrap_or_else(|found| panic!("{name}: {found}"));
+        insta::assert_snapshot!(format!("counting-{name}"), plan_text(&[&meter], &query));
     }
 }
 
