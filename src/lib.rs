@@ -20,6 +20,7 @@ pub mod functions;
 pub mod ingest;
 pub mod lake;
 pub mod meter;
+pub mod period;
 pub mod plan;
 pub mod registry;
 pub mod rollup;

@@ -287,6 +287,49 @@ pub mod batches {
     }
 }
 
+/// Columns of closed periods: a row for each customer, and one that tells what was closed.
+pub mod statements {
+    use super::{CUSTOMER_ID, DataType, Field, Schema, timestamp_type};
+
+    /// What the row is.
+    pub const KIND: &str = "kind";
+    /// A row of a customer.
+    pub const KIND_LINE: &str = "line";
+    /// The row that tells what was closed.
+    pub const KIND_CLOSING: &str = "closing";
+    /// A row that opens a period again.
+    pub const KIND_REOPENING: &str = "reopening";
+    /// What a closing or reopening tells, as JSON.
+    pub const RECORD: &str = "record";
+
+    /// The schema of the table.
+    pub fn schema() -> Schema {
+        let text = |name| Field::new(name, DataType::Utf8, true);
+        let number = |name| Field::new(name, DataType::Int64, true);
+        let must = |name| Field::new(name, DataType::Utf8, false);
+        Schema::new(vec![
+            must(KIND),
+            must("closing"),
+            must("meter"),
+            must("meter_version"),
+            must("period"),
+            Field::new("period_start", timestamp_type(), false),
+            Field::new("period_end", timestamp_type(), false),
+            must("zone"),
+            Field::new("revision", DataType::Int64, false),
+            Field::new("table_version", DataType::Int64, false),
+            text(CUSTOMER_ID),
+            text("value"),
+            text("converted"),
+            text("billable"),
+            text("unit"),
+            number("events"),
+            number("skipped"),
+            text(RECORD),
+        ])
+    }
+}
+
 /// Decides which properties get columns, so that no two names differ only by case and no table
 /// grows beyond its limit.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! Proves that a lake is as it was written, or says what is not.
 //!
-//! The log is read entry by entry; every live file of events, quarantine and accounts is compared
-//! with it; what is declared and the lookup tables must be there; no identity may have two events;
-//! accounts must add up to the events; and the key index,
-//! where there is one, must know them all. Changes nothing.
+//! The log is read entry by entry; every live file of events, quarantine, accounts and closed periods is
+//! compared with it; what the newest version declares, and its lookup tables, must be there; no identity
+//! may have two events; accounts must add up to the events; and the key index, where there is one, must
+//! know them all. Changes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
         Verified { version: events.version, events: received_rows(&events), ..Verified::default() };
     let quarantine = lake.quarantine().await?;
     let mut refused = 0;
-    let others = [(quarantine, true), (lake.batches().await?, false)];
+    let others =
+        [(quarantine, true), (lake.batches().await?, false), (lake.statements().await?, false)];
     let others =
         others.into_iter().filter_map(|(table, holds_refused)| Some((table?, holds_refused)));
     for (table, holds_refused) in std::iter::once((lake.events.clone(), false)).chain(others) {

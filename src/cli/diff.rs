@@ -2,21 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
-
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema};
 
 use super::flags::{DiffFlags, Global};
 use super::numbers::{counted, grouped, grouped_text};
 use super::opening::{context, load_meter_files, resolve_at};
 use super::outcome::{Failure, Outcome};
-use super::output::{check_format, say, write_rows};
-use super::render::{NUMERIC_TEXT, OutputFormat};
+use super::output::{check_format, numeric, say, write_rows};
 use crate::comparison::{COLUMNS, Comparison, compare};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
-use crate::meter::{Billing, Meter, describe, load_file, version};
+use crate::meter::{Billing, Meter, TablePlace, describe, load_file, version};
 use crate::registry;
 use crate::usage::{Context, Grouping, UsageRequest, published_for, reference};
 
@@ -56,7 +51,7 @@ pub(super) async fn run(global: &Global, flags: &DiffFlags) -> Result<Outcome, F
         return Ok(Outcome::Done);
     }
     let compared = compare(&context, [&old, &new], &request, flags.all).await?;
-    write_rows(format, &shown(format, &compared.rows)?)?;
+    write_rows(format, &numeric(format, &compared.rows, &COLUMNS)?)?;
     if !global.quiet {
         say(&definitions_text(&old, &new));
         say(&summary(&compared, &request.grouping));
@@ -103,23 +98,6 @@ impl Asked<'_> {
     }
 }
 
-/// The rows; a table is told which of its texts are numbers.
-fn shown(format: OutputFormat, rows: &RecordBatch) -> Result<RecordBatch> {
-    if format != OutputFormat::Table {
-        return Ok(rows.clone());
-    }
-    let numeric = |field: &Arc<Field>| {
-        let mut metadata = field.metadata().clone();
-        if COLUMNS.contains(&field.name().as_str()) {
-            metadata.insert(NUMERIC_TEXT.to_owned(), String::new());
-        }
-        field.as_ref().clone().with_metadata(metadata)
-    };
-    let fields: Vec<Field> = rows.schema().fields().iter().map(numeric).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), rows.columns().to_vec())
-        .map_err(|error| Error::internal("rows of a comparison").with_source(error))
-}
-
 /// What two definitions have not in common, in lines; their versions are told anyway.
 fn definitions_text(old: &Meter, new: &Meter) -> String {
     let (old_text, new_text) = (describe(old), describe(new));
@@ -132,17 +110,26 @@ fn definitions_text(old: &Meter, new: &Meter) -> String {
     lines.extend(only(&new_text, &old_text, "+"));
     for (name, lookup) in &new.lookups {
         let Some(before) = old.lookups.get(name) else { continue };
+        // What the lake has is not read here.
+        if !in_files(&before.table, &lookup.table) {
+            continue;
+        }
         let mut keys = differing(&before.rows, &lookup.rows);
         keys.extend(differing(&before.history, &lookup.history));
         lines.extend(tables_text(&format!("tables of lookup {name}"), keys.len(), "key"));
     }
     if let (Some(Billing::PerCustomer(before)), Some(Billing::PerCustomer(after))) =
         (&old.billing, &new.billing)
+        && in_files(&before.table, &after.table)
     {
         let customers = differing(&before.rows, &after.rows);
         lines.extend(tables_text("tables of billing", customers.len(), "customer"));
     }
     lines.join("\n")
+}
+
+fn in_files(one: &TablePlace, other: &TablePlace) -> bool {
+    matches!((one, other), (TablePlace::File(_), TablePlace::File(_)))
 }
 
 /// The keys that two tables have not in common, or other rows of.

@@ -13,6 +13,7 @@ mod explain;
 mod ingest;
 mod lake;
 mod meters;
+mod periods;
 mod questions;
 mod rollups;
 mod values;
@@ -30,6 +31,7 @@ pub(super) use lake::{
 pub(super) use meters::{
     DiffFlags, HistoryFlags, LookupsCommand, MetersCommand, PublishFlags, TestFlags,
 };
+pub(super) use periods::{CloseFlags, PeriodFlags, PeriodsCommand};
 pub(super) use questions::{PropertiesFlags, SqlFlags, UsageFlags};
 pub(super) use rollups::{RefreshFlags, RollupsCommand};
 pub(super) use values::{At, AtFlag, OutputFlag};
@@ -115,6 +117,9 @@ pub(super) enum Command {
     /// Keep what usage is computed from beside the events, so that answers are quick
     #[command(subcommand)]
     Rollups(RollupsCommand),
+    /// Close billing periods: what was billed stays as it was, and what comes later is told
+    #[command(subcommand)]
+    Periods(PeriodsCommand),
     /// Keep lookup tables in the lake: put, list and show them
     #[command(subcommand)]
     Lookups(LookupsCommand),

@@ -108,7 +108,12 @@ async fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
             }
         }
     }
-    wrong.extend(unfit_tables(global, &meters).await?);
+    match unfit_tables(global, &meters).await {
+        Ok(unfit) => wrong.extend(unfit),
+        // What is known already is told first.
+        Err(error) if wrong.is_empty() => return Err(error),
+        Err(error) => wrong.push(error.to_string()),
+    }
     if !wrong.is_empty() {
         return Err(Error::invalid(wrong.join("\n\n")));
     }
@@ -143,8 +148,12 @@ async fn unfit_tables(global: &Global, meters: &[Meter]) -> Result<Vec<String>> 
     let snapshot = lake.events.snapshot(None).await?;
     let mut wrong = Vec::new();
     for meter in readers {
-        if let Err(error) = with_tables(&lake, &snapshot, meter).await {
-            wrong.push(error.to_string());
+        match with_tables(&lake, &snapshot, meter).await {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NotFound) => {
+                wrong.push(error.to_string());
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(wrong)

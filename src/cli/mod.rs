@@ -25,6 +25,7 @@ mod numbers;
 mod opening;
 mod outcome;
 mod output;
+mod periods;
 mod progress;
 mod prompt;
 mod properties;
@@ -92,6 +93,7 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
         Command::Lookups(command) => Box::pin(lookups::run(global, command)).await,
         Command::Meters(command) => Box::pin(meters::run(global, command)).await,
+        Command::Periods(command) => Box::pin(periods::run(global, command)).await,
         Command::Rollups(command) => Box::pin(rollups::run(global, command)).await,
         Command::Properties(flags) => Box::pin(properties::run(global, flags)).await,
         Command::Events(command) => Box::pin(events::run(global, command)).await,

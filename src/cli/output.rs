@@ -1,12 +1,13 @@
 //! Where a command's words and rows go: data to standard output, everything else to standard error.
 
 use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use super::outcome::Failure;
-use super::render::{OutputFormat, Reader, Renderer};
+use super::render::{NUMERIC_TEXT, OutputFormat, Reader, Renderer};
 use crate::error::{Error, Result};
 
 /// Says something to whoever runs the command, in lines that cannot steer a terminal whatever they
@@ -116,6 +117,30 @@ pub(super) fn write_rows(format: OutputFormat, batch: &RecordBatch) -> Result<()
         Reader::Present => finish(renderer),
         Reader::Gone => Ok(()),
     }
+}
+
+/// The rows; a table is told which of its texts are numbers.
+///
+/// # Errors
+/// A defect of ours.
+pub(super) fn numeric(
+    format: OutputFormat,
+    rows: &RecordBatch,
+    names: &[&str],
+) -> Result<RecordBatch> {
+    if format != OutputFormat::Table {
+        return Ok(rows.clone());
+    }
+    let marked = |field: &FieldRef| {
+        let mut metadata = field.metadata().clone();
+        if names.contains(&field.name().as_str()) {
+            metadata.insert(NUMERIC_TEXT.to_owned(), String::new());
+        }
+        field.as_ref().clone().with_metadata(metadata)
+    };
+    let fields: Vec<Field> = rows.schema().fields().iter().map(marked).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), rows.columns().to_vec())
+        .map_err(|error| Error::internal("marks of numbers").with_source(error))
 }
 
 /// Ends rows; a reader that is gone is fine.

@@ -11,7 +11,7 @@ use super::run::Run;
 use crate::error::{Error, Result};
 
 /// How many keys are looked for at a time, which bounds what a probe holds in memory.
-const PROBE_KEYS: usize = 1 << 16;
+pub(super) const PROBE_KEYS: usize = 1 << 16;
 
 /// How many blocks are read at once.
 const READ_BLOCKS: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::disk::UnlistedFile;
 use super::entry::{Entry, Found, Key};
 use super::lock::FolderLock;
-use super::probe::{check_ascending, probe_run};
+use super::probe::{PROBE_KEYS, check_ascending, probe_run};
 use super::run::Run;
 use super::scan::Cursor;
 use super::write::RunWriter;
@@ -44,20 +44,16 @@ impl StagedRun {
         self.written.is_none()
     }
 
-    /// Gives its keys in order to `take`, hardly more than `most` at a time.
+    /// Gives its keys in order to `take`, as many at a time as are probed at a time.
     ///
     /// # Errors
     /// Corrupt when the run is damaged, and those of `take`.
-    pub fn each_group(
-        &self,
-        most: usize,
-        mut take: impl FnMut(&[Key]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn each_group(&self, mut take: impl FnMut(&[Key]) -> Result<()>) -> Result<()> {
         let Some((run, _)) = &self.written else { return Ok(()) };
         let (mut cursor, mut keys) = (Cursor::new(run), Vec::new());
         while let Some(entry) = cursor.advance()? {
             keys.push(entry.key);
-            if keys.len() >= most {
+            if keys.len() == PROBE_KEYS {
                 take(&keys)?;
                 keys.clear();
             }

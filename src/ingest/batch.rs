@@ -44,6 +44,8 @@ pub(super) struct Batch {
     /// The version of the events that the key index stood at when the first of them was sealed, or that
     /// the batch was brought onto since.
     base: Option<u64>,
+    /// Whether others brought events since.
+    overtaken: bool,
     counts: Counts,
     sealed_events: u64,
     /// Sealed parts on disk.
@@ -92,6 +94,7 @@ impl Batch {
             received,
             names,
             base,
+            overtaken: false,
             counts: Counts::default(),
             sealed_events: 0,
             spills: Vec::new(),
@@ -123,6 +126,16 @@ impl Batch {
     /// It stands on this version now, as it is.
     pub(super) fn stands_on(&mut self, version: u64) {
         self.base = Some(version);
+    }
+
+    /// Others brought so many events after those that it was compared with.
+    pub(super) fn overtaken_by(&mut self, events: u64) {
+        self.overtaken |= events > 0;
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.overtaken
     }
 
     /// How many of its events take the place of earlier ones.
@@ -163,6 +176,7 @@ impl Batch {
     /// Takes over what a rebase changed.
     pub(super) fn rebased(&mut self, rebased: Rebased, received: Timestamp, names: &Names) {
         self.names.clone_from(names);
+        self.overtaken = false;
         self.counts.accepted -= rebased.counts.duplicate + rebased.counts.conflict;
         self.counts += rebased.counts;
         rebased.quarantined.into_iter().for_each(|event| self.waiting.push(event));

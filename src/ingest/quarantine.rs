@@ -83,7 +83,8 @@ impl Quarantined {
             reason: "identity_taken".to_owned(),
             field: Some(schema::IDEMPOTENCY_KEY.to_owned()),
             message: format!(
-                "idempotency_key `{}` is taken by an event of content {first:016x}, this one has {second:016x}",
+                "idempotency_key `{}` is taken by an event of content {first:016x}, this one has {second:016x}: \
+                 `meterhouse events show` tells what became of it",
                 crate::event::shortened(key.map_or("", |key| key.value(row))),
             ),
             input: None,

@@ -1,6 +1,7 @@
 //! A batch that lost the race for its version, brought onto what the winner made.
 //!
-//! What the winner brought too is dropped, as the key index has it by then; the rest is written anew under a later instant of receipt, so that the order of receipt stays that of the
+//! What the winner brought too is dropped, as the key index has it by then; the rest is written anew
+//! under a later instant of receipt, so that the order of receipt stays that of the
 //! versions. Where names are declared for upserts, it is also decided anew which events of the lake
 //! those of the batch take the places of.
 
@@ -25,9 +26,6 @@ use crate::lake::table::Table;
 use crate::lake::writer::ParquetFileWriter;
 use crate::schema::{EVENT_NAME, INGESTED_AT, KIND, KIND_EVENT, ORDINAL};
 use crate::time::Timestamp;
-
-/// How many keys are looked for at a time.
-const PROBED_KEYS: usize = 1 << 16;
 
 /// Files of a batch that wait for their commit, and the keys of their rows.
 #[derive(Debug, Default)]
@@ -140,7 +138,7 @@ pub(super) fn taken(index: &Index, staged: &Staged) -> Result<Taken> {
     let mut taken = Taken::default();
     for (runs, is_declared) in [(&staged.keys, false), (&staged.declared, true)] {
         for run in runs {
-            run.each_group(PROBED_KEYS, |keys| {
+            run.each_group(|keys| {
                 for (key, found) in keys.iter().zip(index.probe(keys)?) {
                     let Some(found) = found else { continue };
                     taken.days.insert(found.date);

@@ -237,7 +237,8 @@ impl Run {
         let mut input_bytes = 0;
         let mut ended = false;
         while !ended {
-            let mut batch = self.new_batch()?;
+            let newest = self.runtime.block_on(self.lake.events.snapshot(None))?;
+            let mut batch = self.new_batch(&newest)?;
             while !ended && self.takes_more(&batch) {
                 let room = self.room(&batch);
                 let filled = fill(&mut pieces, &self.decoder, room, self.settings.threads)?;
@@ -286,38 +287,57 @@ impl Run {
 
     /// A batch with an instant of receipt later than that of any batch before, so that instant and
     /// place in the batch order all events of the lake.
-    fn new_batch(&self) -> Result<Batch> {
-        let snapshot = self.runtime.block_on(self.lake.events.snapshot(None))?;
-        let names = self.runtime.block_on(self.lake.events.upsert_names(&snapshot))?;
-        Ok(Batch::new(self.next_instant(&snapshot)?, names, self.index.applied()))
+    fn new_batch(&self, newest: &Arc<Snapshot>) -> Result<Batch> {
+        let names = self.runtime.block_on(self.lake.events.upsert_names(newest))?;
+        Ok(Batch::new(self.next_instant(newest)?, names, self.index.applied()))
     }
 
     /// Sees to it that what was read is compared with what the lake holds by now. Where names are
     /// declared, what the batch began with may be replaced since: taken for a duplicate of that, an event
     /// that came later would be lost.
     fn keep_up(&mut self, batch: &mut Batch) -> Result<()> {
-        let newest = self.runtime.block_on(self.lake.events.snapshot(None))?;
-        if self.settings.dry_run || self.index.applied() == Some(newest.version) {
+        if self.settings.dry_run {
             return Ok(());
         }
+        let mut newest = self.runtime.block_on(self.lake.events.snapshot(None))?;
+        if self.index.applied() == Some(newest.version) {
+            return Ok(());
+        }
+        self.check_history(batch, &newest)?;
         let names = self.runtime.block_on(self.lake.events.upsert_names(&newest))?;
         if names.is_empty() && batch.names().is_empty() {
             return Ok(());
         }
         if names != *batch.names() && batch.counts().read > 0 {
             // What was read before stands by what was declared before.
-            let former = std::mem::replace(batch, self.new_batch()?);
+            let former = std::mem::replace(batch, self.new_batch(&newest)?);
             let of_batch = self.finish(former)?;
             self.counts += of_batch;
+            newest = self.runtime.block_on(self.lake.events.snapshot(None))?;
         }
-        let newest = self.runtime.block_on(self.lake.events.snapshot(None))?;
-        let hasher = &self.decoder.hasher;
-        let caught_up = stored::catch_up(&mut self.index, &self.lake.events, &newest, hasher);
-        self.runtime.block_on(caught_up)?;
-        if batch.counts().read == 0 {
-            *batch = self.new_batch()?;
+        let (events, hasher) = (&self.lake.events, &self.decoder.hasher);
+        let caught_up = stored::catch_up(&mut self.index, events, &newest, hasher);
+        let brought = self.runtime.block_on(caught_up)?;
+        match batch.counts().read {
+            0 => *batch = self.new_batch(&newest)?,
+            _ => batch.overtaken_by(brought),
         }
         Ok(())
+    }
+
+    /// What was taken for a duplicate may be gone from a table that was set back.
+    fn check_history(&self, batch: &Batch, newest: &Snapshot) -> Result<()> {
+        match batch.base().max(self.index.applied()) {
+            Some(from) if from > newest.version && batch.counts().read > 0 => {
+                Err(Error::conflict(format!(
+                    "{} was set back from version {from} to {} while events were read: run the same \
+                     command again",
+                    self.lake.events.display(),
+                    newest.version
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn next_instant(&self, snapshot: &Snapshot) -> Result<Timestamp> {
@@ -479,22 +499,20 @@ impl Run {
                 events.display()
             )));
         }
-        if let Some(from) = batch.base().filter(|from| *from > base.version) {
-            // What was taken for a duplicate may be gone by now.
-            return Err(Error::conflict(format!(
-                "{} was set back from version {from} to {} while events were read: run the same \
-                 command again",
-                events.display(),
-                base.version
-            )));
-        }
+        self.check_history(batch, base)?;
         let hasher = &self.decoder.hasher;
-        self.runtime.block_on(stored::catch_up(&mut self.index, events, base, hasher))?;
-        let taken = rebase::taken(&self.index, &staged)?;
+        let caught_up = stored::catch_up(&mut self.index, events, base, hasher);
+        batch.overtaken_by(self.runtime.block_on(caught_up)?);
         batch.stands_on(base.version);
-        // Who only compacted, or brought other events earlier, leaves the batch as it is.
+        // Who only compacted or corrected leaves the batch as it is, and so does who brought other events
+        // earlier.
         let last_ms = self.runtime.block_on(base.app_version(RECEIPT))?.unwrap_or(i64::MIN);
-        if taken.is_empty() && last_ms < batch.received().micros() / 1_000 {
+        let is_later = last_ms < batch.received().micros() / 1_000;
+        if is_later && !batch.is_overtaken() {
+            return Ok(staged);
+        }
+        let taken = rebase::taken(&self.index, &staged)?;
+        if is_later && taken.is_empty() {
             return Ok(staged);
         }
         self.choose_again(batch, staged, base, (&taken, &names))
@@ -510,8 +528,9 @@ impl Run {
     ) -> Result<Staged> {
         let (events, hasher, runtime) = (&self.lake.events, &self.decoder.hasher, &self.runtime);
         let lake = Replaceable { events, runtime, hasher, names };
-        // Whoever replaces anything chooses, whatever is declared by now.
-        let upserts = match names.is_empty() && batch.replaced() == 0 {
+        // What was of a declared name is chosen again, whatever is declared by now.
+        let plain = names.is_empty() && batch.replaced() == 0 && staged.declared.is_empty();
+        let upserts = match plain {
             true => None,
             false => Some(Upserts::of(&lake, base, &staged, taken)?),
         };

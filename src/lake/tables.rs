@@ -1,4 +1,4 @@
-//! The tables that make up one namespace of a lake: events, quarantine and accounts.
+//! The tables that make up one namespace of a lake: events, quarantine, accounts and statements.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use crate::schema::{self, EVENT_DATE};
 const EVENTS: &str = "events";
 const QUARANTINE: &str = "quarantine";
 const BATCHES: &str = "batches";
+const STATEMENTS: &str = "statements";
 
 /// One namespace of a lake.
 #[derive(Debug, Clone)]
@@ -38,7 +39,7 @@ impl Lake {
     /// A place that can be no lake's.
     pub async fn remains(location: &Location, namespace: &Namespace) -> Result<Vec<&'static str>> {
         let mut remains = Vec::new();
-        for name in [QUARANTINE, BATCHES] {
+        for name in [QUARANTINE, BATCHES, STATEMENTS] {
             if optional(Table::open(location, namespace, name).await)?.is_some() {
                 remains.push(name);
             }
@@ -89,6 +90,23 @@ impl Lake {
     pub async fn batches_or_create(&self) -> Result<Table> {
         let (columns, info) = (schema::batches::schema(), BTreeMap::new());
         Table::create(&self.location, &self.namespace, BATCHES, &columns, &[], &info).await
+    }
+
+    /// The closed periods, `None` while there is none.
+    ///
+    /// # Errors
+    /// A damaged table.
+    pub async fn statements(&self) -> Result<Option<Table>> {
+        optional(Table::open(&self.location, &self.namespace, STATEMENTS).await)
+    }
+
+    /// The table of closed periods, made where it is missing.
+    ///
+    /// # Errors
+    /// A place that cannot hold it.
+    pub async fn statements_or_create(&self) -> Result<Table> {
+        let (columns, info) = (schema::statements::schema(), BTreeMap::new());
+        Table::create(&self.location, &self.namespace, STATEMENTS, &columns, &[], &info).await
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::history::BY;
 use crate::lake::snapshot::Snapshot;
@@ -91,9 +91,9 @@ impl Table {
         Ok(declared.into_iter().map(|upsert| upsert.event_name).collect())
     }
 
-    /// Declares `names` from the next version of the events on, in the place of all others if `anew`;
-    /// gives those that were not declared before, and the version that says so, the newest where there
-    /// are none.
+    /// Declares `names` from the next version of the events on; gives those that were not declared
+    /// before, and the version that says so, the newest where there are none. `anew` is for a lake that
+    /// has lost what was declared: these are all there are then.
     ///
     /// # Errors
     /// A store that cannot be read or written; conflict after too many lost races.
@@ -147,8 +147,8 @@ impl Table {
         self.change_upserts(WITHDRAWN, declarer, false, change).await.map(|(_, version)| version)
     }
 
-    /// Commits what `change` makes of the names that hold, or of none if `anew`, built on the very
-    /// version that has them.
+    /// Commits what `change` makes of the names that hold, or of none if these are lost and it is to be
+    /// done `anew`, built on the very version that has them.
     async fn change_upserts(
         &self,
         what: &str,
@@ -158,7 +158,17 @@ impl Table {
     ) -> Result<(BTreeSet<String>, u64)> {
         for _ in 0..MAX_ATTEMPTS {
             let base = self.snapshot(None).await?;
-            let held = if anew { Vec::new() } else { self.upserts(&base).await? };
+            let held = match self.upserts(&base).await {
+                Err(error) if anew && error.kind() == ErrorKind::Corrupt => Vec::new(),
+                Ok(held) if anew && !held.is_empty() => {
+                    return Err(Error::invalid(format!(
+                        "{}: what is declared is there: --anew is for a lake that has lost it; declare and \
+                         withdraw names instead",
+                        self.display()
+                    )));
+                }
+                held => held?,
+            };
             let (all, changed) = change(&held, base.version + 1)?;
             if changed.is_empty() {
                 return Ok((changed, base.version));
@@ -193,7 +203,6 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use crate::lake::location::{Location, Namespace};
     use crate::lake::tables::Lake;
 

@@ -162,7 +162,10 @@ fn superseded(
 }
 
 /// Keeps a definition under its version, unless it is there; one that is there must be whole.
-async fn keep_definition(table: &Table, meter: &Meter, bundle: &Bundle) -> Result<()> {
+///
+/// # Errors
+/// A store that cannot be written; a definition of the same version that is damaged or another.
+pub async fn keep_definition(table: &Table, meter: &Meter, bundle: &Bundle) -> Result<()> {
     let version = version(meter);
     let stored = StoredDefinition {
         meter: meter.name.clone(),

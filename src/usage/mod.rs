@@ -267,15 +267,18 @@ async fn blamed(
         return error;
     }
     let source = provider_as_source(Arc::clone(table) as Arc<_>);
+    let mut names: Vec<&str> = Vec::new();
     for (_, meter, resolved) in &question.meters {
         let plan = overflow_plan(&source, meter, &resolved.query, &question.facts);
         let Ok(Some(plan)) = plan else { continue };
+        names.push(&meter.name);
         if let Ok(Some(key)) = first_text(context, &plan).await {
             return Error::invalid(format!("meter `{}`, event `{key}`: {BEYOND}", meter.name));
         }
     }
-    let names: Vec<&str> =
-        question.meters.iter().map(|(_, meter, _)| meter.name.as_str()).collect();
+    if names.is_empty() {
+        names.extend(question.meters.iter().map(|(_, meter, _)| meter.name.as_str()));
+    }
     Error::invalid(format!("meter `{}`: {BEYOND}", names.join("`, `")))
 }
 

@@ -181,8 +181,8 @@ impl UsageRequest {
         self.range_of((meter, zone_name), &parse_zone(zone_name)?, now)
     }
 
-    /// The zone of periods and windows.
-    fn zone_name<'a>(&'a self, meter: &'a Meter) -> &'a str {
+    /// The IANA name of the zone of periods and windows.
+    pub fn zone_name<'a>(&'a self, meter: &'a Meter) -> &'a str {
         self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC")
     }
 

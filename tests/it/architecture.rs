@@ -15,7 +15,18 @@ const FLOORS: [&[&str]; 8] = [
     &["lake", "dedupe", "functions", "plan"],
     &["ingest", "registry", "table"],
     &["engine"],
-    &["usage", "catalogue", "comparison", "correct", "explain", "rollup", "sql", "trial", "verify"],
+    &[
+        "usage",
+        "catalogue",
+        "comparison",
+        "correct",
+        "explain",
+        "period",
+        "rollup",
+        "sql",
+        "trial",
+        "verify",
+    ],
     &["cli"],
 ];
 

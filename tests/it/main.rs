@@ -27,6 +27,7 @@ mod program;
 mod quickstart;
 mod rollups;
 mod simulation;
+mod statements;
 mod storm;
 mod truth;
 mod unfit;

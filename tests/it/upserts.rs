@@ -338,6 +338,8 @@ fn a_lost_declaration_is_named_and_can_be_made_anew() {
     // What is stored answers as ever.
     assert_eq!(sum(folder, None), "1,2");
     run(folder, &["events", "upsert", "declare", "--anew", "usage"], 0);
+    let (_, said) = run(folder, &["events", "upsert", "declare", "--anew", "hit"], 1);
+    assert!(said.contains("--anew is for a lake that has lost it"), "{said}");
     run(folder, &["verify"], 0);
     ingest(folder, &line("usage", "k", 1, 3), 0);
     assert_eq!(sum(folder, None), "1,3");
@@ -449,6 +451,7 @@ fn overtake((name, lines, others, want, sums): &Overtaken<'_>, sealed: bool) {
         fs::write(path, line("usage", "k", 2, bytes)).unwrap();
     }
     fs::write(folder.join("hit-n.ndjson"), line("hit", "n", 2, 5)).unwrap();
+    fs::write(folder.join("usage-n-5.ndjson"), line("usage", "n", 2, 5)).unwrap();
     ingest(folder, &(line("usage", "k", 2, 1) + &line("usage", "other", 2, 1000)), 0);
     run(folder, &["events", "upsert", "declare", "usage"], 0);
     let mut child = Command::new(env!("CARGO_BIN_EXE_meterhouse"))
@@ -605,6 +608,14 @@ fn a_line_is_compared_with_what_was_there_when_it_came() {
     overtake(&("a withdrawal", other, &[withdraw], Ok([0, 0, 1]), "2,1001"), false);
     let refused = Err("event name `usage` was withdrawn from upserts");
     overtake(&("a withdrawal", other, &[withdraw], refused, "2,1001"), true);
+    // What is new is kept or not as if it had never been of a declared name.
+    let new = &[("usage", "n", 3)];
+    let others = &[withdraw, "ingest usage-n-5.ndjson"];
+    overtake(
+        &("a withdrawal and an event of the name", new, others, Ok([0, 0, 1]), "3,1006"),
+        true,
+    );
+    overtake(&("a withdrawal alone", new, &[withdraw], Ok([1, 0, 0]), "3,1004"), true);
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(in crate::cli) enum UpsertCommand {
         /// Why, for whoever asks later
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
-        /// Only these names from now on, whatever was declared before, even where that is lost
+        /// These names alone, where the lake has lost what was declared before
         #[arg(long)]
         anew: bool,
     },

@@ -105,15 +105,20 @@ pub(in crate::cli) struct CompactFlags {
 }
 
 /// A time in days or hours.
-fn retention(text: &str) -> Result<Duration, String> {
+pub(super) fn days_or_hours(text: &str) -> Result<Duration, String> {
     let seconds = |text: &str, unit: u64| text.parse::<u64>().ok()?.checked_mul(unit);
     let found = match text.split_at_checked(text.len().saturating_sub(1)) {
         Some((number, "d")) => seconds(number, 86_400),
         Some((number, "h")) => seconds(number, 3_600),
         _ => None,
     };
-    let found =
-        found.map(Duration::from_secs).ok_or("write a number of days or hours: 30d, 12h")?;
+    let found = found.map(Duration::from_secs);
+    found.ok_or_else(|| "write a number of days or hours: 30d, 12h".to_owned())
+}
+
+/// A time in days or hours that is long enough for whoever reads.
+fn retention(text: &str) -> Result<Duration, String> {
+    let found = days_or_hours(text)?;
     match found < RETENTION_MIN {
         true => Err("less than 1h could take away what is being read".to_owned()),
         false => Ok(found),

@@ -23,7 +23,7 @@ use super::super::sum::OVERFLOW;
 use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::pieces::{Piece, lists};
 use super::spans::{Spans, literal_argument, read_spans, shared_text_type};
-use super::state::{list_field, named_state, one_list, one_state};
+use super::state::{list_field, lists_at, named_state, one_list, one_state};
 
 /// What is told of the level of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -223,11 +223,7 @@ impl Levels {
     /// Takes in the state in a row of columns.
     fn take(&mut self, states: &[ArrayRef], row: usize) {
         self.calendar = self.calendar.or(calendar_at(&states[5], row));
-        let lists = states[..5].iter().map(|state| state.as_list::<i32>()).collect::<Vec<_>>();
-        if lists[0].is_null(row) {
-            return;
-        }
-        let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
+        let Some(of_row) = lists_at(&states[..5], row) else { return };
         let integers = |place: usize| of_row[place].as_primitive::<Int64Type>();
         let numbers = |place: usize| of_row[place].as_primitive::<Decimal256Type>().values();
         for (place, window) in integers(0).iter().enumerate() {

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatil
 
 use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::spans::{Spans, literal_argument, read_spans, shared_text_type};
-use super::state::{list_field, named_state, one_list, one_state};
+use super::state::{list_field, lists_at, named_state, one_list, one_state};
 
 /// The aggregate.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -148,11 +148,7 @@ impl There {
         let known_at = states[5].as_primitive::<Int64Type>();
         let known = known_at.is_valid(row).then(|| known_at.value(row));
         self.known_at = self.known_at.into_iter().chain(known).min();
-        let lists = states[..5].iter().map(|state| state.as_list::<i32>()).collect::<Vec<_>>();
-        if lists[0].is_null(row) {
-            return;
-        }
-        let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
+        let Some(of_row) = lists_at(&states[..5], row) else { return };
         let integers = |place: usize| of_row[place].as_primitive::<Int64Type>().values();
         for (start, end) in integers(0).iter().zip(integers(1)) {
             self.stay(*start, *end);

@@ -18,7 +18,7 @@ use super::by_calendar::{ByCalendar, Last, calendar_at};
 use super::pieces::{Piece, lists};
 use super::presence::There;
 use super::spans::{Spans, literal_argument, read_parts, read_spans, shared_text_type};
-use super::state::{list_field, named_state, one_list, one_state};
+use super::state::{list_field, lists_at, named_state, one_list, one_state};
 use crate::time::WindowStarts;
 
 /// Fractional digits of the values.
@@ -76,7 +76,7 @@ impl AggregateUDFImpl for Present {
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         let spans = self.spans.or_read(&literal_argument(&args, 1)?, read_spans)?;
         let days = self.days.or_read(&literal_argument(&args, 2)?, read_parts)?;
-        Ok(Box::new(Numbers::new(spans, days)))
+        Ok(Box::new(Counted::new(spans, days)))
     }
 }
 
@@ -103,16 +103,16 @@ pub(super) fn pieces_of_present(
 ) -> Result<ListArray> {
     let days = Arc::new(days);
     let pieces = |row: usize| {
-        let mut numbers = Numbers::new(Arc::clone(spans), Arc::clone(&days));
+        let mut numbers = Counted::new(Arc::clone(spans), Arc::clone(&days));
         numbers.take(states.columns(), row);
         numbers.pieces()
     };
     lists(&(0..states.len()).map(pieces).collect::<Vec<_>>(), SCALE)
 }
 
-/// What is told of a window.
+/// What changes with a window, and what lies in it alone.
 #[derive(Debug, Clone, Copy, Default)]
-struct Told {
+struct Change {
     /// By how many more values are there than in the window before; where days are told, all the time.
     rise: i64,
     /// The days of values that are there some of the time.
@@ -122,28 +122,28 @@ struct Told {
 }
 
 #[derive(Debug)]
-struct Numbers {
+struct Counted {
     spans: Arc<ByCalendar<Spans>>,
     days: Arc<Days>,
     calendar: Option<i64>,
     /// By the start of the window.
-    told: BTreeMap<i64, Told>,
+    changes: BTreeMap<i64, Change>,
     /// The first instant at which anything was said.
     known_at: Option<i64>,
 }
 
-impl Numbers {
+impl Counted {
     fn new(spans: Arc<ByCalendar<Spans>>, days: Arc<Days>) -> Self {
-        Self { spans, days, calendar: None, told: BTreeMap::new(), known_at: None }
+        Self { spans, days, calendar: None, changes: BTreeMap::new(), known_at: None }
     }
 
     fn add(&mut self, value: &There) {
         self.calendar = self.calendar.or(value.calendar);
         self.known_at = self.known_at.into_iter().chain(value.known_at).min();
         for (window, counts) in &value.counts {
-            let told = self.told.entry(*window).or_default();
-            told.events += counts.events;
-            told.matched += counts.matched;
+            let change = self.changes.entry(*window).or_default();
+            change.events += counts.events;
+            change.matched += counts.matched;
         }
         match self.days.as_ref() {
             None => self.add_at_ends(value),
@@ -158,7 +158,7 @@ impl Numbers {
             for (instant, change) in [(*start, 1), (*end, -1)] {
                 // What lasts to the end of the range ends in no window.
                 if let Some(window) = spans.holding(instant) {
-                    self.told.entry(window).or_default().rise += change;
+                    self.changes.entry(window).or_default().rise += change;
                 }
             }
         }
@@ -179,8 +179,8 @@ impl Numbers {
             touched.extend([first, last]);
             if first != last {
                 let (_, next) = spans.bounds(first);
-                self.told.entry(next).or_default().rise += 1;
-                self.told.entry(last).or_default().rise -= 1;
+                self.changes.entry(next).or_default().rise += 1;
+                self.changes.entry(last).or_default().rise -= 1;
             }
         }
         for window in touched {
@@ -189,7 +189,8 @@ impl Numbers {
                 last.is_some_and(|(_, until)| *until > day.0)
             };
             let there = days_of(days, spans.bounds(window)).filter(there).count();
-            self.told.entry(window).or_default().parts += i64::try_from(there).unwrap_or(i64::MAX);
+            self.changes.entry(window).or_default().parts +=
+                i64::try_from(there).unwrap_or(i64::MAX);
         }
     }
 
@@ -199,23 +200,19 @@ impl Numbers {
         let known_at = states[5].as_primitive::<Int64Type>();
         let known = known_at.is_valid(row).then(|| known_at.value(row));
         self.known_at = self.known_at.into_iter().chain(known).min();
-        let lists = states[..5].iter().map(|state| state.as_list::<i32>()).collect::<Vec<_>>();
-        if lists[0].is_null(row) {
-            return;
-        }
-        let of_row: Vec<ArrayRef> = lists.iter().map(|list| list.value(row)).collect();
+        let Some(of_row) = lists_at(&states[..5], row) else { return };
         let integers = |place: usize| of_row[place].as_primitive::<Int64Type>().values();
         for (place, window) in integers(0).iter().enumerate() {
-            let told = self.told.entry(*window).or_default();
-            told.rise += integers(1)[place];
-            told.parts += integers(2)[place];
-            told.events += integers(3)[place];
-            told.matched += integers(4)[place];
+            let change = self.changes.entry(*window).or_default();
+            change.rise += integers(1)[place];
+            change.parts += integers(2)[place];
+            change.events += integers(3)[place];
+            change.matched += integers(4)[place];
         }
     }
 
     fn pieces(&self) -> Vec<Piece> {
-        let first = self.known_at.into_iter().chain(self.told.keys().next().copied()).min();
+        let first = self.known_at.into_iter().chain(self.changes.keys().next().copied()).min();
         let Some(first) = first else { return Vec::new() };
         let spans = self.spans.of(self.calendar);
         let days = self.days.as_ref().as_ref().map(|days| days.of(self.calendar));
@@ -223,8 +220,8 @@ impl Numbers {
         let mut there = 0;
         for window in spans.windows_from(first) {
             let (start, end) = spans.bounds(window);
-            let Told { rise, parts, events, matched } =
-                self.told.get(&window).copied().unwrap_or_default();
+            let Change { rise, parts, events, matched } =
+                self.changes.get(&window).copied().unwrap_or_default();
             there += rise;
             let value = self.known_at.filter(|known| *known < end).map(|_| match days {
                 None => there,
@@ -243,12 +240,10 @@ impl Numbers {
 
 /// The days between two instants, cut by them.
 fn days_of(days: &WindowStarts, (from, to): (i64, i64)) -> impl Iterator<Item = (i64, i64)> {
-    let cut = Spans { from, to, windows: Some(days.clone()) };
-    let starts: Vec<i64> = cut.windows_from(from).collect();
-    starts.into_iter().map(move |day| cut.bounds(day))
+    days.between(from, to).map(move |day| (day.max(from), days.end_of(day).min(to)))
 }
 
-impl Accumulator for Numbers {
+impl Accumulator for Counted {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let Some(states) = values[0].as_struct_opt() else {
             return exec_err!("present takes a state");
@@ -268,13 +263,13 @@ impl Accumulator for Numbers {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let list = |column: Vec<i64>| one_list(Arc::new(Int64Array::from(column)));
-        let of = |number: fn(&Told) -> i64| list(self.told.values().map(number).collect());
+        let of = |number: fn(&Change) -> i64| list(self.changes.values().map(number).collect());
         Ok(vec![
-            list(self.told.keys().copied().collect())?,
-            of(|told| told.rise)?,
-            of(|told| told.parts)?,
-            of(|told| told.events)?,
-            of(|told| told.matched)?,
+            list(self.changes.keys().copied().collect())?,
+            of(|change| change.rise)?,
+            of(|change| change.parts)?,
+            of(|change| change.events)?,
+            of(|change| change.matched)?,
             ScalarValue::Int64(self.known_at),
             ScalarValue::Int64(self.calendar),
         ])
@@ -286,7 +281,7 @@ impl Accumulator for Numbers {
 
     fn size(&self) -> usize {
         // A node of a tree is two thirds full.
-        size_of::<Self>() + self.told.len() * size_of::<(i64, Told)>() * 3 / 2
+        size_of::<Self>() + self.changes.len() * size_of::<(i64, Change)>() * 3 / 2
     }
 }
 
@@ -296,19 +291,26 @@ mod tests {
 
     use super::*;
 
-    fn spans() -> Arc<ByCalendar<Spans>> {
-        let windows = Some(WindowStarts::Boundaries(vec![0, 10, 20, 30]));
-        Arc::new(ByCalendar::shared(Spans { from: 0, to: 30, windows }))
+    /// Windows of ten instants each, or none, and a range that cuts them, or does not.
+    fn spans(from: i64, to: i64, windowed: bool) -> Arc<ByCalendar<Spans>> {
+        let windows = WindowStarts::Boundaries(vec![0, 10, 20, 30]);
+        let windows = windowed.then_some(windows);
+        Arc::new(ByCalendar::shared(Spans { from, to, windows }))
     }
 
-    fn five_days() -> Days {
+    fn whole() -> Arc<ByCalendar<Spans>> {
+        spans(0, 30, true)
+    }
+
+    /// Days of five instants.
+    fn days() -> Days {
         let days = WindowStarts::Boundaries((0..=6).map(|day| day * 5).collect());
         Some(ByCalendar::shared(days))
     }
 
     /// A value that is added at one instant and removed at another, several times.
-    fn value(stretches: &[(i64, i64)]) -> There {
-        let mut there = There::new(spans());
+    fn value(spans: &Arc<ByCalendar<Spans>>, stretches: &[(i64, i64)]) -> There {
+        let mut there = There::new(Arc::clone(spans));
         for (at, until) in stretches {
             there.saw(*at, true);
             there.stay(*at, *until);
@@ -316,30 +318,37 @@ mod tests {
         there
     }
 
-    fn told(values: &[There], days: Days) -> Vec<(i64, Option<i256>)> {
-        let mut numbers = Numbers::new(spans(), Arc::new(days));
-        values.iter().for_each(|value| numbers.add(value));
-        numbers.pieces().iter().map(|piece| (piece.window, piece.value)).collect()
+    fn counted(spans: &Arc<ByCalendar<Spans>>, values: &[There], days: Days) -> Counted {
+        let mut counted = Counted::new(Arc::clone(spans), Arc::new(days));
+        values.iter().for_each(|value| counted.add(value));
+        counted
+    }
+
+    fn values(stretches: &[(i64, i64)], days: Days) -> Vec<(i64, Option<i256>)> {
+        let counted = counted(&whole(), &[value(&whole(), stretches)], days);
+        counted.pieces().iter().map(|piece| (piece.window, piece.value)).collect()
     }
 
     #[test]
     fn something_is_there_from_its_adding_to_its_removal() {
         let some = |number: i64| Some(i256::from(number));
-        let one = value(&[(1, 5), (12, i64::MAX)]);
-        assert_eq!(told(&[one], None), [(0, some(0)), (10, some(1)), (20, some(1))]);
+        let one = values(&[(1, 5), (12, i64::MAX)], None);
+        assert_eq!(one, [(0, some(0)), (10, some(1)), (20, some(1))]);
         // Removed in the very instant in which the window ends.
-        let until_then = value(&[(-4, 10)]);
-        assert_eq!(told(&[until_then], None), [(0, some(1)), (10, some(0)), (20, some(0))]);
-        assert_eq!(told(&[value(&[])], None), []);
+        let until_then = values(&[(-4, 10)], None);
+        assert_eq!(until_then, [(0, some(1)), (10, some(0)), (20, some(0))]);
+        assert_eq!(values(&[], None), []);
     }
 
     #[test]
     fn nothing_is_known_before_the_first_event_that_says_something() {
-        let mut one = value(&[]);
+        let mut one = value(&whole(), &[]);
         one.saw(3, false);
         one.saw(12, true);
+        let pieces = counted(&whole(), &[one], None).pieces();
+        let values: Vec<_> = pieces.iter().map(|piece| (piece.window, piece.value)).collect();
         let zero = Some(i256::ZERO);
-        assert_eq!(told(&[one], None), [(0, None), (10, zero), (20, zero)]);
+        assert_eq!(values, [(0, None), (10, zero), (20, zero)]);
     }
 
     #[test]
@@ -355,7 +364,7 @@ mod tests {
             ("twice on a day", vec![(1, 2), (3, 4)], [1, 0, 0]),
             ("away in the middle", vec![(1, 12), (13, 29)], [2, 2, 2]),
         ] {
-            let got = told(&[value(&stretches)], five_days());
+            let got = values(&stretches, days());
             let got: Vec<i256> = got.into_iter().filter_map(|(_, value)| value).collect();
             assert_eq!(got, want.map(i256::from), "{name}");
         }
@@ -365,43 +374,65 @@ mod tests {
         /// Counted instant by instant.
         #[test]
         fn numbers_of_windows_are_those_of_all_instants(
-            values in prop::collection::vec(prop::collection::vec((-5_i64..35, 0_i64..20), 0..4), 0..5)
+            values in prop::collection::vec(prop::collection::vec((-5_i64..35, 0_i64..20), 0..4), 0..5),
+            (from, to) in (0_i64..15, 15_i64..31),
+            windowed in any::<bool>(),
+            by_days in any::<bool>(),
         ) {
+            let spans = spans(from, to, windowed);
+            let days = if by_days { days() } else { None };
             let bounds = |stretches: &Vec<(i64, i64)>| -> Vec<(i64, i64)> {
                 stretches.iter().map(|(at, length)| (*at, at + length)).collect()
             };
             let all: Vec<Vec<(i64, i64)>> = values.iter().map(bounds).collect();
+            let values: Vec<There> = all.iter().map(|stretches| value(&spans, stretches)).collect();
             let there = |value: &Vec<(i64, i64)>, instant: i64| {
                 value.iter().any(|(from, to)| (*from..*to).contains(&instant))
             };
-            let values: Vec<There> = all.iter().map(|stretches| value(stretches)).collect();
-            let known = all.iter().flatten().map(|(at, _)| *at).min();
-            let windows = [0, 10, 20].into_iter();
-            let windows: Vec<i64> = windows.filter(|w| known.is_some_and(|at| at < w + 10)).collect();
-            let at_end = |window: i64| all.iter().filter(|value| there(value, window + 9)).count();
-            let on_days = |window: i64| {
-                let days = [window, window + 5].into_iter();
-                let on_day = |value: &Vec<(i64, i64)>, day: i64| (day..day + 5).any(|i| there(value, i));
-                days.map(|day| all.iter().filter(|value| on_day(value, day)).count()).sum::<usize>()
+            let cut = |start: i64| match windowed {
+                true => (start.max(from), (start + 10).min(to)),
+                false => (from, to),
             };
-            let want = |number: &dyn Fn(i64) -> usize| -> Vec<(i64, Option<i256>)> {
-                let number = |window: i64| Some(i256::from(number(window) as i64));
-                windows.iter().map(|window| (*window, number(*window))).collect()
+            let known = all.iter().flatten().map(|(at, _)| *at).filter(|at| *at < to).min();
+            let windows = if windowed { vec![0, 10, 20] } else { vec![from] };
+            let windows = windows.into_iter().filter(|window| {
+                let (start, end) = cut(*window);
+                start < end && known.is_some_and(|at| at < end)
+            });
+            let number = |window: i64| {
+                let (start, end) = cut(window);
+                let of_value = |value: &Vec<(i64, i64)>| match by_days {
+                    false => usize::from(there(value, end - 1)),
+                    true => {
+                        let on = (start..end).filter(|i| there(value, *i)).map(|i| i.div_euclid(5));
+                        on.collect::<BTreeSet<i64>>().len()
+                    }
+                };
+                all.iter().map(of_value).sum::<usize>()
             };
-            prop_assert_eq!(told(&values, None), want(&at_end));
-            prop_assert_eq!(told(&values, five_days()), want(&on_days));
+            let events = |window: i64| {
+                let (start, end) = cut(window);
+                all.iter().flatten().filter(|(at, _)| (start..end).contains(at)).count() as i64
+            };
+            let want: Vec<Piece> = windows
+                .map(|window| Piece {
+                    window,
+                    value: Some(i256::from(number(window) as i64)),
+                    events: events(window),
+                    matched: events(window),
+                })
+                .collect();
+            prop_assert_eq!(&counted(&spans, &values, days.clone()).pieces(), &want);
             // States that are merged tell the same.
-            let mut halves = Numbers::new(spans(), Arc::new(five_days()));
+            let mut merged = Counted::new(Arc::clone(&spans), Arc::new(days.clone()));
             for half in values.chunks(2) {
-                let mut part = Numbers::new(spans(), Arc::new(five_days()));
+                let mut part = Counted::new(Arc::clone(&spans), Arc::new(days.clone()));
                 half.iter().for_each(|value| part.add(value));
                 let state: Vec<ArrayRef> =
                     part.state().unwrap().iter().map(|s| s.to_array().unwrap()).collect();
-                halves.merge_batch(&state).unwrap();
+                merged.merge_batch(&state).unwrap();
             }
-            let merged: Vec<_> =
-                halves.pieces().iter().map(|piece| (piece.window, piece.value)).collect();
-            prop_assert_eq!(merged, want(&on_days));
+            prop_assert_eq!(&merged.pieces(), &want);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, ScalarValue};
@@ -27,6 +27,12 @@ pub(super) fn one_list(column: ArrayRef) -> Result<ScalarValue> {
     let field = Arc::new(Field::new_list_field(column.data_type().clone(), true));
     let offsets = OffsetBuffer::from_lengths([column.len()]);
     Ok(ScalarValue::List(Arc::new(ListArray::try_new(field, offsets, column, None)?)))
+}
+
+/// The lists of a state in one row of its columns; `None` where there is no state.
+pub(super) fn lists_at(columns: &[ArrayRef], row: usize) -> Option<Vec<ArrayRef>> {
+    let lists = columns.iter().map(|column| column.as_list::<i32>());
+    lists.map(|list| list.is_valid(row).then(|| list.value(row))).collect()
 }
 
 /// A state as one value.

@@ -1,0 +1,246 @@
+//! `meterhouse periods`: periods are closed, shown, verified and opened again.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, StringArray, UInt64Array};
+use arrow::record_batch::RecordBatch;
+
+use super::actor::actor;
+use super::flags::{CloseFlags, Global, PeriodFlags, PeriodsCommand};
+use super::numbers::{counted, grouped};
+use super::opening::{context, load_meter_files, resolve_at};
+use super::outcome::{Failure, Outcome};
+use super::output::{check_format, numeric, say, write_rows};
+use crate::error::{Error, Result};
+use crate::meter::load_bundle;
+use crate::period::{self, Adjustment, Change, Closed, Closing, Line, Record, Terms};
+use crate::usage::Context;
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Outcome, Failure> {
+    match command {
+        PeriodsCommand::Close(flags) => close(global, flags).await?,
+        PeriodsCommand::List { meter, output } => {
+            check_format(output.output)?;
+            let context = context(global, Vec::new()).await?;
+            let all = period::list(&context.lake, meter.as_deref()).await?;
+            write_rows(output.output, &list_rows(&all)?)?;
+            if all.is_empty() && !global.quiet {
+                say("no period is closed; `meterhouse periods close` does that");
+            }
+        }
+        PeriodsCommand::Show { of, output } => {
+            check_format(output.output)?;
+            let (context, closing) = find(global, of).await?;
+            let lines = period::lines(&context, &closing).await?;
+            let rows = line_rows(&closing.record, &lines)?;
+            write_rows(output.output, &numeric(output.output, &rows, &NUMBERS)?)?;
+            if !global.quiet {
+                say(&told(&closing));
+            }
+        }
+        PeriodsCommand::Verify { meter } => return verify(global, meter.as_deref()).await,
+        PeriodsCommand::Adjustments { of, output } => {
+            check_format(output.output)?;
+            let (context, closing) = find(global, of).await?;
+            let (found, version) = period::adjustments(&context, &closing).await?;
+            let rows = adjustment_rows(&closing.record, &found)?;
+            write_rows(output.output, &numeric(output.output, &rows, &ADJUSTED)?)?;
+            if !global.quiet {
+                say(&format!(
+                    "{}\n{} of {} customers would get another line by table version {version}",
+                    told(&closing),
+                    grouped(found.len() as u64),
+                    grouped(closing.record.lines.max(found.len() as u64)),
+                ));
+            }
+        }
+        PeriodsCommand::Reopen { of, reason } => reopen(global, of, reason).await?,
+    }
+    Ok(Outcome::Done)
+}
+
+async fn find(global: &Global, of: &PeriodFlags) -> Result<(Context, Closing)> {
+    let context = context(global, Vec::new()).await?;
+    let closing = period::find(&context, &of.meter, &of.period).await?;
+    Ok((context, closing))
+}
+
+async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
+    let context = context(global, Vec::new()).await?;
+    // All are of one version.
+    let at = match resolve_at(&context.lake, flags.at.at.as_ref()).await? {
+        Some(version) => version,
+        None => context.lake.events.snapshot(None).await?.version,
+    };
+    for (file, _) in load_meter_files(global, &flags.meters)? {
+        let (meter, bundle) = load_bundle(&file)?;
+        let terms = Terms {
+            period: flags.period.clone(),
+            timezone: flags.tz.clone(),
+            grace_seconds: flags.grace.as_secs(),
+            at: Some(at),
+            by: actor(),
+            reason: flags.reason.clone(),
+        };
+        let closed = Box::pin(period::close(&context, (&meter, &bundle), &terms)).await?;
+        if global.quiet {
+            continue;
+        }
+        say(&match closed {
+            Closed::Now(record) => format!("closed {}", record_text(&record)),
+            Closed::Before(record) => {
+                format!("closed already, nothing changed: {}", record_text(&record))
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure> {
+    let context = context(global, Vec::new()).await?;
+    let all = period::list(&context.lake, meter).await?;
+    let mut wrong = 0_u64;
+    for closing in &all {
+        let verdict = period::verify(&context, closing).await?;
+        let record = &closing.record;
+        if !verdict.is_whole {
+            say(&format!("{}: the lines are not those that were closed", record_text(record)));
+        }
+        for (stored, again) in &verdict.differing {
+            let text = |line: &Option<String>| line.clone().unwrap_or_else(|| "nothing".to_owned());
+            say(&format!(
+                "{}: the events of version {} say otherwise\n  - {}\n  + {}",
+                record_text(record),
+                record.table_version,
+                text(stored),
+                text(again)
+            ));
+        }
+        wrong += u64::from(!verdict.is_right());
+    }
+    if !global.quiet {
+        let periods = counted(all.len() as u64, "closed period");
+        say(&match wrong {
+            0 => format!("{periods} made again, byte for byte what was closed"),
+            _ => format!("{} of {periods} not as closed", grouped(wrong)),
+        });
+    }
+    Ok(if wrong > 0 { Outcome::Mismatch } else { Outcome::Done })
+}
+
+async fn reopen(global: &Global, of: &PeriodFlags, reason: &str) -> Result<(), Failure> {
+    if reason.trim().is_empty() {
+        return Err(Failure::Arguments("--reason is empty: say why".to_owned()));
+    }
+    let (context, closing) = find(global, of).await?;
+    let at = context.clock.now().to_string();
+    let change = Change { at, by: actor(), reason: Some(reason.to_owned()) };
+    period::reopen(&context, &closing, &change).await?;
+    if !global.quiet {
+        say(&format!("open again: {}", record_text(&closing.record)));
+    }
+    Ok(())
+}
+
+/// What was closed, and whether it holds.
+fn told(closing: &Closing) -> String {
+    match &closing.reopened {
+        None => record_text(&closing.record),
+        Some(change) => format!("{}, opened again at {}", record_text(&closing.record), change.at),
+    }
+}
+
+fn record_text(record: &Record) -> String {
+    let Record { meter, meter_version, from, to, zone, table_version, sha256, .. } = record;
+    let revision = match record.revision {
+        1 => String::new(),
+        later => format!(", revision {later}"),
+    };
+    format!(
+        "{meter} {meter_version}  {from} to {to} {zone}  table version {table_version}  {}{revision}  \
+         sha256 {sha256}",
+        counted(record.lines, "line")
+    )
+}
+
+fn defect(error: arrow::error::ArrowError) -> Error {
+    Error::internal("rows of closed periods").with_source(error)
+}
+
+fn list_rows(all: &[Closing]) -> Result<RecordBatch> {
+    let texts = |text: fn(&Closing) -> Option<&str>| -> ArrayRef {
+        Arc::new(all.iter().map(text).collect::<StringArray>())
+    };
+    let revisions: Int64Array = all.iter().map(|c| Some(c.record.revision)).collect();
+    let lines: UInt64Array = all.iter().map(|c| Some(c.record.lines)).collect();
+    let versions: UInt64Array = all.iter().map(|c| Some(c.record.table_version)).collect();
+    let state = |closing: &Closing| Some(if closing.holds() { "closed" } else { "reopened" });
+    let states: StringArray = all.iter().map(state).collect();
+    RecordBatch::try_from_iter_with_nullable([
+        ("meter", texts(|c| Some(&c.record.meter)), false),
+        ("period", texts(|c| Some(&c.record.period)), false),
+        ("from", texts(|c| Some(&c.record.from)), false),
+        ("to", texts(|c| Some(&c.record.to)), false),
+        ("zone", texts(|c| Some(&c.record.zone)), false),
+        ("state", Arc::new(states) as ArrayRef, false),
+        ("revision", Arc::new(revisions) as ArrayRef, false),
+        ("lines", Arc::new(lines) as ArrayRef, false),
+        ("meter_version", texts(|c| Some(&c.record.meter_version)), false),
+        ("table_version", Arc::new(versions) as ArrayRef, false),
+        ("closed_at", texts(|c| Some(&c.record.closed.at)), false),
+        ("by", texts(|c| c.record.closed.by.as_deref()), true),
+        ("reason", texts(|c| c.record.closed.reason.as_deref()), true),
+        ("sha256", texts(|c| Some(&c.record.sha256)), false),
+    ])
+    .map_err(defect)
+}
+
+/// The columns of lines that are numbers.
+const NUMBERS: [&str; 3] = ["value", "converted", "billable"];
+
+fn line_rows(record: &Record, lines: &[Line]) -> Result<RecordBatch> {
+    let texts = |text: fn(&Line) -> Option<&str>| -> ArrayRef {
+        Arc::new(lines.iter().map(text).collect::<StringArray>())
+    };
+    let numbers = |number: fn(&Line) -> i64| -> ArrayRef {
+        Arc::new(lines.iter().map(|line| Some(number(line))).collect::<Int64Array>())
+    };
+    let mut columns = vec![
+        ("customer_id", texts(|line| line.customer.as_deref()), true),
+        ("value", texts(|line| line.value.as_deref()), true),
+    ];
+    if record.unit.is_some() {
+        columns.push(("converted", texts(|line| line.converted.as_deref()), true));
+        columns.push(("billable", texts(|line| line.billable.as_deref()), true));
+    }
+    columns.push(("events", numbers(|line| line.events), false));
+    columns.push(("skipped", numbers(|line| line.skipped), false));
+    RecordBatch::try_from_iter_with_nullable(columns).map_err(defect)
+}
+
+/// The columns of adjustments that are numbers.
+const ADJUSTED: [&str; 6] =
+    ["closed_value", "value", "difference", "closed_billable", "billable", "billable_difference"];
+
+fn adjustment_rows(record: &Record, found: &[Adjustment]) -> Result<RecordBatch> {
+    let texts = |text: &dyn Fn(&Adjustment) -> Option<String>| -> ArrayRef {
+        Arc::new(found.iter().map(text).collect::<StringArray>())
+    };
+    let of = |side: fn(&Adjustment) -> &Option<Line>, text: fn(&Line) -> &Option<String>| {
+        texts(&move |adjustment| side(adjustment).as_ref().and_then(|line| text(line).clone()))
+    };
+    let mut columns = vec![
+        ("customer_id", texts(&|adjustment| adjustment.customer.clone()), true),
+        (ADJUSTED[0], of(|a| &a.closed, |line| &line.value), true),
+        (ADJUSTED[1], of(|a| &a.now, |line| &line.value), true),
+        (ADJUSTED[2], texts(&|a| Some(a.difference.to_string())), false),
+    ];
+    if record.unit.is_some() {
+        let difference = texts(&|a| a.billable_difference.as_ref().map(ToString::to_string));
+        columns.push((ADJUSTED[3], of(|a| &a.closed, |line| &line.billable), true));
+        columns.push((ADJUSTED[4], of(|a| &a.now, |line| &line.billable), true));
+        columns.push((ADJUSTED[5], difference, true));
+    }
+    RecordBatch::try_from_iter_with_nullable(columns).map_err(defect)
+}

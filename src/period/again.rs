@@ -1,0 +1,160 @@
+//! What was closed, read and made again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use sha2::{Digest, Sha256};
+
+use super::close::hex;
+use super::line::{Line, lines_of};
+use super::{Closing, Record, definition, store, table};
+use crate::decimal::Decimal;
+use crate::error::{Error, Result};
+use crate::usage::{Context, UsageRequest, reference, usage};
+
+/// What came of comparing a closed period with the events it was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether the stored lines are those that were closed.
+    pub is_whole: bool,
+    /// Lines that come out otherwise now, stored and made again; a few.
+    pub differing: Vec<(Option<String>, Option<String>)>,
+}
+
+impl Verdict {
+    /// Whether everything is as it was.
+    pub fn is_right(&self) -> bool {
+        self.is_whole && self.differing.is_empty()
+    }
+}
+
+/// Most differing lines that are told.
+const TOLD: usize = 10;
+
+/// The lines of a closing, by customer.
+///
+/// # Errors
+/// A file that cannot be read or is damaged.
+pub async fn lines(context: &Context, closing: &Closing) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    let gone = || Error::corrupt("the table of statements is gone");
+    let table = table(&context.lake).await?.ok_or_else(gone)?;
+    store::each_line(&table, &closing.record, |some| {
+        lines.extend(some);
+        Ok(())
+    })
+    .await?;
+    Ok(lines)
+}
+
+/// Makes the lines of a closing again, from the events of the version that it is of and with the
+/// definition that it was made by, and compares them byte for byte.
+///
+/// # Errors
+/// A store that cannot be read; a definition or version that is gone.
+pub async fn verify(context: &Context, closing: &Closing) -> Result<Verdict> {
+    let record = &closing.record;
+    let text = |line: &Line| line.text(record);
+    let stored: Vec<String> =
+        lines(context, closing).await?.iter().map(text).collect::<Result<_>>()?;
+    let mut hasher = Sha256::new();
+    for line in &stored {
+        hasher.update(line.as_bytes());
+        hasher.update(b"\n");
+    }
+    let is_whole = hex(&hasher.finalize()) == record.sha256 && stored.len() as u64 == record.lines;
+    let again = made_again(context, record, Some(record.table_version)).await?;
+    let again: Vec<String> = again.iter().map(text).collect::<Result<_>>()?;
+    let differing = (0..stored.len().max(again.len()))
+        .map(|place| (stored.get(place).cloned(), again.get(place).cloned()))
+        .filter(|(stored, again)| stored != again)
+        .take(TOLD)
+        .collect();
+    Ok(Verdict { is_whole, differing })
+}
+
+/// What the lines of a closing are by the events of version `at`, the newest if none.
+async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Result<Vec<Line>> {
+    let meter = definition(context, record).await?;
+    let request = UsageRequest {
+        meters: vec![reference(&meter)],
+        from: Some(record.from.clone()),
+        to: Some(record.to.clone()),
+        timezone: Some(record.zone.clone()),
+        at,
+        // A closing proves something only if it is made of what it counts.
+        from_events: true,
+        ..UsageRequest::default()
+    };
+    let context = Context { meters: Arc::new(vec![meter]), ..context.clone() };
+    let mut lines = Vec::new();
+    let mut take = |rows: RecordBatch| {
+        lines.extend(lines_of(&rows)?);
+        Ok(true)
+    };
+    usage(&context, &request, &mut take).await?;
+    Ok(lines)
+}
+
+/// What a closed period would say otherwise of a customer by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjustment {
+    /// The customer.
+    pub customer: Option<String>,
+    /// The line that was closed, if there is one.
+    pub closed: Option<Line>,
+    /// What it would be now, if anything.
+    pub now: Option<Line>,
+    /// By how much the value is higher now; nothing counts as 0.
+    pub difference: Decimal,
+    /// By how much more would be billed, where the meter has a unit.
+    pub billable_difference: Option<Decimal>,
+}
+
+/// What later events and corrections changed of a closed period, and the version of the events that says
+/// so.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn adjustments(context: &Context, closing: &Closing) -> Result<(Vec<Adjustment>, u64)> {
+    let record = &closing.record;
+    let newest = context.lake.events.snapshot(None).await?.version;
+    let mut of_customers: BTreeMap<Option<String>, [Option<Line>; 2]> = BTreeMap::new();
+    let now = made_again(context, record, Some(newest)).await?;
+    for (side, lines) in [(0, lines(context, closing).await?), (1, now)] {
+        for line in lines {
+            let customer = line.customer.clone();
+            of_customers.entry(customer).or_default()[side] = Some(line);
+        }
+    }
+    let mut found = Vec::new();
+    for (customer, [closed, now]) in of_customers {
+        let difference = |text: fn(&Line) -> Option<&String>| -> Result<Decimal> {
+            Ok(&number(now.as_ref().and_then(text))? - &number(closed.as_ref().and_then(text))?)
+        };
+        let value = difference(|line| line.value.as_ref())?;
+        let billable = match record.unit {
+            Some(_) => Some(difference(|line| line.billable.as_ref())?),
+            None => None,
+        };
+        // Events may come and go without changing the number.
+        if closed != now {
+            found.push(Adjustment {
+                customer,
+                closed,
+                now,
+                difference: value,
+                billable_difference: billable,
+            });
+        }
+    }
+    Ok((found, newest))
+}
+
+fn number(text: Option<&String>) -> Result<Decimal> {
+    let Some(text) = text else { return Ok(Decimal::from(0)) };
+    text.parse().map_err(|error| {
+        Error::corrupt(format!("`{text}` of a closed period is no number")).with_source(error)
+    })
+}

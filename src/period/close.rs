@@ -1,0 +1,247 @@
+//! Closes a period, or opens it again.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::line::lines_of;
+use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
+use super::{Closing, list};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lake::commit::Commit;
+use crate::lake::staged::StagedFile;
+use crate::lake::table::Table;
+use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
+use crate::meter::{Bundle, Meter, version};
+use crate::registry;
+use crate::schema::statements;
+use crate::time::{TimeRange, Timestamp};
+use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
+
+/// How a period is closed.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The period, such as `2026-10`.
+    pub period: String,
+    /// IANA zone of the period; the meter's own, or UTC, if none.
+    pub timezone: Option<String>,
+    /// How long after its end it can be closed, in seconds: so that late events are in it.
+    pub grace_seconds: u64,
+    /// Version of the events; the newest if none.
+    pub at: Option<u64>,
+    /// Who closes it.
+    pub by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What became of a closing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// It was made.
+    Now(Record),
+    /// The period was closed already; nothing changed.
+    Before(Record),
+}
+
+/// Closes a period of `meter`, which `bundle` defines.
+///
+/// # Errors
+/// A period without an end, that has not ended or whose grace has not, or that overlaps a closed one;
+/// as [`usage`]; a store that cannot be written. Nothing is closed then.
+pub async fn close(
+    context: &Context,
+    (meter, bundle): (&Meter, &Bundle),
+    terms: &Terms,
+) -> Result<Closed> {
+    let request = UsageRequest {
+        meters: vec![reference(meter)],
+        period: Some(terms.period.clone()),
+        timezone: terms.timezone.clone(),
+        ..UsageRequest::default()
+    };
+    let (from, to) = bounds(context, meter, &request, terms)?;
+    let lake = &context.lake;
+    let (from_text, to_text) = (from.to_string(), to.to_string());
+    if let Some(record) = closed_before(&list(lake, Some(&meter.name)).await?, meter, from, to)? {
+        return Ok(Closed::Before(record));
+    }
+    let events = lake.events.snapshot(terms.at).await?;
+    let meter = &with_tables(lake, &events, meter).await?;
+    registry::keep_definition(&lake.events, meter, bundle).await?;
+    let why = format!("period {} of meter {} was closed", terms.period, meter.name);
+    lake.events.pin(events.version, terms.by.clone(), Some(why), context.clock.now()).await?;
+
+    let table = lake.statements_or_create().await?;
+    let base = table.snapshot(None).await?;
+    let app = store::app(&meter.name, &from_text, &to_text);
+    let turn = base.app_version(&app).await?.unwrap_or(0);
+    let mut record = Record {
+        id: Uuid::new_v4().to_string(),
+        meter: meter.name.clone(),
+        meter_version: version(meter),
+        period: terms.period.clone(),
+        from: from_text,
+        to: to_text,
+        zone: request.zone_name(meter).to_owned(),
+        revision: turn / 2 + 1,
+        table_version: events.version,
+        lookups: meter.table_versions().into_iter().collect(),
+        unit: meter.unit.as_ref().map(|unit| unit.name.clone()),
+        lines: 0,
+        sha256: String::new(),
+        files: Vec::new(),
+        closed: Change {
+            at: context.clock.now().to_string(),
+            by: terms.by.clone(),
+            reason: terms.reason.clone(),
+        },
+    };
+    let request = UsageRequest { at: Some(events.version), ..request };
+    let mut staged = stage_lines(context, &table, meter, &request, &mut record).await?;
+    staged.extend(stage(&table, &closing_row(&record)?).await?);
+    let at_ms = context.clock.now().micros().div_euclid(1_000);
+    let commit = Commit { add: staged, app: Some((app, turn + 1)), at_ms, ..Commit::default() };
+    match table.append(commit).await {
+        Ok(_) => Ok(Closed::Now(record)),
+        // Somebody else closed it meanwhile.
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            let all = list(lake, Some(&meter.name)).await?;
+            closed_before(&all, meter, from, to)?.map(Closed::Before).ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The bounds of the period, if it can be closed by now.
+fn bounds(
+    context: &Context,
+    meter: &Meter,
+    request: &UsageRequest,
+    terms: &Terms,
+) -> Result<(Timestamp, Timestamp)> {
+    let now = context.clock.now();
+    let what = || format!("period `{}` of meter `{}`", terms.period, meter.name);
+    let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
+        return Err(Error::invalid(format!("{} has no end: only what has one is closed", what())));
+    };
+    let grace = i64::try_from(terms.grace_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    let closable = Timestamp::from_micros(to.micros().saturating_add(grace));
+    if now < closable {
+        let why = match now < to {
+            true => format!("ends at {to} only"),
+            false => format!("ended at {to}, and late events are waited for"),
+        };
+        return Err(Error::invalid(format!(
+            "{} {why}: it can be closed from {closable} on (--grace)",
+            what()
+        )));
+    }
+    Ok((from, to))
+}
+
+/// The closing that holds of this very period.
+///
+/// # Errors
+/// One that holds of a period that overlaps it.
+fn closed_before(
+    all: &[Closing],
+    meter: &Meter,
+    from: Timestamp,
+    to: Timestamp,
+) -> Result<Option<Record>> {
+    for closing in all.iter().filter(|closing| closing.holds()) {
+        let record = &closing.record;
+        let TimeRange { from: Some(held_from), to: Some(held_to) } = record.range()? else {
+            continue;
+        };
+        if (held_from, held_to) == (from, to) {
+            return Ok(Some(record.clone()));
+        }
+        if held_from < to && from < held_to {
+            return Err(Error::conflict(format!(
+                "meter `{}`: the period from {from} to {to} overlaps the closed period `{}`, from \
+                 {held_from} to {held_to}: nothing was closed",
+                meter.name, record.period
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// Asks for the lines and stages them; puts into `record` what comes of them.
+async fn stage_lines(
+    context: &Context,
+    table: &Table,
+    meter: &Meter,
+    request: &UsageRequest,
+    record: &mut Record,
+) -> Result<Vec<StagedFile>> {
+    let context = Context { meters: Arc::new(vec![meter.clone()]), ..context.clone() };
+    let mut hasher = Sha256::new();
+    let mut writer =
+        ParquetFileWriter::new(Arc::new(statements::schema()), &Layout::default(), None)?;
+    let mut full: Vec<EncodedFile> = Vec::new();
+    let mut count = 0;
+    let shared = record.clone();
+    let mut take = |rows: RecordBatch| {
+        let lines = lines_of(&rows)?;
+        for line in &lines {
+            hasher.update(line.text(&shared)?.as_bytes());
+            hasher.update(b"\n");
+        }
+        count += lines.len() as u64;
+        full.extend(writer.write(&line_rows(&shared, &lines)?)?);
+        Ok(true)
+    };
+    usage(&context, request, &mut take).await?;
+    full.extend(writer.finish()?);
+    let mut staged = Vec::with_capacity(full.len());
+    for file in full {
+        staged.push(table.stage(file).await?);
+    }
+    record.lines = count;
+    record.sha256 = hex(&hasher.finalize());
+    record.files = staged.iter().map(|file| file.path.clone()).collect();
+    Ok(staged)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+async fn stage(table: &Table, rows: &RecordBatch) -> Result<Vec<StagedFile>> {
+    let mut writer = ParquetFileWriter::new(rows.schema(), &Layout::default(), None)?;
+    let mut files = writer.write(rows)?;
+    files.extend(writer.finish()?);
+    let mut staged = Vec::with_capacity(files.len());
+    for file in files {
+        staged.push(table.stage(file).await?);
+    }
+    Ok(staged)
+}
+
+/// Opens a period again, so that it can be closed anew; what was closed stays in the table.
+///
+/// # Errors
+/// One that was opened again already; a store that cannot be written.
+pub async fn reopen(context: &Context, closing: &Closing, change: &Change) -> Result<()> {
+    let Record { meter, period, .. } = &closing.record;
+    let open = || Error::conflict(format!("period `{period}` of meter `{meter}` is not closed"));
+    let table = super::table(&context.lake).await?;
+    let table = table.filter(|_| closing.holds()).ok_or_else(open)?;
+    let add = stage(&table, &reopening_row(&closing.record, change)?).await?;
+    let app = Some((closing.record.app(), closing.record.revision * 2));
+    let at_ms = context.clock.now().micros().div_euclid(1_000);
+    match table.append(Commit { add, app, at_ms, ..Commit::default() }).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::Conflict => Err(open().with_source(error)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,102 @@
+//! What a closed period says of one customer, and the text that its hash is made of.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use serde::Serialize;
+
+use super::store::Record;
+use crate::error::{Error, Result};
+use crate::schema::CUSTOMER_ID;
+use crate::usage::columns;
+
+/// What a closed period says of one customer: the numbers of usage, as the texts that it printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The customer; `None` for events that have none.
+    pub customer: Option<String>,
+    /// In raw units, exact.
+    pub value: Option<String>,
+    /// In the meter's unit, if it has one.
+    pub converted: Option<String>,
+    /// As billed.
+    pub billable: Option<String>,
+    /// Events that made the value.
+    pub events: i64,
+    /// Events that matched and had no usable value.
+    pub skipped: i64,
+}
+
+/// A statement on its own: all that its line and the record say, in the order in which it is hashed.
+#[derive(Serialize)]
+struct Statement<'s> {
+    meter: &'s str,
+    meter_version: &'s str,
+    from: &'s str,
+    to: &'s str,
+    zone: &'s str,
+    table_version: u64,
+    lookups: &'s std::collections::BTreeMap<String, i64>,
+    customer_id: Option<&'s str>,
+    value: Option<&'s str>,
+    converted: Option<&'s str>,
+    billable: Option<&'s str>,
+    unit: Option<&'s str>,
+    events: i64,
+    skipped: i64,
+}
+
+impl Line {
+    /// The text of the statement, one line of JSON. A closed period's SHA-256 is over these, each with a
+    /// line feed behind it, by customer, whoever has none first.
+    ///
+    /// # Errors
+    /// A defect of ours.
+    pub fn text(&self, record: &Record) -> Result<String> {
+        let statement = Statement {
+            meter: &record.meter,
+            meter_version: &record.meter_version,
+            from: &record.from,
+            to: &record.to,
+            zone: &record.zone,
+            table_version: record.table_version,
+            lookups: &record.lookups,
+            customer_id: self.customer.as_deref(),
+            value: self.value.as_deref(),
+            converted: self.converted.as_deref(),
+            billable: self.billable.as_deref(),
+            unit: record.unit.as_deref(),
+            events: self.events,
+            skipped: self.skipped,
+        };
+        serde_json::to_string(&statement)
+            .map_err(|error| Error::internal("the text of a statement").with_source(error))
+    }
+}
+
+/// The lines in rows that have the columns of usage by customer.
+///
+/// # Errors
+/// A column that is missing or of another type.
+pub(super) fn lines_of(rows: &RecordBatch) -> Result<Vec<Line>> {
+    let missing = |name: &str| Error::internal(format!("a statement has no column `{name}`"));
+    let text = |name: &str, row: usize| -> Result<Option<String>> {
+        let Some(column) = rows.column_by_name(name) else { return Ok(None) };
+        let texts = column.as_string_opt::<i32>().ok_or_else(|| missing(name))?;
+        Ok(texts.is_valid(row).then(|| texts.value(row).to_owned()))
+    };
+    let number = |name: &str, row: usize| -> Result<i64> {
+        let column = rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
+        Ok(column.ok_or_else(|| missing(name))?.value(row))
+    };
+    let line = |row: usize| {
+        Ok(Line {
+            customer: text(CUSTOMER_ID, row)?,
+            value: text(columns::VALUE, row)?,
+            converted: text(columns::CONVERTED, row)?,
+            billable: text(columns::BILLABLE, row)?,
+            events: number(columns::EVENTS, row)?,
+            skipped: number(columns::SKIPPED, row)?,
+        })
+    };
+    (0..rows.num_rows()).map(line).collect()
+}

@@ -1,0 +1,118 @@
+//! Closed periods: what was billed, kept as it was.
+//!
+//! A closing says what every customer used of one meter in one period, as of one version of the events:
+//! a [`Line`] for each customer, and a [`Record`] with a hash over all of them. Both are rows of the Delta
+//! table `statements`, which a closing joins in one commit; nothing in it ever changes or goes. A period
+//! that was opened again is closed anew, as the next revision. The definition of the meter is kept in the
+//! lake and the version of the events is pinned, so that [`verify`] can make the same lines at any time,
+//! and [`adjustments`] tells what the newest version would say instead.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::lake::table::Table;
+use crate::lake::tables::Lake;
+use crate::meter::Meter;
+use crate::registry;
+use crate::time::{TimeRange, Timestamp};
+use crate::usage::{Context, UsageRequest};
+
+mod again;
+mod close;
+mod line;
+mod store;
+
+pub use again::{Adjustment, Verdict, adjustments, lines, verify};
+pub use close::{Closed, Terms, close, reopen};
+pub use line::Line;
+pub use store::{Change, Record};
+
+/// A period of a meter, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// What was closed.
+    pub record: Record,
+    /// Who opened the period again after it, when and why; its lines stay what they are.
+    pub reopened: Option<Change>,
+}
+
+impl Closing {
+    /// Whether this is what was billed: it was not opened again.
+    pub fn holds(&self) -> bool {
+        self.reopened.is_none()
+    }
+}
+
+/// The table of statements; `None` while nothing was closed.
+async fn table(lake: &Lake) -> Result<Option<Table>> {
+    lake.statements().await
+}
+
+/// The closings of all meters, or of one: by meter, period and revision.
+///
+/// # Errors
+/// A store that cannot be read, a damaged record.
+pub async fn list(lake: &Lake, meter: Option<&str>) -> Result<Vec<Closing>> {
+    let Some(table) = table(lake).await? else { return Ok(Vec::new()) };
+    let (records, reopenings) = store::records(&table).await?;
+    let mut reopened: BTreeMap<String, Change> = reopenings.into_iter().collect();
+    let mut all: Vec<Closing> = records
+        .into_iter()
+        .filter(|record| meter.is_none_or(|meter| record.meter == meter))
+        .map(|record| Closing { reopened: reopened.remove(&record.id), record })
+        .collect();
+    all.sort_by(|a, b| {
+        let key = |closing: &Closing| {
+            let Record { meter, from, to, revision, .. } = &closing.record;
+            (meter.clone(), from.clone(), to.clone(), *revision)
+        };
+        key(a).cmp(&key(b))
+    });
+    Ok(all)
+}
+
+/// The newest closing of `meter` for `period`, as it was closed or as it can be written for that meter.
+///
+/// # Errors
+/// Not found, with what is closed; a period that cannot be read.
+pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closing> {
+    let all = list(&context.lake, Some(meter)).await?;
+    for closing in all.iter().rev() {
+        let record = &closing.record;
+        if record.period == period || record.range()? == named(context, record, period).await? {
+            return Ok(closing.clone());
+        }
+    }
+    let closed: Vec<&str> = all.iter().map(|closing| closing.record.period.as_str()).collect();
+    Err(Error::not_found(match closed.is_empty() {
+        true => {
+            format!("no period of meter `{meter}` was closed; `meterhouse periods close` does that")
+        }
+        false => format!(
+            "meter `{meter}` has no closed period `{period}`; closed are {}",
+            closed.join(", ")
+        ),
+    }))
+}
+
+/// The bounds that `period` has for the meter of `record`.
+async fn named(context: &Context, record: &Record, period: &str) -> Result<TimeRange> {
+    let meter = definition(context, record).await?;
+    let request = UsageRequest {
+        period: Some(period.to_owned()),
+        timezone: Some(record.zone.clone()),
+        ..UsageRequest::default()
+    };
+    request.bounds(&meter, context.clock.now())
+}
+
+/// The definition that a period was closed by.
+async fn definition(context: &Context, record: &Record) -> Result<Meter> {
+    registry::definition(&context.lake.events, &record.meter, &record.meter_version).await
+}
+
+/// An instant of a record.
+fn instant(text: &str) -> Result<Timestamp> {
+    Timestamp::parse_rfc3339(text)
+        .map_err(|error| Error::corrupt(format!("the instant `{text}` of a closed period {error}")))
+}

@@ -1,0 +1,320 @@
+//! Closed periods: they say what usage said, never change, and can be made again at any time.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use meterhouse::clock::Clock;
+use meterhouse::engine::{Engine, Limits};
+use meterhouse::lake::location::{Location, Namespace};
+use meterhouse::lake::tables::Lake;
+use meterhouse::period::{self, Closing};
+use meterhouse::usage::Context;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::agreement::RUNTIME;
+use crate::program::meterhouse;
+use crate::storm::random::Random;
+
+const METER: &str = "meter: bytes\nevent: e\naggregation: sum\nproperty: bytes\nunit: { name: kB, \
+                     divide_by: 1000, round: up, precision: 1 }\n";
+
+fn run(folder: &Path, args: &[&str], code: i32) -> (String, String) {
+    let output = meterhouse(folder, args);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (data, said) = (text(output.stdout), text(output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {data}{said}");
+    (data, said)
+}
+
+fn event(key: &str, customer: Option<&str>, day: u8, bytes: u64) -> String {
+    json!({
+        "event_name": "e",
+        "idempotency_key": key,
+        "customer_id": customer,
+        "timestamp": format!("2026-05-{day:02}T06:00:00Z"),
+        "properties": { "bytes": bytes },
+    })
+    .to_string()
+        + "\n"
+}
+
+fn ingest(folder: &Path, events: &[String]) {
+    fs::write(folder.join("e.ndjson"), events.concat()).unwrap();
+    run(folder, &["ingest", "e.ndjson", "--allow-missing-customer", "-q"], 0);
+}
+
+/// Events of three customers and of nobody in May 2026, and the meter.
+fn lake() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("queries/meters")).unwrap();
+    fs::write(folder.path().join("queries/meters/bytes.yaml"), METER).unwrap();
+    ingest(
+        folder.path(),
+        &[
+            event("1", Some("acme"), 1, 1_201),
+            event("2", Some("acme"), 31, 2_000),
+            event("3", Some("blue"), 15, 90),
+            event("4", Some("cold"), 2, 7),
+            event("5", None, 3, 55),
+        ],
+    );
+    folder
+}
+
+fn show(folder: &Path) -> String {
+    run(folder, &["periods", "show", "bytes", "2026-05", "-o", "csv", "-q"], 0).0
+}
+
+fn list(folder: &Path) -> Vec<Value> {
+    let (data, _) = run(folder, &["periods", "list", "-o", "ndjson", "-q"], 0);
+    data.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+const CLOSED: &str = "customer_id,value,converted,billable,events,skipped\n\
+                      ,55,0.055,0.1,1,0\n\
+                      acme,3201,3.201,3.3,2,0\n\
+                      blue,90,0.09,0.1,1,0\n\
+                      cold,7,0.007,0.1,1,0\n";
+
+#[test]
+fn a_closed_period_says_what_usage_said_and_stays_so() {
+    let folder = lake();
+    let folder = folder.path();
+    let (_, said) = run(folder, &["periods", "close", "2026-05", "--reason", "bills of May"], 0);
+    assert!(said.starts_with("closed bytes "), "{said}");
+    assert!(
+        said.contains("2026-05-01T00:00:00Z to 2026-06-01T00:00:00Z UTC  table version 1  4 lines")
+    );
+    assert_eq!(show(folder), CLOSED);
+    let (usage, _) = run(folder, &["usage", "bytes", "--period", "2026-05", "-o", "csv", "-q"], 0);
+    assert_eq!(usage, CLOSED);
+    // The hash, made apart from the program.
+    let listed = list(folder);
+    let version = listed[0]["meter_version"].as_str().unwrap();
+    let mut hasher = Sha256::new();
+    for line in CLOSED.lines().skip(1) {
+        let cells: Vec<&str> = line.split(',').collect();
+        let customer =
+            if cells[0].is_empty() { "null".into() } else { format!("\"{}\"", cells[0]) };
+        let text = format!(
+            "{{\"meter\":\"bytes\",\"meter_version\":\"{version}\",\"from\":\"2026-05-01T00:00:00Z\",\
+             \"to\":\"2026-06-01T00:00:00Z\",\"zone\":\"UTC\",\"table_version\":1,\"lookups\":{{}},\
+             \"customer_id\":{customer},\"value\":\"{}\",\"converted\":\"{}\",\"billable\":\"{}\",\
+             \"unit\":\"kB\",\"events\":{},\"skipped\":{}}}\n",
+            cells[1], cells[2], cells[3], cells[4], cells[5]
+        );
+        hasher.update(text.as_bytes());
+    }
+    let hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(listed[0]["sha256"], json!(hash));
+    assert_eq!(listed[0]["reason"], json!("bills of May"));
+
+    // Closed again, nothing happens; what comes later changes nothing but is told.
+    let statements = folder.join("lake/default/statements/_delta_log");
+    let entries = || fs::read_dir(&statements).unwrap().count();
+    let before = entries();
+    let (_, said) = run(folder, &["periods", "close", "2026-05"], 0);
+    assert!(said.starts_with("closed already, nothing changed: bytes"), "{said}");
+    assert_eq!(entries(), before);
+    ingest(folder, &[event("6", Some("acme"), 9, 99), event("7", Some("dune"), 9, 1)]);
+    run(folder, &["events", "void", "--key", "4", "--reason", "r"], 0);
+    fs::write(folder.join("queries/meters/bytes.yaml"), METER.replace("sum", "max")).unwrap();
+    assert_eq!(show(folder), CLOSED);
+    let adjustments = ["periods", "adjustments", "bytes", "2026-05", "-o", "csv"];
+    let (data, said) = run(folder, &adjustments, 0);
+    assert_eq!(
+        data,
+        "customer_id,closed_value,value,difference,closed_billable,billable,billable_difference\n\
+         acme,3201,3300,99,3.3,3.3,0\n\
+         cold,7,,-7,0.1,,-0.1\n\
+         dune,,1,1,,0.1,0.1\n"
+    );
+    assert!(said.contains("3 of 4 customers would get another line by table version 3"), "{said}");
+    // What it was made of is kept, whatever its age.
+    run(folder, &["compact"], 0);
+    let (pins, _) = run(folder, &["log", "-o", "csv", "-q"], 0);
+    assert!(pins.lines().any(|line| line.starts_with("1,") && line.contains(",true,")), "{pins}");
+    let (_, said) = run(folder, &["periods", "verify"], 0);
+    assert!(said.contains("1 closed period made again, byte for byte what was closed"), "{said}");
+    run(folder, &["verify"], 0);
+}
+
+#[test]
+fn a_period_that_is_opened_again_is_closed_anew() {
+    let folder = lake();
+    let folder = folder.path();
+    run(folder, &["periods", "close", "2026-05", "bytes"], 0);
+    ingest(folder, &[event("6", Some("blue"), 9, 10)]);
+    let reopen = ["periods", "reopen", "bytes", "2026-05", "--reason", "blue was late"];
+    run(folder, &reopen, 0);
+    let (_, said) = run(folder, &reopen, 1);
+    assert!(said.contains("period `2026-05` of meter `bytes` is not closed"), "{said}");
+    let (_, said) = run(folder, &["periods", "close", "2026-05"], 0);
+    assert!(said.contains("revision 2"), "{said}");
+    assert_eq!(show(folder), CLOSED.replace("blue,90,0.09,0.1,1", "blue,100,0.1,0.1,2"));
+    let states: Vec<_> =
+        list(folder).iter().map(|c| (c["revision"].clone(), c["state"].clone())).collect();
+    assert_eq!(states, [(json!(1), json!("reopened")), (json!(2), json!("closed"))]);
+    let (_, said) = run(folder, &["periods", "verify", "bytes"], 0);
+    assert!(said.contains("2 closed periods made again"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_closed_is_named_and_nothing_is_written() {
+    let folder = lake();
+    let folder = folder.path();
+    for (args, code, want) in [
+        (&["close", "2999-01"][..], 1, "ends at 2999-02-01T00:00:00Z only: it can be closed from"),
+        (&["close", "this-year"], 1, "only: it can be closed from"),
+        (&["close", "2026-05", "--grace", "99999d"], 1, "late events are waited for"),
+        (&["close", "2026-05", "--grace", "soon"], 2, "write a number of days or hours"),
+        (&["close", "2026-13"], 1, "period `2026-13`"),
+        (&["close", "billing:2026-05"], 1, "billing"),
+        (&["close", "2026-05", "none"], 1, "no meter `none`"),
+        (&["close", "2026-05", "--tz", "Mars/Base"], 2, "Mars/Base"),
+        (&["show", "bytes", "2026-05"], 1, "no period of meter `bytes` was closed"),
+        (&["reopen", "bytes", "2026-05", "--reason", " "], 2, "--reason is empty"),
+        (&["adjustments", "bytes"], 2, "PERIOD"),
+    ] {
+        let args: Vec<&str> = ["periods"].into_iter().chain(args.iter().copied()).collect();
+        let (data, said) = run(folder, &args, code);
+        assert!(said.contains(want) && data.is_empty(), "{args:?}: {said}");
+    }
+    assert_eq!(list(folder), Vec::<Value>::new());
+    assert!(!folder.join("lake/default/statements").exists());
+    run(folder, &["periods", "close", "2026-05"], 0);
+    for (period, tz) in [("2026-05-10", "UTC"), ("2026-05", "Europe/Berlin")] {
+        let args = ["periods", "close", period, "--tz", tz, "--grace", "0h"];
+        let (_, said) = run(folder, &args, 1);
+        assert!(said.contains("overlaps the closed period `2026-05`"), "{said}");
+    }
+    run(folder, &["periods", "close", "2026-06"], 0);
+    let (_, said) = run(folder, &["periods", "show", "bytes", "2026-04"], 1);
+    assert!(said.contains("has no closed period `2026-04`; closed are 2026-05, 2026-06"), "{said}");
+    assert_eq!(list(folder).len(), 2);
+}
+
+#[test]
+fn a_period_is_made_again_with_the_lookups_and_anchor_that_it_had() {
+    let folder = lake();
+    let folder = folder.path();
+    let meter = "meter: bytes\nevent: e\naggregation: sum\nproperty: bytes\ncustomer: [owner, \
+                 customer_id]\nlookups:\n  owner: { of: customer_id, table: owners, key: k, value: v }\n\
+                 billing: { anchor: 2026-01-15, timezone: Europe/Berlin }\n";
+    fs::write(folder.join("queries/meters/bytes.yaml"), meter).unwrap();
+    fs::write(folder.join("o.csv"), "k,v\nblue,acme\n").unwrap();
+    run(folder, &["lookups", "put", "owners", "o.csv"], 0);
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-05", "bytes"], 0);
+    assert!(said.contains("2026-05-14T22:00:00Z to 2026-06-14T22:00:00Z"), "{said}");
+    fs::write(folder.join("o.csv"), "k,v\nblue,cold\n").unwrap();
+    run(folder, &["lookups", "put", "owners", "o.csv"], 0);
+    let (data, _) =
+        run(folder, &["periods", "show", "bytes", "billing:2026-05", "-o", "csv", "-q"], 0);
+    assert_eq!(data, "customer_id,value,events,skipped\nacme,2090,2,0\n");
+    run(folder, &["periods", "verify"], 0);
+    let (data, _) =
+        run(folder, &["periods", "adjustments", "bytes", "billing:2026-05-20", "-o", "csv"], 0);
+    assert_eq!(
+        data,
+        "customer_id,closed_value,value,difference\nacme,2090,2000,-90\ncold,,90,90\n"
+    );
+}
+
+fn context(folder: &Path) -> Context {
+    let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+    let lake = RUNTIME.block_on(Lake::open(&location, &Namespace::default())).unwrap();
+    let engine = Engine::new(&location, Limits::default()).unwrap();
+    Context { lake, engine, meters: Arc::default(), clock: Clock::System }
+}
+
+#[test]
+fn a_period_that_is_not_as_it_was_closed_is_found() {
+    let folder = lake();
+    let folder = folder.path();
+    run(folder, &["periods", "close", "2026-05"], 0);
+    ingest(folder, &[event("6", Some("acme"), 9, 99)]);
+    let context = context(folder);
+    let closing = RUNTIME.block_on(period::list(&context.lake, None)).unwrap().remove(0);
+    let verify = |closing: &Closing| RUNTIME.block_on(period::verify(&context, closing)).unwrap();
+    assert!(verify(&closing).is_right());
+    let mut other = closing.clone();
+    other.record.sha256 = "0".repeat(64);
+    assert!(!verify(&other).is_whole);
+    let mut other = closing.clone();
+    other.record.lines += 1;
+    assert!(!verify(&other).is_whole);
+    // The events of another version make another line of one customer.
+    let mut other = closing.clone();
+    other.record.table_version += 1;
+    let verdict = verify(&other);
+    let (stored, again) = &verdict.differing[0];
+    assert!(stored.as_ref().unwrap().contains("\"value\":\"3201\""), "{stored:?}");
+    assert!(again.as_ref().unwrap().contains("\"value\":\"3300\""), "{again:?}");
+    assert_eq!(verdict.differing.len(), 1);
+    // A file of lines that is damaged is named.
+    let file = folder.join("lake/default/statements").join(&closing.record.files[0]);
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let (_, said) = run(folder, &["periods", "verify"], 1);
+    assert!(said.contains(&closing.record.files[0]), "{said}");
+}
+
+fn spawn(folder: &Path, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+        .current_dir(folder)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn of_those_who_close_a_period_at_once_one_does() {
+    let folder = lake();
+    let folder = folder.path();
+    let children: Vec<Child> =
+        (0..4).map(|_| spawn(folder, &["periods", "close", "2026-05"])).collect();
+    let mut closed = 0;
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        closed += usize::from(said.starts_with("closed bytes"));
+    }
+    assert_eq!(closed, 1);
+    assert_eq!(list(folder).len(), 1);
+    assert_eq!(show(folder), CLOSED);
+}
+
+#[test]
+fn a_killed_closing_is_there_in_full_or_not_at_all() {
+    let folder = lake();
+    let folder = folder.path();
+    let mut random = Random::new(20_261_127);
+    let started = std::time::Instant::now();
+    run(folder, &["periods", "close", "2026-05"], 0);
+    let pace = u64::try_from(started.elapsed().as_micros()).unwrap();
+    let months = ["2026-06", "2026-07", "2026-08", "2026-03", "2026-02", "2026-01", "2025-12"];
+    let mut killed = 0;
+    for month in months {
+        let mut child = spawn(folder, &["periods", "close", month]);
+        std::thread::sleep(std::time::Duration::from_micros(random.below(pace)));
+        let _ = child.kill();
+        killed += usize::from(child.wait().unwrap().code().is_none());
+        // Whatever was done of it, it is done once.
+        let there = list(folder).iter().filter(|closing| closing["period"] == month).count();
+        assert!(there <= 1);
+        run(folder, &["periods", "close", month], 0);
+        let there = list(folder).iter().filter(|closing| closing["period"] == month).count();
+        assert_eq!(there, 1, "{month}");
+    }
+    assert!(killed > 0, "every closing ended before its kill");
+    let (_, said) = run(folder, &["periods", "verify"], 0);
+    assert!(said.contains("8 closed periods made again"), "{said}");
+}
