@@ -100,6 +100,10 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
 async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure> {
     let context = context(global, Vec::new()).await?;
     let all = period::list(&context.lake, meter).await?;
+    if let (Some(meter), true) = (meter, all.is_empty()) {
+        let text = format!("no period of meter `{meter}` is closed");
+        return Err(Error::not_found(text).into());
+    }
     let mut wrong = 0_u64;
     for closing in &all {
         let verdict = period::verify(&context, closing).await?;
@@ -122,6 +126,7 @@ async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure
     if !global.quiet {
         let periods = counted(all.len() as u64, "closed period");
         say(&match wrong {
+            0 if all.is_empty() => "no period is closed".to_owned(),
             0 => format!("{periods} made again, byte for byte what was closed"),
             _ => format!("{} of {periods} not as closed", grouped(wrong)),
         });

@@ -17,7 +17,7 @@ use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
 use crate::meter::{Bundle, Meter, version};
 use crate::registry;
 use crate::schema::statements;
-use crate::time::{TimeRange, Timestamp};
+use crate::time::{TimeRange, Timestamp, format_in_zone, parse_zone};
 use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
 
 /// How a period is closed.
@@ -82,7 +82,7 @@ pub async fn close(
         id: Uuid::new_v4().to_string(),
         meter: meter.name.clone(),
         meter_version: version(meter),
-        period: terms.period.clone(),
+        period: lasting_name(&request, meter, (from, to), context.clock.now())?,
         from: from_text,
         to: to_text,
         zone: request.zone_name(meter).to_owned(),
@@ -140,6 +140,33 @@ fn bounds(
         )));
     }
     Ok((from, to))
+}
+
+/// How long after now a name has to mean the same, in microseconds.
+const LATER_MICROS: i64 = 400 * 86_400_000_000;
+
+/// What the period is called at any time: `last-month` is another one soon.
+fn lasting_name(
+    request: &UsageRequest,
+    meter: &Meter,
+    (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
+) -> Result<String> {
+    let range = TimeRange { from: Some(from), to: Some(to) };
+    let means_it = |name: &str, now: Timestamp| {
+        let named = UsageRequest { period: Some(name.to_owned()), ..request.clone() };
+        named.bounds(meter, now).is_ok_and(|bounds| bounds == range)
+    };
+    let asked = request.period.clone().unwrap_or_default();
+    let later = Timestamp::from_micros(now.micros().saturating_add(LATER_MICROS));
+    if means_it(&asked, later) {
+        return Ok(asked);
+    }
+    let begins = format_in_zone(from, &parse_zone(request.zone_name(meter))?);
+    let part = |length: usize| begins.get(..length).unwrap_or_default().to_owned();
+    let names = [part(4), part(7), part(10), format!("billing:{}", part(10))];
+    let found = names.into_iter().find(|name| means_it(name, now));
+    Ok(found.unwrap_or_else(|| format!("{from}..{to}")))
 }
 
 /// The closing that holds of this very period.

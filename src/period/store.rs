@@ -28,7 +28,7 @@ pub struct Record {
     pub meter: String,
     /// Version of its definition.
     pub meter_version: String,
-    /// The period, as it was asked for.
+    /// The period, by a name that means the same at any time.
     pub period: String,
     /// First instant, RFC 3339 in UTC.
     pub from: String,

@@ -223,6 +223,32 @@ fn a_period_is_made_again_with_the_lookups_and_anchor_that_it_had() {
     );
 }
 
+#[test]
+fn a_period_that_is_named_by_today_gets_a_name_that_lasts() {
+    let folder = lake();
+    let folder = folder.path();
+    for period in ["last-month", "yesterday"] {
+        // Whatever day this runs on, two closed periods may overlap: each has a lake's part of its own.
+        let args = ["periods", "close", period, "--grace", "0h", "--namespace", period];
+        run(
+            folder,
+            &["ingest", "e.ndjson", "--allow-missing-customer", "--namespace", period, "-q"],
+            0,
+        );
+        run(folder, &args, 0);
+        let (data, _) =
+            run(folder, &["periods", "list", "-o", "ndjson", "-q", "--namespace", period], 0);
+        let closing: Value = serde_json::from_str(data.trim()).unwrap();
+        let length = if period == "last-month" { 7 } else { 10 };
+        let from = closing["from"].as_str().unwrap();
+        assert_eq!(closing["period"].as_str().unwrap(), &from[..length], "{data}");
+        let show = ["periods", "show", "bytes", period, "--namespace", period, "-q"];
+        run(folder, &show, 0);
+    }
+    run(folder, &["periods", "close", "2026-05-03T10:00:00+02:00..2026-05-04"], 0);
+    assert_eq!(list(folder)[0]["period"], json!("2026-05-03T10:00:00+02:00..2026-05-04"));
+}
+
 fn context(folder: &Path) -> Context {
     let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
     let lake = RUNTIME.block_on(Lake::open(&location, &Namespace::default())).unwrap();

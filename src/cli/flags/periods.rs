@@ -56,7 +56,7 @@ pub(in crate::cli) struct PeriodFlags {
     /// Name of the meter
     #[arg(value_name = "METER")]
     pub(in crate::cli) meter: String,
-    /// The period, as it was closed or as `usage --period` takes it
+    /// The period, as `periods list` calls it or as `usage --period` takes it
     #[arg(value_name = "PERIOD")]
     pub(in crate::cli) period: String,
 }
