@@ -22,7 +22,7 @@ use meterhouse::ingest::input::{Input, InputFormat};
 use meterhouse::ingest::{Counts, IngestSettings, Summary, ingest};
 use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::tables::Lake;
-use meterhouse::meter::{self, Meter as Definition, Valid};
+use meterhouse::meter::{self, Meter as Definition};
 use meterhouse::plan::{UsageQuery, usage_plan};
 use meterhouse::table::EventsTable;
 use meterhouse::time::Timestamp;
@@ -38,7 +38,7 @@ use crate::naive::event::{Line, Moment, Property, Sent};
 use crate::naive::filter::{Comparison, Filter, Literal};
 use crate::naive::generate::{self, NOW};
 use crate::naive::intake::{self, Intake};
-use crate::naive::meter::{Aggregation, Bound, Lookup, Meter, Operand, Question};
+use crate::naive::meter::{Aggregation, Bound, Meter, Operand, Question};
 use crate::naive::window::Window;
 use crate::naive::{series, spell};
 
@@ -172,25 +172,18 @@ fn ask_at(
     Ok(rows)
 }
 
-/// The product's meter, read from the text of a file; its lookups get their rows directly.
+/// The product's meter, read from the text of a file, and its tables from texts of CSV.
 pub(crate) fn definition(meter: &Meter) -> Definition {
     let text = spell::meter(meter);
     let mut definition = match meter::parse(&text, "meter.yaml") {
         Ok(definition) => definition,
         Err(diagnostics) => panic!("{diagnostics}\n{text}"),
     };
-    for (name, Lookup { rows, history, .. }) in &meter.lookups {
-        let lookup = definition.lookups.get_mut(name).unwrap();
-        let Some(history) = history else {
-            lookup.rows = Arc::new(rows.clone());
-            continue;
-        };
-        let mut by_key: BTreeMap<String, Vec<Valid>> = BTreeMap::new();
-        for (key, from, to, value) in history {
-            let row = Valid { from: *from, to: *to, value: value.clone() };
-            by_key.entry(key.clone()).or_default().push(row);
-        }
-        lookup.history = Arc::new(by_key);
+    let zone = definition.zone();
+    for (name, table) in &meter.lookups {
+        let csv = spell::lookup_table(table);
+        let read = definition.lookups.get_mut(name).unwrap().read(&csv, "table.csv", &zone);
+        read.unwrap_or_else(|found| panic!("{found}\n{csv}"));
     }
     if let Some(Billing::PerCustomer { rows, .. }) = &meter.billing
         && let Some(meter::Billing::PerCustomer(table)) = &mut definition.billing

@@ -10,7 +10,7 @@ use super::billing::{Billing, Cycle, Cycles, Length};
 use super::event::{Line, Moment, Property, Sent};
 use super::filter::{Comparison, Filter, Literal};
 use super::meter::{
-    Aggregation, Bound, Expression, FIELDS, Fill, Meter, Operand, Placing, Question, Unit,
+    Aggregation, Bound, Expression, FIELDS, Fill, Lookup, Meter, Operand, Placing, Question, Unit,
 };
 use super::number::Round;
 use super::window::Window;
@@ -198,6 +198,28 @@ fn length(length: Length) -> String {
         Length::Days(7) => "weekly".to_owned(),
         Length::Days(days) => format!("{days} days"),
     }
+}
+
+/// The rows of a lookup as CSV.
+pub(crate) fn lookup_table(table: &Lookup) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let instant = |micros: &i64| match *micros {
+        i64::MIN | i64::MAX => String::new(),
+        micros => jiff::Timestamp::from_microsecond(micros).unwrap().to_string(),
+    };
+    match &table.history {
+        None => {
+            writer.write_record(["k", "v"]).unwrap();
+            table.rows.iter().for_each(|(key, value)| writer.write_record([key, value]).unwrap());
+        }
+        Some(history) => {
+            writer.write_record(["k", "v", "f", "t"]).unwrap();
+            for (key, from, to, value) in history {
+                writer.write_record([key, value, &instant(from), &instant(to)]).unwrap();
+            }
+        }
+    }
+    String::from_utf8(writer.into_inner().unwrap()).unwrap()
 }
 
 /// The table of a meter's billing, as CSV.
