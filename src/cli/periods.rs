@@ -12,9 +12,10 @@ use super::opening::{context, load_meter_files, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, numeric, say, write_rows};
 use crate::error::{Error, Result};
-use crate::meter::load_bundle;
+use crate::meter::{Bundle, Meter, load_bundle};
 use crate::period::{self, Adjustment, Change, Closed, Closing, Line, Record, Terms};
-use crate::usage::Context;
+use crate::registry;
+use crate::usage::{Context, UsageRequest, published_for};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Outcome, Failure> {
@@ -73,8 +74,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
         Some(version) => version,
         None => context.lake.events.snapshot(None).await?.version,
     };
-    for (file, _) in load_meter_files(global, &flags.meters)? {
-        let (meter, bundle) = load_bundle(&file)?;
+    for (meter, bundle) in meters(global, &context, flags).await? {
         let terms = Terms {
             period: flags.period.clone(),
             timezone: flags.tz.clone(),
@@ -83,7 +83,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
             by: actor(),
             reason: flags.reason.clone(),
         };
-        let closed = Box::pin(period::close(&context, (&meter, &bundle), &terms)).await?;
+        let closed = Box::pin(period::close(&context, (&meter, bundle.as_ref()), &terms)).await?;
         if global.quiet {
             continue;
         }
@@ -95,6 +95,41 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// The meters that are asked for, those of files with what defines them.
+async fn meters(
+    global: &Global,
+    context: &Context,
+    flags: &CloseFlags,
+) -> Result<Vec<(Meter, Option<Bundle>)>> {
+    let (published, of_files): (Vec<String>, Vec<String>) =
+        flags.meters.iter().cloned().partition(|name| name.contains('@'));
+    let mut found = Vec::new();
+    if !of_files.is_empty() || published.is_empty() {
+        for (file, _) in load_meter_files(global, &of_files)? {
+            let (meter, bundle) = load_bundle(&file)?;
+            found.push((meter, Some(bundle)));
+        }
+    }
+    let request = UsageRequest {
+        period: Some(flags.period.clone()),
+        timezone: flags.tz.clone(),
+        ..UsageRequest::default()
+    };
+    for asked in published {
+        let events = &context.lake.events;
+        let meter = match asked.split_once('@') {
+            Some((name, "published")) => published_for(context, &request, name).await?,
+            Some((name, prefix)) => {
+                let version = registry::find(events, name, prefix).await?;
+                registry::definition(events, name, &version).await?
+            }
+            None => continue,
+        };
+        found.push((meter, None));
+    }
+    Ok(found)
 }
 
 async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure> {

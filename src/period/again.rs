@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::close::hex;
 use super::line::{Line, lines_of};
-use super::{Closing, Record, definition, store, table};
+use super::{Closing, Record, definition, store};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
 use crate::usage::{Context, UsageRequest, reference, usage};
@@ -39,7 +39,7 @@ const TOLD: usize = 10;
 pub async fn lines(context: &Context, closing: &Closing) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     let gone = || Error::corrupt("the table of statements is gone");
-    let table = table(&context.lake).await?.ok_or_else(gone)?;
+    let table = context.lake.statements().await?.ok_or_else(gone)?;
     store::each_line(&table, &closing.record, |some| {
         lines.extend(some);
         Ok(())

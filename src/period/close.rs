@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::line::lines_of;
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
-use super::{Closing, list};
+use super::{Closing, closings, list};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lake::commit::Commit;
+use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
@@ -46,14 +46,14 @@ pub enum Closed {
     Before(Record),
 }
 
-/// Closes a period of `meter`, which `bundle` defines.
+/// Closes a period of `meter`, which `bundle` defines; one without was published.
 ///
 /// # Errors
 /// A period without an end, that has not ended or whose grace has not, or that overlaps a closed one;
 /// as [`usage`]; a store that cannot be written. Nothing is closed then.
 pub async fn close(
     context: &Context,
-    (meter, bundle): (&Meter, &Bundle),
+    (meter, bundle): (&Meter, Option<&Bundle>),
     terms: &Terms,
 ) -> Result<Closed> {
     let request = UsageRequest {
@@ -70,8 +70,10 @@ pub async fn close(
     }
     let events = lake.events.snapshot(terms.at).await?;
     let meter = &with_tables(lake, &events, meter).await?;
-    registry::keep_definition(&lake.events, meter, bundle).await?;
-    let why = format!("period {} of meter {} was closed", terms.period, meter.name);
+    if let Some(bundle) = bundle {
+        registry::keep_definition(&lake.events, meter, bundle).await?;
+    }
+    let why = format!("for closing period {} of meter {}", terms.period, meter.name);
     lake.events.pin(events.version, terms.by.clone(), Some(why), context.clock.now()).await?;
 
     let table = lake.statements_or_create().await?;
@@ -104,16 +106,26 @@ pub async fn close(
     staged.extend(stage(&table, &closing_row(&record)?).await?);
     let at_ms = context.clock.now().micros().div_euclid(1_000);
     let commit = Commit { add: staged, app: Some((app, turn + 1)), at_ms, ..Commit::default() };
-    match table.append(commit).await {
-        Ok(_) => Ok(Closed::Now(record)),
-        // Somebody else closed it meanwhile.
-        Err(error) if error.kind() == ErrorKind::Conflict => {
-            let all = list(lake, Some(&meter.name)).await?;
-            closed_before(&all, meter, from, to)?.map(Closed::Before).ok_or(error)
+    for _ in 0..COMMIT_ATTEMPTS {
+        // What is looked at is what the commit builds on: nobody closes anything in between.
+        let base = table.snapshot(None).await?;
+        let all = closings(&table, &base, Some(&meter.name)).await?;
+        if let Some(record) = closed_before(&all, meter, from, to)? {
+            return Ok(Closed::Before(record));
         }
-        Err(error) => Err(error),
+        if let CommitOutcome::Committed(_) = table.commit(&base, commit.clone()).await? {
+            return Ok(Closed::Now(record));
+        }
     }
+    Err(Error::conflict(format!(
+        "{}: {COMMIT_ATTEMPTS} attempts lost against others; nothing was closed, run the same command \
+         again",
+        table.display()
+    )))
 }
+
+/// How often a closing is tried while others close other periods.
+const COMMIT_ATTEMPTS: usize = 100;
 
 /// The bounds of the period, if it can be closed by now.
 fn bounds(
@@ -261,7 +273,7 @@ async fn stage(table: &Table, rows: &RecordBatch) -> Result<Vec<StagedFile>> {
 pub async fn reopen(context: &Context, closing: &Closing, change: &Change) -> Result<()> {
     let Record { meter, period, .. } = &closing.record;
     let open = || Error::conflict(format!("period `{period}` of meter `{meter}` is not closed"));
-    let table = super::table(&context.lake).await?;
+    let table = context.lake.statements().await?;
     let table = table.filter(|_| closing.holds()).ok_or_else(open)?;
     let add = stage(&table, &reopening_row(&closing.record, change)?).await?;
     let app = Some((closing.record.app(), closing.record.revision * 2));

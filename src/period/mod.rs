@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
 use crate::meter::Meter;
@@ -43,18 +44,17 @@ impl Closing {
     }
 }
 
-/// The table of statements; `None` while nothing was closed.
-async fn table(lake: &Lake) -> Result<Option<Table>> {
-    lake.statements().await
-}
-
 /// The closings of all meters, or of one: by meter, period and revision.
 ///
 /// # Errors
 /// A store that cannot be read, a damaged record.
 pub async fn list(lake: &Lake, meter: Option<&str>) -> Result<Vec<Closing>> {
-    let Some(table) = table(lake).await? else { return Ok(Vec::new()) };
-    let (records, reopenings) = store::records(&table).await?;
+    let Some(table) = lake.statements().await? else { return Ok(Vec::new()) };
+    closings(&table, &*table.snapshot(None).await?, meter).await
+}
+
+async fn closings(table: &Table, snapshot: &Snapshot, meter: Option<&str>) -> Result<Vec<Closing>> {
+    let (records, reopenings) = store::records(table, snapshot).await?;
     let mut reopened: BTreeMap<String, Change> = reopenings.into_iter().collect();
     let mut all: Vec<Closing> = records
         .into_iter()
@@ -77,11 +77,24 @@ pub async fn list(lake: &Lake, meter: Option<&str>) -> Result<Vec<Closing>> {
 /// Not found, with what is closed; a period that cannot be read.
 pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closing> {
     let all = list(&context.lake, Some(meter)).await?;
+    let mut unreadable = None;
     for closing in all.iter().rev() {
         let record = &closing.record;
-        if record.period == period || record.range()? == named(context, record, period).await? {
+        // What a definition has no periods for may be a period of another one.
+        let is_meant = match named(context, record, period).await {
+            _ if record.period == period => true,
+            Ok(range) => record.range()? == range,
+            Err(error) => {
+                unreadable.get_or_insert(error);
+                false
+            }
+        };
+        if is_meant {
             return Ok(closing.clone());
         }
+    }
+    if let Some(error) = unreadable {
+        return Err(error);
     }
     let closed: Vec<&str> = all.iter().map(|closing| closing.record.period.as_str()).collect();
     Err(Error::not_found(match closed.is_empty() {

@@ -207,14 +207,16 @@ fn encode(told: &impl Serialize) -> Result<String> {
         .map_err(|error| Error::internal("the text of a record").with_source(error))
 }
 
-/// All records, and what was opened again, by the id of the closing.
+/// All records of a version of the table, and what was opened again, by the id of the closing.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged.
-pub(super) async fn records(table: &Table) -> Result<(Vec<Record>, Vec<(String, Change)>)> {
-    let snapshot = table.snapshot(None).await?;
+pub(super) async fn records(
+    table: &Table,
+    snapshot: &Snapshot,
+) -> Result<(Vec<Record>, Vec<(String, Change)>)> {
     let (mut closings, mut reopenings) = (Vec::new(), Vec::new());
-    for path in record_files(&snapshot) {
+    for path in record_files(snapshot) {
         let stored = StoredFile::get(table, path).await?;
         let wanted = [statements::KIND, statements::RECORD];
         for rows in stored.rows(Some(&wanted), None, BATCH_ROWS)? {

@@ -163,6 +163,25 @@ fn a_period_that_is_opened_again_is_closed_anew() {
 }
 
 #[test]
+fn a_published_definition_closes_a_period_without_its_file() {
+    let folder = lake();
+    let folder = folder.path();
+    run(folder, &["meters", "publish"], 0);
+    fs::write(folder.join("queries/meters/bytes.yaml"), METER.replace("sum", "max")).unwrap();
+    run(folder, &["meters", "publish", "--from", "2026-06-01"], 0);
+    fs::remove_file(folder.join("queries/meters/bytes.yaml")).unwrap();
+    run(folder, &["periods", "close", "2026-05", "bytes@published"], 0);
+    assert_eq!(show(folder), CLOSED);
+    let args = ["periods", "close", "2026-05-20..2026-06-10", "bytes@published"];
+    let (_, said) = run(folder, &args, 1);
+    assert!(said.contains("in effect changes from"), "{said}");
+    run(folder, &["periods", "close", "2026-06", "bytes@published"], 0);
+    let listed = list(folder);
+    assert_ne!(listed[0]["meter_version"], listed[1]["meter_version"]);
+    run(folder, &["periods", "verify"], 0);
+}
+
+#[test]
 fn what_cannot_be_closed_is_named_and_nothing_is_written() {
     let folder = lake();
     let folder = folder.path();
@@ -316,6 +335,20 @@ fn of_those_who_close_a_period_at_once_one_does() {
     assert_eq!(closed, 1);
     assert_eq!(list(folder).len(), 1);
     assert_eq!(show(folder), CLOSED);
+    // Nor do two that overlap.
+    let periods = ["2026-06", "2026-06-10..2026-06-20", "2026-06-15..2026-07-15"];
+    let children = periods.map(|period| spawn(folder, &["periods", "close", period]));
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("closed bytes") || said.contains("overlaps the closed"), "{said}");
+    }
+    let bounds =
+        |closing: &Value| ["from", "to"].map(|name| closing[name].as_str().unwrap().to_owned());
+    let mut all: Vec<[String; 2]> = list(folder).iter().map(bounds).collect();
+    all.sort();
+    assert!(all.windows(2).all(|pair| pair[0][1] <= pair[1][0]), "{all:?}");
+    assert!(all.len() > 1);
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub(in crate::cli) struct CloseFlags {
     /// The period, as `usage --period` takes it; it must have ended
     #[arg(value_name = "PERIOD")]
     pub(in crate::cli) period: String,
-    /// Names of meters [default: all]
+    /// Names of meters, also NAME@published or NAME@VERSION [default: all of the folder]
     #[arg(value_name = "METER")]
     pub(in crate::cli) meters: Vec<String>,
     /// How long after its end late events are waited for, such as 12h or 3d
