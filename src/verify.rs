@@ -17,6 +17,7 @@ use crate::ingest::check::{AddedUp, KeysLookedUp, check_accounts, check_keys, re
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::verify::{Mismatch, verify_files, verify_old_files};
+use crate::period;
 use crate::sql;
 use crate::usage::Context;
 
@@ -82,6 +83,9 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
         return Ok(verified);
     }
     verified.wrong.extend(lost_notes(&lake.events, &events).await?);
+    let place = format!("{}/{}/statements", lake.location, lake.namespace);
+    let unprovable = period::unprovable(lake).await?.into_iter();
+    verified.wrong.extend(unprovable.map(|detail| Mismatch { place: place.clone(), detail }));
     let doubled = doubled(context, events.version).await?;
     if doubled > 0 {
         let place = lake.events.display().to_owned();

@@ -11,7 +11,7 @@ use super::numbers::{counted, grouped};
 use super::opening::{context, load_meter_files, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, numeric, say, write_rows};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{Bundle, Meter, load_bundle};
 use crate::period::{self, Adjustment, Change, Closed, Closing, Line, Record, Terms};
 use crate::registry;
@@ -25,6 +25,9 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
             check_format(output.output)?;
             let context = context(global, Vec::new()).await?;
             let all = period::list(&context.lake, meter.as_deref()).await?;
+            if let (Some(meter), true) = (meter, all.is_empty()) {
+                return Err(none_closed(meter).into());
+            }
             write_rows(output.output, &list_rows(&all)?)?;
             if all.is_empty() && !global.quiet {
                 say("no period is closed; `meterhouse periods close` does that");
@@ -49,10 +52,9 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
             write_rows(output.output, &numeric(output.output, &rows, &ADJUSTED)?)?;
             if !global.quiet {
                 say(&format!(
-                    "{}\n{} of {} customers would get another line by table version {version}",
+                    "{}\n{} would be another by table version {version}",
                     told(&closing),
-                    grouped(found.len() as u64),
-                    grouped(closing.record.lines.max(found.len() as u64)),
+                    counted(found.len() as u64, "line"),
                 ));
             }
         }
@@ -67,6 +69,10 @@ async fn find(global: &Global, of: &PeriodFlags) -> Result<(Context, Closing)> {
     Ok((context, closing))
 }
 
+fn none_closed(meter: &str) -> Error {
+    Error::not_found(format!("no period of meter `{meter}` is closed"))
+}
+
 async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
     let context = context(global, Vec::new()).await?;
     // All are of one version.
@@ -74,7 +80,9 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
         Some(version) => version,
         None => context.lake.events.snapshot(None).await?.version,
     };
-    for (meter, bundle) in meters(global, &context, flags).await? {
+    let meters = meters(global, &context, flags).await?;
+    let (all, mut wrong) = (meters.len() as u64, Vec::new());
+    for (meter, bundle) in meters {
         let terms = Terms {
             period: flags.period.clone(),
             timezone: flags.tz.clone(),
@@ -83,7 +91,15 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
             by: actor(),
             reason: flags.reason.clone(),
         };
-        let closed = Box::pin(period::close(&context, (&meter, bundle.as_ref()), &terms)).await?;
+        let closed = Box::pin(period::close(&context, (&meter, bundle.as_ref()), &terms)).await;
+        let closed = match closed {
+            Ok(closed) => closed,
+            // What is wrong with one is no matter of the others.
+            Err(error) => {
+                wrong.push(error);
+                continue;
+            }
+        };
         if global.quiet {
             continue;
         }
@@ -94,7 +110,18 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
             }
         });
     }
-    Ok(())
+    match (wrong.len() as u64, all) {
+        (0, _) => Ok(()),
+        (_, 1) => Err(wrong.remove(0)),
+        (several, all) => {
+            let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            Err(Error::invalid(format!(
+                "{several} of {} not closed:\n{}",
+                counted(all, "meter"),
+                texts.join("\n")
+            )))
+        }
+    }
 }
 
 /// The meters that are asked for, those of files with what defines them.
@@ -136,13 +163,20 @@ async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure
     let context = context(global, Vec::new()).await?;
     let all = period::list(&context.lake, meter).await?;
     if let (Some(meter), true) = (meter, all.is_empty()) {
-        let text = format!("no period of meter `{meter}` is closed");
-        return Err(Error::not_found(text).into());
+        return Err(none_closed(meter).into());
     }
     let mut wrong = 0_u64;
     for closing in &all {
-        let verdict = period::verify(&context, closing).await?;
         let record = &closing.record;
+        let verdict = match period::verify(&context, closing).await {
+            Ok(verdict) => verdict,
+            Err(error) if unreadable(error.kind()) => {
+                say(&format!("{}: it cannot be made again: {error}", record_text(record)));
+                wrong += 1;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !verdict.is_whole {
             say(&format!("{}: the lines are not those that were closed", record_text(record)));
         }
@@ -167,6 +201,11 @@ async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure
         });
     }
     Ok(if wrong > 0 { Outcome::Mismatch } else { Outcome::Done })
+}
+
+/// Whether what is stored is to blame, not the way to it.
+fn unreadable(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Invalid)
 }
 
 async fn reopen(global: &Global, of: &PeriodFlags, reason: &str) -> Result<(), Failure> {
@@ -212,6 +251,8 @@ fn list_rows(all: &[Closing]) -> Result<RecordBatch> {
     let texts = |text: fn(&Closing) -> Option<&str>| -> ArrayRef {
         Arc::new(all.iter().map(text).collect::<StringArray>())
     };
+    let lookups = |closing: &Closing| serde_json::to_string(&closing.record.lookups).ok();
+    let lookups: StringArray = all.iter().map(lookups).collect();
     let revisions: Int64Array = all.iter().map(|c| Some(c.record.revision)).collect();
     let lines: UInt64Array = all.iter().map(|c| Some(c.record.lines)).collect();
     let versions: UInt64Array = all.iter().map(|c| Some(c.record.table_version)).collect();
@@ -226,6 +267,8 @@ fn list_rows(all: &[Closing]) -> Result<RecordBatch> {
         ("state", Arc::new(states) as ArrayRef, false),
         ("revision", Arc::new(revisions) as ArrayRef, false),
         ("lines", Arc::new(lines) as ArrayRef, false),
+        ("unit", texts(|c| c.record.unit.as_deref()), true),
+        ("lookups", Arc::new(lookups) as ArrayRef, true),
         ("meter_version", texts(|c| Some(&c.record.meter_version)), false),
         ("table_version", Arc::new(versions) as ArrayRef, false),
         ("closed_at", texts(|c| Some(&c.record.closed.at)), false),

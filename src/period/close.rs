@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::line::lines_of;
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
 use super::{Closing, closings, list};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
@@ -113,15 +113,22 @@ pub async fn close(
         if let Some(record) = closed_before(&all, meter, from, to)? {
             return Ok(Closed::Before(record));
         }
+        if base.app_version(&record.app()).await?.unwrap_or(0) != turn {
+            break;
+        }
         if let CommitOutcome::Committed(_) = table.commit(&base, commit.clone()).await? {
             return Ok(Closed::Now(record));
         }
     }
-    Err(Error::conflict(format!(
-        "{}: {COMMIT_ATTEMPTS} attempts lost against others; nothing was closed, run the same command \
+    Err(overtaken(&table))
+}
+
+fn overtaken(table: &Table) -> Error {
+    Error::conflict(format!(
+        "{}: others close and open periods at the same time; nothing was changed, run the same command \
          again",
         table.display()
-    )))
+    ))
 }
 
 /// How often a closing is tried while others close other periods.
@@ -276,11 +283,18 @@ pub async fn reopen(context: &Context, closing: &Closing, change: &Change) -> Re
     let table = context.lake.statements().await?;
     let table = table.filter(|_| closing.holds()).ok_or_else(open)?;
     let add = stage(&table, &reopening_row(&closing.record, change)?).await?;
-    let app = Some((closing.record.app(), closing.record.revision * 2));
+    let turn = closing.record.revision * 2;
+    let app = Some((closing.record.app(), turn));
     let at_ms = context.clock.now().micros().div_euclid(1_000);
-    match table.append(Commit { add, app, at_ms, ..Commit::default() }).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::Conflict => Err(open().with_source(error)),
-        Err(error) => Err(error),
+    let commit = Commit { add, app, at_ms, ..Commit::default() };
+    for _ in 0..COMMIT_ATTEMPTS {
+        let base = table.snapshot(None).await?;
+        if base.app_version(&closing.record.app()).await? != Some(turn - 1) {
+            return Err(open());
+        }
+        if let CommitOutcome::Committed(_) = table.commit(&base, commit.clone()).await? {
+            return Ok(());
+        }
     }
+    Err(overtaken(&table))
 }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
@@ -77,7 +77,7 @@ async fn closings(table: &Table, snapshot: &Snapshot, meter: Option<&str>) -> Re
 /// Not found, with what is closed; a period that cannot be read.
 pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closing> {
     let all = list(&context.lake, Some(meter)).await?;
-    let mut unreadable = None;
+    let (mut meant, mut unreadable) = (Vec::new(), None);
     for closing in all.iter().rev() {
         let record = &closing.record;
         // What a definition has no periods for may be a period of another one.
@@ -90,8 +90,18 @@ pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closin
             }
         };
         if is_meant {
-            return Ok(closing.clone());
+            meant.push(closing);
         }
+    }
+    if let Some(newest) = meant.first() {
+        let other = meant.iter().find(|other| other.record.app() != newest.record.app());
+        let Some(other) = other else { return Ok((*newest).clone()) };
+        let bounds = |closing: &Closing| format!("{}..{}", closing.record.from, closing.record.to);
+        return Err(Error::invalid(format!(
+            "`{period}` may be two closed periods of meter `{meter}`: write {} or {}",
+            bounds(newest),
+            bounds(other)
+        )));
     }
     if let Some(error) = unreadable {
         return Err(error);
@@ -106,6 +116,31 @@ pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closin
             closed.join(", ")
         ),
     }))
+}
+
+/// Why a closed period cannot be made again, of those that need what is beside the events; nothing where
+/// all is there.
+///
+/// # Errors
+/// A store that cannot be read.
+pub async fn unprovable(lake: &Lake) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let all = list(lake, None).await?;
+    let pins = if all.is_empty() { BTreeMap::new() } else { lake.events.pins().await? };
+    for Closing { record, .. } in &all {
+        let Record { meter, meter_version, period, table_version, .. } = record;
+        let what = format!("closed period `{period}` of meter `{meter}`");
+        match registry::definition(&lake.events, meter, meter_version).await {
+            Err(error) if [ErrorKind::NotFound, ErrorKind::Corrupt].contains(&error.kind()) => {
+                found.push(format!("{what}: {error}"));
+            }
+            definition => drop(definition?),
+        }
+        if !pins.contains_key(table_version) {
+            found.push(format!("{what}: version {table_version} of the events is not pinned"));
+        }
+    }
+    Ok(found)
 }
 
 /// The bounds that `period` has for the meter of `record`.

@@ -132,7 +132,7 @@ fn a_closed_period_says_what_usage_said_and_stays_so() {
          cold,7,,-7,0.1,,-0.1\n\
          dune,,1,1,,0.1,0.1\n"
     );
-    assert!(said.contains("3 of 4 customers would get another line by table version 3"), "{said}");
+    assert!(said.contains("3 lines would be another by table version 3"), "{said}");
     // What it was made of is kept, whatever its age.
     run(folder, &["compact"], 0);
     let (pins, _) = run(folder, &["log", "-o", "csv", "-q"], 0);
@@ -234,6 +234,19 @@ fn a_period_is_made_again_with_the_lookups_and_anchor_that_it_had() {
         run(folder, &["periods", "show", "bytes", "billing:2026-05", "-o", "csv", "-q"], 0);
     assert_eq!(data, "customer_id,value,events,skipped\nacme,2090,2,0\n");
     run(folder, &["periods", "verify"], 0);
+    // What it needs is not given away, and missed where it is gone.
+    let version = list(folder)[0]["table_version"].to_string();
+    assert_eq!(list(folder)[0]["lookups"], json!("{\"owners\":1}"));
+    let (_, said) = run(folder, &["unpin", &version], 1);
+    assert!(said.contains("closed period `billing:2026-05` of meter `bytes` needs it"), "{said}");
+    run(folder, &["verify"], 0);
+    let definitions = folder.join("lake/default/events/_meterhouse/meters");
+    fs::rename(&definitions, folder.join("away")).unwrap();
+    for args in [&["verify"][..], &["periods", "verify"]] {
+        let (data, said) = run(folder, args, 4);
+        assert!((data + &said).contains("is not kept"), "{said}");
+    }
+    fs::rename(folder.join("away"), &definitions).unwrap();
     let (data, _) =
         run(folder, &["periods", "adjustments", "bytes", "billing:2026-05-20", "-o", "csv"], 0);
     assert_eq!(
@@ -305,8 +318,11 @@ fn a_period_that_is_not_as_it_was_closed_is_found() {
     let middle = bytes.len() / 3;
     bytes[middle] ^= 1;
     fs::write(&file, bytes).unwrap();
-    let (_, said) = run(folder, &["periods", "verify"], 1);
-    assert!(said.contains(&closing.record.files[0]), "{said}");
+    let (_, said) = run(folder, &["periods", "verify"], 4);
+    assert!(
+        said.contains(&closing.record.files[0]) && said.contains("1 of 1 closed period"),
+        "{said}"
+    );
 }
 
 fn spawn(folder: &Path, args: &[&str]) -> Child {
@@ -335,6 +351,18 @@ fn of_those_who_close_a_period_at_once_one_does() {
     assert_eq!(closed, 1);
     assert_eq!(list(folder).len(), 1);
     assert_eq!(show(folder), CLOSED);
+    // Nor do those who come at other moments of a closing.
+    let mut random = Random::new(7);
+    for day in 1..7 {
+        let period = format!("2026-07-0{day}");
+        let close = |at: &str| spawn(folder, &["periods", "close", &period, "--at", at]);
+        let one = close("1");
+        std::thread::sleep(std::time::Duration::from_millis(random.below(120)));
+        for child in [one, close("0")] {
+            assert!(child.wait_with_output().unwrap().status.success());
+        }
+    }
+    assert_eq!(list(folder).len(), 7);
     // Nor do two that overlap.
     let periods = ["2026-06", "2026-06-10..2026-06-20", "2026-06-15..2026-07-15"];
     let children = periods.map(|period| spawn(folder, &["periods", "close", period]));
