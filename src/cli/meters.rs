@@ -1,6 +1,6 @@
 //! `meterhouse meters`: what is defined, in rows or in words, and what is wrong with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
@@ -16,7 +16,8 @@ use super::render::{OutputFormat, Reader};
 use super::{diff, publish, trial};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{
-    Meter, TablePlace, describe, is_test_file, load_file, load_folder, test_files, version,
+    Meter, TablePlace, describe, is_identifier, is_test_file, load_file, load_folder, test_files,
+    version,
 };
 use crate::usage::with_tables;
 
@@ -87,6 +88,8 @@ async fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
     let paths = if paths.is_empty() { own.as_slice() } else { paths };
     let (mut meters, mut tests, mut wrong) = (Vec::new(), 0, Vec::new());
     for path in paths {
+        let named = file_of(global, path);
+        let path = named.as_ref().unwrap_or(path);
         let loaded = match (path.is_dir(), is_test_file(path)) {
             (true, _) => load_folder(path),
             (false, true) => Ok(Vec::new()),
@@ -130,6 +133,14 @@ async fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
         say(&format!("{}{tests}, nothing wrong", counted(meters.len() as u64, "meter")));
     }
     Ok(())
+}
+
+/// The file of a meter that is named as other commands name it.
+fn file_of(global: &Global, path: &Path) -> Option<PathBuf> {
+    let name = path.to_str().filter(|name| is_identifier(name) && !path.exists())?;
+    let files =
+        ["yaml", "yml", "json"].map(|end| global.meters_folder.join(format!("{name}.{end}")));
+    files.into_iter().find(|file| file.exists())
 }
 
 /// What is wrong with the lake's tables for the meters that read them; nothing where there is no lake.

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use super::numbers::counted;
 use crate::error::Error;
 
 /// Everything was done.
@@ -33,6 +34,19 @@ impl Outcome {
             Self::Done => DONE,
             Self::SomeRefused => SOME_REFUSED,
             Self::Mismatch => MISMATCH,
+        }
+    }
+}
+
+/// What became of `all` meters, where `wrong` says what kept some from being done.
+pub(super) fn all_or(mut wrong: Vec<Error>, all: u64, done: &str) -> Result<(), Error> {
+    match wrong.len() as u64 {
+        0 => Ok(()),
+        _ if all == 1 => Err(wrong.remove(0)),
+        several => {
+            let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            let meters = counted(all, "meter");
+            Err(Error::invalid(format!("{several} of {meters} not {done}:\n{}", texts.join("\n"))))
         }
     }
 }

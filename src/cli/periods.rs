@@ -9,7 +9,7 @@ use super::actor::actor;
 use super::flags::{CloseFlags, Global, PeriodFlags, PeriodsCommand};
 use super::numbers::{counted, grouped};
 use super::opening::{context, load_meter_files, resolve_at};
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, all_or};
 use super::output::{check_format, numeric, say, write_rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{Bundle, Meter, load_bundle};
@@ -110,18 +110,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
             }
         });
     }
-    match (wrong.len() as u64, all) {
-        (0, _) => Ok(()),
-        (_, 1) => Err(wrong.remove(0)),
-        (several, all) => {
-            let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-            Err(Error::invalid(format!(
-                "{several} of {} not closed:\n{}",
-                counted(all, "meter"),
-                texts.join("\n")
-            )))
-        }
-    }
+    all_or(wrong, all, "closed")
 }
 
 /// The meters that are asked for, those of files with what defines them.
@@ -325,5 +314,13 @@ fn adjustment_rows(record: &Record, found: &[Adjustment]) -> Result<RecordBatch>
         columns.push((ADJUSTED[4], of(|a| &a.now, |line| &line.billable), true));
         columns.push((ADJUSTED[5], difference, true));
     }
+    let number = |side: fn(&Adjustment) -> &Option<Line>, number: fn(&Line) -> i64| -> ArrayRef {
+        let numbers = found.iter().map(|adjustment| side(adjustment).as_ref().map(number));
+        Arc::new(numbers.collect::<Int64Array>())
+    };
+    columns.push(("closed_events", number(|a| &a.closed, |line| line.events), true));
+    columns.push(("events", number(|a| &a.now, |line| line.events), true));
+    columns.push(("closed_skipped", number(|a| &a.closed, |line| line.skipped), true));
+    columns.push(("skipped", number(|a| &a.now, |line| line.skipped), true));
     RecordBatch::try_from_iter_with_nullable(columns).map_err(defect)
 }

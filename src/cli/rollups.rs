@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use super::flags::{Global, RefreshFlags, RollupsCommand};
 use super::numbers::{counted, grouped};
 use super::opening::{context, list_meters, load_meter_files};
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, all_or};
 use super::output::{check_format, say, write_rows};
 use super::render::OutputFormat;
 use crate::error::{Error, Result};
@@ -40,21 +40,34 @@ async fn refresh(global: &Global, flags: &RefreshFlags) -> Result<()> {
     let (with, without): (Vec<Meter>, Vec<Meter>) =
         meters.into_iter().partition(|meter| kept(meter).is_some() || !flags.meters.is_empty());
     let context = context(global, Vec::new()).await?;
-    let snapshot = context.lake.events.snapshot(None).await?;
+    // What is wrong with one meter is no matter of the others.
+    let mut wrong: Vec<Error> = Vec::new();
     for meter in &with {
-        let meter = with_tables(&context.lake, &snapshot, meter).await?;
-        let now = context.clock.now();
-        let place = (&context.lake, &context.engine);
-        let done = rollup::refresh(place, &meter, &snapshot, now).await?;
-        if !global.quiet {
-            say(&told(&meter, &done));
+        match refresh_one(&context, meter).await {
+            Ok((meter, done)) if !global.quiet => say(&told(&meter, &done)),
+            Ok(_) => {}
+            Err(error) if error.to_string().contains(&format!("meter `{}`", meter.name)) => {
+                wrong.push(error);
+            }
+            Err(error) => {
+                let text = format!("meter `{}`: {error}", meter.name);
+                wrong.push(Error::new(error.kind(), text).with_source(error));
+            }
         }
     }
     if !without.is_empty() && !global.quiet {
         let names: Vec<&str> = without.iter().map(|meter| meter.name.as_str()).collect();
         say(&format!("answered from the events, without a rollup: {}", names.join(", ")));
     }
-    Ok(())
+    all_or(wrong, with.len() as u64, "refreshed")
+}
+
+async fn refresh_one(context: &Context, meter: &Meter) -> Result<(Meter, Refreshed)> {
+    let snapshot = context.lake.events.snapshot(None).await?;
+    let meter = with_tables(&context.lake, &snapshot, meter).await?;
+    let place = (&context.lake, &context.engine);
+    let done = rollup::refresh(place, &meter, &snapshot, context.clock.now()).await?;
+    Ok((meter, done))
 }
 
 fn told(meter: &Meter, done: &Refreshed) -> String {

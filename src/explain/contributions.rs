@@ -58,7 +58,11 @@ pub async fn contributions(
     let mut rows = engine.execute(engine.physical(&plan, single.reach()).await?)?;
     let series = series_of(&single.meter).len();
     while let Some(batch) = rows.next().await {
-        if !take(put_together(&batch.map_err(engine_error)?, &schema, series)?)? {
+        let batch = match batch {
+            Ok(batch) => batch,
+            Err(error) => return Err(single.blamed(engine_error(error)).await),
+        };
+        if !take(put_together(&batch, &schema, series)?)? {
             return Ok(());
         }
     }

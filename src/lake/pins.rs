@@ -122,9 +122,18 @@ impl Table {
         let text = serde_json::to_vec(&intent)
             .map_err(|error| Error::internal("announcing a vacuum").with_source(error))?;
         let name = format!("{}.json", Uuid::new_v4());
-        self.put_note(VACUUMS, &name, text).await?;
-        let put_at = self.note_put_at(VACUUMS, &name).await?;
-        Ok((name, Timestamp::from_micros(put_at)))
+        let announced = match self.put_note(VACUUMS, &name, text).await {
+            Ok(_) => self.note_put_at(VACUUMS, &name).await,
+            Err(error) => Err(error),
+        };
+        match announced {
+            Ok(put_at) => Ok((name, Timestamp::from_micros(put_at))),
+            // A put that failed may have landed, and would keep everybody else away for a day.
+            Err(error) => {
+                let _ = self.end_vacuum(&name).await;
+                Err(error)
+            }
+        }
     }
 
     /// Whether a vacuum is under way beside the one that has announced itself as `ours`.
@@ -134,9 +143,13 @@ impl Table {
         Ok(others.any(|(_, text)| is_under_way(text, now)))
     }
 
-    /// Takes back what [`Self::announce_vacuum`] said.
+    /// Takes back what [`Self::announce_vacuum`] said. What fails is tried again: it would keep everybody
+    /// else away for a day.
     pub(super) async fn end_vacuum(&self, name: &str) -> Result<()> {
-        self.delete_note(VACUUMS, name).await
+        match self.delete_note(VACUUMS, name).await {
+            Err(_) => self.delete_note(VACUUMS, name).await,
+            ended => ended,
+        }
     }
 
     async fn is_vacuumed_now(&self, version: u64, now: Timestamp) -> Result<bool> {

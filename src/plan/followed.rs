@@ -136,48 +136,40 @@ fn stretches(
     reset: Option<Expr>,
     operands: Operands<'_>,
 ) -> Built<LogicalPlanBuilder> {
-    const ASKED: &str = "asked";
-    const SKIPPED: &str = "skipped";
-    const RESET: &str = "reset";
-    const ENDS: &str = "ends";
     let never = || lit(ScalarValue::TimestampMicrosecond(None, Some(Arc::from("UTC"))));
     let Follow { said, series, ends } = follow;
-    let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));
-    let kept = || names(keys).into_iter().chain([ident(SAID), ident(TIMESTAMP)]);
     if matches!(ends, Ends::Never) {
+        let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));
         let columns = [said.alias(SAID), ident(TIMESTAMP), never().alias(UNTIL)];
         return scan.project(groups.chain(columns).collect::<Vec<_>>());
     }
-    let name = |place: usize| format!("series_{place}");
-    let told_apart = series.iter().enumerate();
-    let told_apart = told_apart.map(|(place, of)| of_series(of, operands).alias(name(place)));
+    let mut columns = Columns::default();
+    let groups: Vec<Expr> =
+        keys.iter().map(|key| columns.of(key.expr.clone()).alias(&key.name)).collect();
+    let mut partition: Vec<Expr> =
+        series.iter().map(|of| columns.of(of_series(of, operands))).collect();
     let ends_others = match &ends {
         Ends::NextThat(sets) => {
             when(sets.clone().and(said.clone().is_not_null()), ident(TIMESTAMP)).end()?
         }
         Ends::Next | Ends::Never => ident(TIMESTAMP),
     };
-    let columns = [
-        // An event that says nothing is none of the series.
-        said.clone().is_null().alias(SKIPPED),
-        said.alias(SAID),
-        ends_others.alias(ENDS),
-        asked.unwrap_or_else(|| lit(true)).alias(ASKED),
-        reset.unwrap_or_else(never).alias(RESET),
-        ident(TIMESTAMP),
-        ident(INGESTED_AT),
-        ident(ORDINAL),
-    ];
-    let rows = scan.project(groups.chain(told_apart).chain(columns).collect::<Vec<_>>())?;
-    let mut partition: Vec<Expr> = (0..series.len()).map(|place| ident(name(place))).collect();
-    partition.push(ident(SKIPPED));
+    // An event that says nothing is none of the series.
+    partition.push(columns.of(said.clone().is_null()));
+    let [said, ends_others, asked, reset] =
+        [said, ends_others, asked.unwrap_or_else(|| lit(true)), reset.unwrap_or_else(never)]
+            .map(|expr| columns.of(expr));
+    for placed in [TIMESTAMP, INGESTED_AT, ORDINAL] {
+        columns.of(ident(placed));
+    }
+    let rows = scan.project(columns.named())?;
     let order = |ascending| {
         [TIMESTAMP, INGESTED_AT, ORDINAL]
             .map(|name| ident(name).sort(ascending, !ascending))
             .to_vec()
     };
     let next = match ends {
-        Ends::Next | Ends::Never => lead(ident(ENDS), Some(1), None)
+        Ends::Next | Ends::Never => lead(ends_others, Some(1), None)
             .partition_by(partition)
             .order_by(order(true))
             .build()?,
@@ -189,7 +181,7 @@ fn stretches(
                 WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
                 WindowFrameBound::Preceding(ScalarValue::UInt64(Some(1))),
             );
-            Expr::from(WindowFunction::new(smallest, vec![ident(ENDS)]))
+            Expr::from(WindowFunction::new(smallest, vec![ends_others]))
                 .partition_by(partition)
                 .order_by(order(false))
                 .window_frame(behind)
@@ -200,9 +192,42 @@ fn stretches(
     // The engine names the column after the whole expression; it is the last one.
     let next = rows.schema().fields().last().map(|field| field.name().clone());
     let next = ident(next.unwrap_or_default());
-    let until = when(ident(RESET).lt(next.clone()).is_true(), ident(RESET))
-        .otherwise(coalesce(vec![next, ident(RESET)]))?;
-    rows.filter(ident(ASKED))?.project(kept().chain([until.alias(UNTIL)]).collect::<Vec<_>>())
+    let until = when(reset.clone().lt(next.clone()).is_true(), reset.clone())
+        .otherwise(coalesce(vec![next, reset]))?;
+    let kept = [said.alias(SAID), ident(TIMESTAMP), until.alias(UNTIL)];
+    rows.filter(asked)?.project(groups.into_iter().chain(kept).collect::<Vec<_>>())
+}
+
+/// Columns of which no two are the same: of two that are, the engine sorts by the one and asks for the
+/// order of the other, and where files are read in two scans it no longer knows that these are equal.
+#[derive(Default)]
+struct Columns(Vec<Expr>);
+
+impl Columns {
+    /// The column that holds this.
+    fn of(&mut self, expr: Expr) -> Expr {
+        let place = self.0.iter().position(|known| *known == expr).unwrap_or_else(|| {
+            self.0.push(expr);
+            self.0.len() - 1
+        });
+        Self::name(place, &self.0[place])
+    }
+
+    fn name(place: usize, expr: &Expr) -> Expr {
+        match expr {
+            Expr::Column(column) => ident(&column.name),
+            _ => ident(format!("followed_{place}")),
+        }
+    }
+
+    /// All of them, under the names that [`Self::of`] gave.
+    fn named(&self) -> Vec<Expr> {
+        let named = self.0.iter().enumerate().map(|(place, expr)| match expr {
+            Expr::Column(_) => expr.clone(),
+            _ => expr.clone().alias(format!("followed_{place}")),
+        });
+        named.collect()
+    }
 }
 
 /// What tells series apart: who sends what ends it, whoever it is attributed to meanwhile; where

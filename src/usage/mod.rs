@@ -44,7 +44,7 @@ use crate::error::{Error, Result};
 use crate::functions::arithmetic::BEYOND;
 use crate::lake::tables::Lake;
 use crate::meter::{self, Filter, Meter, Operand};
-use crate::plan::{TableFacts, Windows, overflow_plan, usage_plan};
+use crate::plan::{TableFacts, UsageQuery, Windows, overflow_plan, usage_plan};
 use crate::rollup::{self, Answerable, Grain};
 use crate::table::EventsTable;
 use crate::time::{Timestamp, format_in_zone};
@@ -263,13 +263,24 @@ async fn blamed(
     question: &Question<'_>,
     error: Error,
 ) -> Error {
+    let meters = question.meters.iter().map(|(_, meter, resolved)| (*meter, &resolved.query));
+    blamed_of(context, table, &meters.collect::<Vec<_>>(), &question.facts, error).await
+}
+
+async fn blamed_of(
+    context: &Context,
+    table: &Arc<EventsTable>,
+    meters: &[(&Meter, &UsageQuery)],
+    facts: &TableFacts,
+    error: Error,
+) -> Error {
     if !error.to_string().contains(BEYOND) {
         return error;
     }
     let source = provider_as_source(Arc::clone(table) as Arc<_>);
     let mut names: Vec<&str> = Vec::new();
-    for (_, meter, resolved) in &question.meters {
-        let plan = overflow_plan(&source, meter, &resolved.query, &question.facts);
+    for (meter, query) in meters {
+        let plan = overflow_plan(&source, meter, query, facts);
         let Ok(Some(plan)) = plan else { continue };
         names.push(&meter.name);
         if let Ok(Some(key)) = first_text(context, &plan).await {
@@ -277,7 +288,7 @@ async fn blamed(
         }
     }
     if names.is_empty() {
-        names.extend(question.meters.iter().map(|(_, meter, _)| meter.name.as_str()));
+        names.extend(meters.iter().map(|(meter, _)| meter.name.as_str()));
     }
     Error::invalid(format!("meter `{}`: {BEYOND}", names.join("`, `")))
 }

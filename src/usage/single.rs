@@ -7,7 +7,9 @@ use futures::StreamExt;
 
 use super::answer::{Shape, Totals, columns};
 use super::request::{Grouping, Resolved, UsageRequest, names_one_customer};
-use super::{Context, Note, answer_rows, blamed, find_meters, note, question, tables, versions};
+use super::{
+    Context, Note, answer_rows, blamed, blamed_of, find_meters, note, question, tables, versions,
+};
 use crate::engine::Reach;
 use crate::error::{Error, Result};
 use crate::meter::{Comparison, Filter, Literal, Meter, Test, resolve};
@@ -93,6 +95,13 @@ impl Single {
             true => Reach::Needle,
             false => Reach::Broad,
         }
+    }
+
+    /// An error met while its events were read, with the event that it is about where an expression gave
+    /// a number that does not fit.
+    pub async fn blamed(&self, error: Error) -> Error {
+        let meters = [(&self.meter, self.query())];
+        blamed_of(&self.context, &self.table, &meters, &self.facts(), error).await
     }
 
     /// The answer, the same as that of usage.

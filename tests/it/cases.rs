@@ -433,7 +433,12 @@ fn a_number_that_does_not_fit_is_an_error_with_meter_and_event() {
             &["usage", "m", "--total", "--window", "day", "--fill", "zero"],
             &["usage", "m", "n", "--total"],
             &["explain", "m"],
+            &["explain", "m", "--events", "-o", "csv"],
         ] {
+            // A list is no total: it shows what does not fit.
+            if args.contains(&"--events") && name == "a total" {
+                continue;
+            }
             let args: Vec<&str> = args.iter().chain(&["--meters", "meters"]).copied().collect();
             let output = meterhouse(folder.path(), &args);
             let said = String::from_utf8(output.stderr).unwrap();

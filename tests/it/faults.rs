@@ -54,12 +54,14 @@ fn live(weather: &Weather, tries: u32, name: &str) -> u32 {
             weather: Arc::clone(weather),
             tries,
         };
+        let mut last = None;
         let ended = (0..STARTS).find_map(|_| {
             let ended = runtime.block_on(world.run(&process, &operation));
             failed += u32::from(ended.is_err());
+            last = ended.as_ref().err().map(ToString::to_string);
             ended.map_err(|error| assert_ne!(error.kind(), ErrorKind::Internal, "{error}")).ok()
         });
-        assert!(ended.is_some(), "{name}: {operation:?} never ended");
+        assert!(ended.is_some(), "{name}: {operation:?} never ended: {last:?}");
     }
     let reader = Process {
         name: "one".to_owned(),

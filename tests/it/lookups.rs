@@ -181,6 +181,8 @@ fn a_table_that_contradicts_itself_is_named_with_its_line() {
     write(folder, "m.yaml", &meter.replace("PLACE", "table: other"));
     let said = refusal(meterhouse(folder, &check));
     assert!(said.contains("reads table `other`, which the lake does not have"), "{said}");
+    let said = refusal(meterhouse(folder, &["meters", "check", "m", "--meters", "meters"]));
+    assert!(said.contains("reads table `other`, which the lake does not have"), "{said}");
     // Where there is no lake, there are no tables to look at.
     let nowhere = ["meters", "check", "--meters", "meters", "--lake", "nowhere"];
     assert!(meterhouse(folder, &nowhere).status.success());

@@ -106,6 +106,13 @@ fn question() -> BoxedStrategy<Question> {
         .boxed()
 }
 
+/// Meters of which one has states at least.
+fn meters() -> impl Strategy<Value = Vec<Meter>> {
+    let has_states =
+        |meters: &Vec<Meter>| meters.iter().any(|meter| kept(&definition(meter)).is_some());
+    generate::meters().prop_filter("no meter has states", has_states)
+}
+
 /// How many answers of all lives came from states, and how many did not.
 static FROM_STATES: AtomicU64 = AtomicU64::new(0);
 static FROM_EVENTS: AtomicU64 = AtomicU64::new(0);
@@ -125,7 +132,7 @@ proptest! {
         lines in generate::lines(),
         settings in settings(),
         turns in proptest::collection::vec(turn(), 4..10),
-        meters in generate::meters(),
+        meters in meters(),
         questions in proptest::collection::vec(question(), 3),
     ) {
         let lines = timed(lines, &meters);

@@ -46,6 +46,8 @@ fn ingest(folder: &Path, events: &[String]) {
     run(folder, &["ingest", "e.ndjson", "--allow-missing-customer", "-q"], 0);
 }
 
+const OTHER: &str = "meter: bad\naggregation: sum\nexpression: bytes * 1e37\n";
+
 /// Events of three customers and of nobody in May 2026, and the meter.
 fn lake() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -127,10 +129,11 @@ fn a_closed_period_says_what_usage_said_and_stays_so() {
     let (data, said) = run(folder, &adjustments, 0);
     assert_eq!(
         data,
-        "customer_id,closed_value,value,difference,closed_billable,billable,billable_difference\n\
-         acme,3201,3300,99,3.3,3.3,0\n\
-         cold,7,,-7,0.1,,-0.1\n\
-         dune,,1,1,,0.1,0.1\n"
+        "customer_id,closed_value,value,difference,closed_billable,billable,billable_difference,\
+         closed_events,events,closed_skipped,skipped\n\
+         acme,3201,3300,99,3.3,3.3,0,2,3,0,0\n\
+         cold,7,,-7,0.1,,-0.1,1,,0,\n\
+         dune,,1,1,,0.1,0.1,,1,,0\n"
     );
     assert!(said.contains("3 lines would be another by table version 3"), "{said}");
     // What it was made of is kept, whatever its age.
@@ -140,6 +143,22 @@ fn a_closed_period_says_what_usage_said_and_stays_so() {
     let (_, said) = run(folder, &["periods", "verify"], 0);
     assert!(said.contains("1 closed period made again, byte for byte what was closed"), "{said}");
     run(folder, &["verify"], 0);
+}
+
+#[test]
+fn a_meter_that_cannot_be_closed_keeps_no_others_from_it() {
+    let folder = lake();
+    let folder = folder.path();
+    fs::write(folder.join("queries/meters/bad.yaml"), OTHER).unwrap();
+    for (args, done) in
+        [(&["periods", "close", "2026-05"][..], "closed"), (&["rollups", "refresh"], "refreshed")]
+    {
+        let (_, said) = run(folder, args, 1);
+        assert!(said.contains(&format!("1 of 2 meters not {done}:\nmeter `bad`")), "{said}");
+        assert!(said.contains("bytes"), "{said}");
+    }
+    assert_eq!(show(folder), CLOSED);
+    assert_eq!(list(folder).len(), 1);
 }
 
 #[test]
@@ -251,7 +270,8 @@ fn a_period_is_made_again_with_the_lookups_and_anchor_that_it_had() {
         run(folder, &["periods", "adjustments", "bytes", "billing:2026-05-20", "-o", "csv"], 0);
     assert_eq!(
         data,
-        "customer_id,closed_value,value,difference\nacme,2090,2000,-90\ncold,,90,90\n"
+        "customer_id,closed_value,value,difference,closed_events,events,closed_skipped,skipped\n\
+         acme,2090,2000,-90,2,1,0,0\ncold,,90,90,,1,,0\n"
     );
 }
 

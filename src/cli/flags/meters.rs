@@ -21,8 +21,8 @@ pub(in crate::cli) enum MetersCommand {
     },
     /// Report every mistake in meter files, in the lookups they name, in the lake or not, and in their tests
     Check {
-        /// Meter files and folders of them [default: the folder of meters]
-        #[arg(value_name = "FILE|FOLDER")]
+        /// Meter files, folders of them, and names of meters [default: the folder of meters]
+        #[arg(value_name = "FILE|FOLDER|METER")]
         paths: Vec<PathBuf>,
     },
     /// Ask meters what their tests expect: the cases of NAME.test.yaml beside NAME.yaml

@@ -185,8 +185,8 @@ impl Counted {
         }
         for window in touched {
             let there = |day: &(i64, i64)| {
-                let last = value.stretches.range(..day.1).next_back();
-                last.is_some_and(|(_, until)| *until > day.0)
+                let behind = value.stretches.partition_point(|(start, _)| *start < day.1);
+                value.stretches[..behind].last().is_some_and(|(_, until)| *until > day.0)
             };
             let there = days_of(days, spans.bounds(window)).filter(there).count();
             self.changes.entry(window).or_default().parts +=
@@ -249,8 +249,8 @@ impl Accumulator for Counted {
             return exec_err!("present takes a state");
         };
         for row in 0..states.len() {
-            let mut value = There::new(Arc::clone(&self.spans));
-            value.take(states.columns(), row);
+            let mut value = There::default();
+            value.take(&self.spans, states.columns(), row);
             self.add(&value);
         }
         Ok(())
@@ -310,10 +310,10 @@ mod tests {
 
     /// A value that is added at one instant and removed at another, several times.
     fn value(spans: &Arc<ByCalendar<Spans>>, stretches: &[(i64, i64)]) -> There {
-        let mut there = There::new(Arc::clone(spans));
+        let mut there = There::default();
         for (at, until) in stretches {
-            there.saw(*at, true);
-            there.stay(*at, *until);
+            there.saw(&spans.otherwise, *at, true);
+            there.stay(&spans.otherwise, *at, *until);
         }
         there
     }
@@ -343,8 +343,8 @@ mod tests {
     #[test]
     fn nothing_is_known_before_the_first_event_that_says_something() {
         let mut one = value(&whole(), &[]);
-        one.saw(3, false);
-        one.saw(12, true);
+        one.saw(&whole().otherwise, 3, false);
+        one.saw(&whole().otherwise, 12, true);
         let pieces = counted(&whole(), &[one], None).pieces();
         let values: Vec<_> = pieces.iter().map(|piece| (piece.window, piece.value)).collect();
         let zero = Some(i256::ZERO);

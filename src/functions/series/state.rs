@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::{Result, ScalarValue};
@@ -27,6 +27,17 @@ pub(super) fn one_list(column: ArrayRef) -> Result<ScalarValue> {
     let field = Arc::new(Field::new_list_field(column.data_type().clone(), true));
     let offsets = OffsetBuffer::from_lengths([column.len()]);
     Ok(ScalarValue::List(Arc::new(ListArray::try_new(field, offsets, column, None)?)))
+}
+
+/// A column of lists of integers, one for each of `rows`.
+pub(super) fn list_column<R>(rows: impl Iterator<Item = R> + Clone) -> Result<ArrayRef>
+where
+    R: ExactSizeIterator<Item = i64>,
+{
+    let offsets = OffsetBuffer::from_lengths(rows.clone().map(|row| row.len()));
+    let items: Int64Array = rows.flatten().map(Some).collect();
+    let field = Arc::new(Field::new_list_field(DataType::Int64, true));
+    Ok(Arc::new(ListArray::try_new(field, offsets, Arc::new(items), None)?))
 }
 
 /// The lists of a state in one row of its columns; `None` where there is no state.
