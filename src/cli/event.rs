@@ -11,12 +11,12 @@ use super::numbers::counted;
 use super::opening::{context, load_sound_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows};
-use super::render::OutputFormat;
 use crate::correct::Listed;
 use crate::error::{Error, Result};
 use crate::event::shortened;
 use crate::explain::{EventRow, Fate, InQuarantine, Shown, show};
 use crate::ingest::accounts::Account;
+use crate::render::OutputFormat;
 use crate::schema::{KIND_EVENT, batch_of_upsert};
 
 /// Runs the command.

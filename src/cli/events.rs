@@ -12,11 +12,11 @@ use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows};
 use super::properties;
-use super::render::{OutputFormat, Reader};
 use super::{correct, event, upsert};
 use crate::error::{Error, Result};
 use crate::event::shortened;
 use crate::ingest::quarantine;
+use crate::render::{OutputFormat, Reader};
 use crate::schema;
 
 /// Runs the command.

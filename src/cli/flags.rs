@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 mod corrections;
 mod events;
 mod explain;
+mod export;
 mod ingest;
 mod lake;
 mod meters;
@@ -23,6 +24,7 @@ pub(super) use corrections::{
 };
 pub(super) use events::{EventsCommand, UpsertCommand};
 pub(super) use explain::{ExplainFlags, ShowFlags};
+pub(super) use export::{ExportCommand, ExportStatementsFlags, ExportUsageFlags, FileFlags};
 pub(super) use ingest::{IngestFlags, MappingFlags};
 pub(super) use lake::{
     CompactFlags, DoctorFlags, IndexCommand, LogFlags, PinFlags, StatsBy, StatsFlags, UnpinFlags,
@@ -32,7 +34,7 @@ pub(super) use meters::{
     DiffFlags, HistoryFlags, LookupsCommand, MetersCommand, PublishFlags, TestFlags,
 };
 pub(super) use periods::{CloseFlags, PeriodFlags, PeriodsCommand};
-pub(super) use questions::{PropertiesFlags, SqlFlags, UsageFlags};
+pub(super) use questions::{PropertiesFlags, QuestionFlags, SqlFlags, UsageFlags};
 pub(super) use rollups::{RefreshFlags, RollupsCommand};
 pub(super) use values::{At, AtFlag, OutputFlag};
 
@@ -120,6 +122,9 @@ pub(super) enum Command {
     /// Close billing periods: what was billed stays as it was, and what comes later is told
     #[command(subcommand)]
     Periods(PeriodsCommand),
+    /// Write usage and closed periods to files: CSV, NDJSON, Parquet, XLSX, Stripe's meter events
+    #[command(subcommand)]
+    Export(ExportCommand),
     /// Keep lookup tables in the lake: put, list and show them
     #[command(subcommand)]
     Lookups(LookupsCommand),

@@ -12,13 +12,13 @@ use super::numbers::{counted, grouped};
 use super::opening::{list_meters, load_meters, open_lake};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_text};
-use super::render::{OutputFormat, Reader};
 use super::{diff, publish, trial};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{
     Meter, TablePlace, describe, is_identifier, is_test_file, load_file, load_folder, test_files,
     version,
 };
+use crate::render::{OutputFormat, Reader};
 use crate::usage::with_tables;
 
 /// Runs the command.

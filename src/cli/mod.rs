@@ -14,6 +14,7 @@ mod doctor;
 mod event;
 mod events;
 mod explain;
+mod export;
 mod flags;
 mod follow;
 mod index;
@@ -31,7 +32,6 @@ mod prompt;
 mod properties;
 mod publish;
 mod quickstart;
-pub mod render;
 mod rollups;
 mod size;
 mod sql;
@@ -93,6 +93,7 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Sql(flags) => Box::pin(sql::run(global, flags)).await,
         Command::Lookups(command) => Box::pin(lookups::run(global, command)).await,
         Command::Meters(command) => Box::pin(meters::run(global, command)).await,
+        Command::Export(command) => Box::pin(export::run(global, command)).await,
         Command::Periods(command) => Box::pin(periods::run(global, command)).await,
         Command::Rollups(command) => Box::pin(rollups::run(global, command)).await,
         Command::Properties(flags) => Box::pin(properties::run(global, flags)).await,

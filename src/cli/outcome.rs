@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use super::numbers::counted;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Everything was done.
 const DONE: u8 = 0;
@@ -46,7 +46,13 @@ pub(super) fn all_or(mut wrong: Vec<Error>, all: u64, done: &str) -> Result<(), 
         several => {
             let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
             let meters = counted(all, "meter");
-            Err(Error::invalid(format!("{several} of {meters} not {done}:\n{}", texts.join("\n"))))
+            let text = format!("{several} of {meters} not {done}:\n{}", texts.join("\n"));
+            let first = wrong.remove(0);
+            let kind = first.kind();
+            // What they have in common says what to do; of several the request is what can be changed.
+            let kind =
+                if wrong.iter().all(|e| e.kind() == kind) { kind } else { ErrorKind::Invalid };
+            Err(Error::new(kind, text).with_source(first))
         }
     }
 }

@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use super::outcome::Failure;
-use super::render::{NUMERIC_TEXT, OutputFormat, Reader, Renderer};
 use crate::error::{Error, Result};
+use crate::render::{NUMERIC_TEXT, OutputFormat, Reader, Renderer};
 
 /// Says something to whoever runs the command, in lines that cannot steer a terminal whatever they
 /// quote. Nobody may be listening.

@@ -13,9 +13,9 @@ use rustyline::{Config, DefaultEditor};
 
 use super::outcome::error_text;
 use super::output::{finish, rows, say};
-use super::render::{OutputFormat, Reader};
 use super::sql::write_answer;
 use crate::error::{Error, Result};
+use crate::render::{OutputFormat, Reader};
 use crate::sql::query;
 use crate::usage::Context;
 

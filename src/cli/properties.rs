@@ -14,12 +14,12 @@ use super::numbers::{counted, grouped};
 use super::opening::{context, load_sound_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows};
-use super::render::OutputFormat;
 use crate::catalogue::{Catalogued, EventName, Property, event_names, properties};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::meter::Role;
 use crate::plan::catalogue::CatalogueQuery;
+use crate::render::OutputFormat;
 use crate::time::{TimeRange, Timestamp, parse_bound, parse_period};
 
 /// How many names of events that no meter counts are named unasked.

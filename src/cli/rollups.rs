@@ -10,10 +10,10 @@ use super::numbers::{counted, grouped};
 use super::opening::{context, list_meters, load_meter_files};
 use super::outcome::{Failure, Outcome, all_or};
 use super::output::{check_format, say, write_rows};
-use super::render::OutputFormat;
 use crate::error::{Error, Result};
 use crate::meter::{Meter, version};
 use crate::plan::states::kept;
+use crate::render::OutputFormat;
 use crate::rollup::{self, Refreshed};
 use crate::usage::{Context, with_tables};
 

@@ -9,8 +9,8 @@ use super::opening::{context, load_sound_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say};
 use super::prompt;
-use super::render::{OutputFormat, Reader};
 use crate::error::{Error, Result};
+use crate::render::{OutputFormat, Reader};
 use crate::sql::query;
 use crate::usage::Context;
 

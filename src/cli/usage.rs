@@ -4,27 +4,26 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::flags::{Global, UsageFlags};
+use super::flags::{Global, QuestionFlags, UsageFlags};
 use super::numbers::{counted, grouped_text};
 use super::opening::{context, list_meters, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{Streamed, check_format, say, write_text};
-use super::render::{NUMERIC_TEXT, OutputFormat};
 use crate::error::Result;
-use crate::meter::Meter;
+use crate::render::{NUMERIC_TEXT, OutputFormat};
 use crate::usage::{Context, FromStates, Grouping, Note, UsageRequest, columns, explain, usage};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, Failure> {
     let format = flags.output.output;
     check_format(format)?;
-    if flags.meters.is_empty() {
-        return Err(Failure::Arguments(no_meter(global, &list_meters(global)?)));
+    if flags.question.meters.is_empty() {
+        return Err(no_meter_named(global)?);
     }
-    let meters = load_meters(global, &flags.meters)?;
+    let meters = load_meters(global, &flags.question.meters)?;
     let context = context(global, meters).await?;
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
-    let request = request(flags, at);
+    let request = request(&flags.question, at);
     if flags.explain {
         write_text(&explain(&context, &request).await?)?;
         return Ok(Outcome::Done);
@@ -36,16 +35,22 @@ pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, 
     Ok(Outcome::Done)
 }
 
-fn no_meter(global: &Global, meters: &[Meter]) -> String {
+/// That a question is of no meter, with those that there are.
+///
+/// # Errors
+/// A folder of meters that is not there.
+pub(super) fn no_meter_named(global: &Global) -> Result<Failure> {
     let folder = global.meters_folder.display();
+    let meters = list_meters(global)?;
     let names: Vec<&str> = meters.iter().map(|meter| meter.name.as_str()).collect();
-    match names.is_empty() {
+    Ok(Failure::Arguments(match names.is_empty() {
         true => format!("no meter is asked for, and {folder} holds none"),
         false => format!("no meter is asked for; {folder} holds {}", names.join(", ")),
-    }
+    }))
 }
 
-fn request(flags: &UsageFlags, at: Option<u64>) -> UsageRequest {
+/// The question that flags put.
+pub(super) fn request(flags: &QuestionFlags, at: Option<u64>) -> UsageRequest {
     let grouping = match (flags.total, flags.breakdown, flags.by.is_empty()) {
         (true, ..) => Grouping::Total,
         (false, true, _) => Grouping::Breakdown,

@@ -7,7 +7,6 @@ use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{say, write_text};
 use crate::clock::Clock;
-use crate::error::Error;
 use crate::ingest::accounts;
 use crate::ingest::follow::Ledger;
 use crate::lake::log_cleanup::shorten_log;
@@ -75,16 +74,7 @@ pub(super) async fn pin(global: &Global, flags: &PinFlags) -> Result<Outcome, Fa
 /// Runs `unpin`.
 pub(super) async fn unpin(global: &Global, flags: &UnpinFlags) -> Result<Outcome, Failure> {
     let lake = open_lake(global).await?;
-    let closed = period::list(&lake, None).await?;
-    if let Some(closing) = closed.iter().find(|c| c.record.table_version == flags.version) {
-        let record = &closing.record;
-        return Err(Error::conflict(format!(
-            "version {} stays pinned: closed period `{}` of meter `{}` needs it to be proved",
-            flags.version, record.period, record.meter
-        ))
-        .into());
-    }
-    lake.events.unpin(flags.version).await?;
+    period::unpin(&lake, flags.version).await?;
     if !global.quiet {
         say(&format!("version {} is pinned no longer", flags.version));
     }

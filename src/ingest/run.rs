@@ -326,17 +326,18 @@ impl Run {
 
     /// What was taken for a duplicate may be gone from a table that was set back.
     fn check_history(&self, batch: &Batch, newest: &Snapshot) -> Result<()> {
-        match batch.base().max(self.index.applied()) {
-            Some(from) if from > newest.version && batch.counts().read > 0 => {
-                Err(Error::conflict(format!(
-                    "{} was set back from version {from} to {} while events were read: run the same \
-                     command again",
-                    self.lake.events.display(),
-                    newest.version
-                )))
-            }
-            _ => Ok(()),
+        if batch.counts().read == 0 {
+            return Ok(());
         }
+        let follows = stored::follows(&self.index, &self.lake.events, newest);
+        let from = batch.base().max(self.index.applied()).unwrap_or_default();
+        if from <= newest.version && self.runtime.block_on(follows)? {
+            return Ok(());
+        }
+        Err(Error::conflict(format!(
+            "{} was set back from version {from} while events were read: run the same command again",
+            self.lake.events.display()
+        )))
     }
 
     fn next_instant(&self, snapshot: &Snapshot) -> Result<Timestamp> {

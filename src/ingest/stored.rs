@@ -94,6 +94,17 @@ pub(super) async fn apply(
     index.apply_commit(version, mark.as_deref(), runs)
 }
 
+/// Whether what `index` holds is of the history that `snapshot` is of.
+///
+/// # Errors
+/// A log that cannot be read.
+pub(super) async fn follows(index: &Index, events: &Table, snapshot: &Snapshot) -> Result<bool> {
+    match index.applied() {
+        Some(applied) => is_of_this_history(index, applied, events, snapshot).await,
+        None => Ok(true),
+    }
+}
+
 /// Whether the version applied last is the one that the log has under its number. Where one of the
 /// two marks is gone, it is taken to be.
 async fn is_of_this_history(

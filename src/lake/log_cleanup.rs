@@ -48,8 +48,10 @@ pub async fn shorten_log(
     // From here on who pins an older version learns of us, and whoever did before is seen.
     let (intent, _) = table.announce_vacuum(of_age, now).await?;
     let shortened = shorten(table, of_age, (&intent, now)).await;
-    table.end_vacuum(&intent).await?;
-    shortened
+    let ended = table.end_vacuum(&intent).await;
+    // What kept it from being done says more.
+    let shortened = shortened?;
+    ended.map(|()| shortened)
 }
 
 async fn shorten(

@@ -23,7 +23,7 @@ pub mod lookups;
 pub mod merge;
 pub mod notes;
 pub mod pins;
-mod put;
+pub mod put;
 pub mod reader;
 pub mod rewrite;
 pub mod snapshot;

@@ -1,9 +1,56 @@
 //! Puts of whole objects under names that are given once.
 
+use std::fs::File;
+use std::io::{Read, Seek};
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, Result};
+use object_store::{
+    Error, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, Result,
+};
+
+/// Puts a file of the disk in one step, part by part where it is large. It takes the place of one that is
+/// there.
+///
+/// # Errors
+/// A store that fails, a file that cannot be read. What was there is there still.
+pub async fn put_file(store: &dyn ObjectStore, place: &Path, mut file: File) -> Result<()> {
+    file.rewind().map_err(unread)?;
+    let first = next_part(&mut file)?;
+    if first.len() < PART_BYTES {
+        return store.put(place, first.into()).await.map(drop);
+    }
+    let mut upload = store.put_multipart(place).await?;
+    let completed = match put_rest(&mut *upload, &mut file, first).await {
+        Ok(()) => upload.complete().await.map(drop),
+        Err(error) => Err(error),
+    };
+    if completed.is_err() {
+        drop(upload.abort().await);
+    }
+    completed
+}
+
+async fn put_rest(upload: &mut dyn MultipartUpload, file: &mut File, first: Bytes) -> Result<()> {
+    let mut part = first;
+    while !part.is_empty() {
+        upload.put_part(part.into()).await?;
+        part = next_part(file)?;
+    }
+    Ok(())
+}
+
+/// The next bytes of one put; fewer at the end.
+fn next_part(file: &mut File) -> Result<Bytes> {
+    let mut part = Vec::with_capacity(PART_BYTES);
+    file.take(PART_BYTES as u64).read_to_end(&mut part).map_err(unread)?;
+    Ok(part.into())
+}
+
+fn unread(error: std::io::Error) -> Error {
+    Error::Generic { store: "file", source: error.into() }
+}
 
 /// Bytes of one put. Larger objects are put in parts of this size.
 pub(super) const PART_BYTES: usize = 16 << 20;

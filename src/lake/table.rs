@@ -82,14 +82,15 @@ impl Table {
     ) -> Result<Self> {
         let place = Place::new(location, namespace, name)?;
         let partition = partition_column(&place, schema, partition)?;
-        if place.log.versions().await?.is_some() {
-            return Self::open_place(place).await;
-        }
-        if let Some(other) = place.holds_other().await? {
-            return Err(Error::invalid(format!(
-                "{} holds {other}: it is no place for a new table",
-                place.log.display
-            )));
+        match place.content().await? {
+            Content::Table => return Self::open_place(place).await,
+            Content::Other(other) => {
+                return Err(Error::invalid(format!(
+                    "{} holds {other}: it is no place for a new table",
+                    place.log.display
+                )));
+            }
+            Content::Nothing => {}
         }
         let (url, what) = (place.kernel.url.clone(), format!("making {}", place.log.display));
         let (schema, info) = (schema.clone(), info.clone());
@@ -113,14 +114,15 @@ impl Table {
     }
 
     async fn open_place(place: Place) -> Result<Self> {
-        if place.log.versions().await?.is_none() {
-            return Err(match place.holds_other().await? {
-                Some(other) => Error::invalid(format!(
+        match place.content().await? {
+            Content::Table => {}
+            Content::Other(other) => {
+                return Err(Error::invalid(format!(
                     "{} holds {other} but is no Delta table",
                     place.log.display
-                )),
-                None => Error::not_found(place.missing),
-            });
+                )));
+            }
+            Content::Nothing => return Err(Error::not_found(place.missing)),
         }
         let Place { location, kernel, mut log, missing: _ } = place;
         let inner = load(&kernel, &log, None).await?;
@@ -328,8 +330,20 @@ impl Place {
         })
     }
 
-    /// Something in the table's folder that is no log: data, if there is any among the first objects,
-    /// as our notes say less of what it was.
+    /// What there is. What was no log at first may be one that somebody has just begun.
+    async fn content(&self) -> Result<Content> {
+        if self.log.versions().await?.is_some() {
+            return Ok(Content::Table);
+        }
+        let Some(other) = self.holds_other().await? else { return Ok(Content::Nothing) };
+        Ok(match self.log.versions().await? {
+            Some(_) => Content::Table,
+            None => Content::Other(other),
+        })
+    }
+
+    /// Something in the table's folder, of which there is no log: data, if there is any among the first
+    /// objects, as our notes say less of what it was.
     async fn holds_other(&self) -> Result<Option<String>> {
         let what = || format!("looking into {}", self.log.display);
         let found = self.log.store.list(Some(&self.log.table)).take(OTHERS_LOOKED_AT);
@@ -339,6 +353,14 @@ impl Place {
         let other = found.iter().min_by_key(|object| object.location.prefix_matches(&notes));
         Ok(other.map(|object| format!("`{}`", object.location.filename().unwrap_or_default())))
     }
+}
+
+/// What is where a table is looked for.
+enum Content {
+    Table,
+    /// Something that is no table, by the name of a file.
+    Other(String),
+    Nothing,
 }
 
 fn partition_column(place: &Place, schema: &Schema, names: &[&str]) -> Result<Option<String>> {

@@ -72,10 +72,13 @@ pub async fn vacuum(
     if !dry_run {
         clear_temporary(table, retention.max(UNCOMMITTED_MIN));
     }
-    if let Some((intent, _)) = intent {
-        table.end_vacuum(&intent).await?;
+    let Some((intent, _)) = intent else { return vacuumed };
+    match (vacuumed, table.end_vacuum(&intent).await) {
+        (Ok(gone), Err(error)) => {
+            Err(error.noting(&format!("{} files had been deleted before", gone.files.len())))
+        }
+        (vacuumed, _) => vacuumed,
     }
-    vacuumed
 }
 
 /// Deletes the files among `objects` that no version from `oldest` on, and no pinned one, needs; those

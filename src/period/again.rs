@@ -11,6 +11,7 @@ use super::line::{Line, lines_of};
 use super::{Closing, Record, definition, store};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
+use crate::time::BillingPeriod;
 use crate::usage::{Context, UsageRequest, reference, usage};
 
 /// What came of comparing a closed period with the events it was made of.
@@ -38,14 +39,26 @@ const TOLD: usize = 10;
 /// A file that cannot be read or is damaged.
 pub async fn lines(context: &Context, closing: &Closing) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    let gone = || Error::corrupt("the table of statements is gone");
-    let table = context.lake.statements().await?.ok_or_else(gone)?;
-    store::each_line(&table, &closing.record, |some| {
+    each_lines(context, &closing.record, |some| {
         lines.extend(some);
         Ok(())
     })
     .await?;
     Ok(lines)
+}
+
+/// Gives the lines of a closing to `take`, some at a time, by customer.
+///
+/// # Errors
+/// A file that cannot be read or is damaged; those of `take`.
+pub async fn each_lines(
+    context: &Context,
+    record: &Record,
+    take: impl FnMut(Vec<Line>) -> Result<()>,
+) -> Result<()> {
+    let gone = || Error::corrupt("the table of statements is gone");
+    let table = context.lake.statements().await?.ok_or_else(gone)?;
+    store::each_line(&table, record, take).await
 }
 
 /// Makes the lines of a closing again, from the events of the version that it is of and with the
@@ -77,10 +90,14 @@ pub async fn verify(context: &Context, closing: &Closing) -> Result<Verdict> {
 /// What the lines of a closing are by the events of version `at`, the newest if none.
 async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Result<Vec<Line>> {
     let meter = definition(context, record).await?;
+    // The days of a billing period are those of its own zone, which its bounds alone do not tell.
+    let is_billing = BillingPeriod::named(&record.period)?.is_some();
+    let of_bounds = |bound: &String| (!is_billing).then(|| bound.clone());
     let request = UsageRequest {
         meters: vec![reference(&meter)],
-        from: Some(record.from.clone()),
-        to: Some(record.to.clone()),
+        period: is_billing.then(|| record.period.clone()),
+        from: of_bounds(&record.from),
+        to: of_bounds(&record.to),
         timezone: Some(record.zone.clone()),
         at,
         // A closing proves something only if it is made of what it counts.

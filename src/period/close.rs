@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::line::lines_of;
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
-use super::{Closing, closings, list};
+use super::{Closing, closings, list, pins};
 use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::staged::StagedFile;
@@ -17,7 +17,7 @@ use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
 use crate::meter::{Bundle, Meter, version};
 use crate::registry;
 use crate::schema::statements;
-use crate::time::{TimeRange, Timestamp, format_in_zone, parse_zone};
+use crate::time::{BillingPeriod, TimeRange, Timestamp, format_in_zone, parse_zone};
 use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
 
 /// How a period is closed.
@@ -64,7 +64,6 @@ pub async fn close(
     };
     let (from, to) = bounds(context, meter, &request, terms)?;
     let lake = &context.lake;
-    let (from_text, to_text) = (from.to_string(), to.to_string());
     if let Some(record) = closed_before(&list(lake, Some(&meter.name)).await?, meter, from, to)? {
         return Ok(Closed::Before(record));
     }
@@ -74,8 +73,28 @@ pub async fn close(
         registry::keep_definition(&lake.events, meter, bundle).await?;
     }
     let why = format!("for closing period {} of meter {}", terms.period, meter.name);
-    lake.events.pin(events.version, terms.by.clone(), Some(why), context.clock.now()).await?;
+    let (by, now) = (terms.by.clone(), context.clock.now());
+    let new = lake.events.pin(events.version, by, Some(why.clone()), now).await?;
+    let closed = close_pinned(context, meter, request, terms, (from, to), events.version).await;
+    match &closed {
+        Ok(Closed::Now(record)) => pins::keep(context, record, &why).await?,
+        _ if new => pins::let_go(context, events.version).await,
+        _ => {}
+    }
+    closed
+}
 
+/// Closes the period by the events of a version that is pinned.
+async fn close_pinned(
+    context: &Context,
+    meter: &Meter,
+    request: UsageRequest,
+    terms: &Terms,
+    (from, to): (Timestamp, Timestamp),
+    version_of_events: u64,
+) -> Result<Closed> {
+    let (from_text, to_text) = (from.to_string(), to.to_string());
+    let lake = &context.lake;
     let table = lake.statements_or_create().await?;
     let base = table.snapshot(None).await?;
     let app = store::app(&meter.name, &from_text, &to_text);
@@ -87,9 +106,9 @@ pub async fn close(
         period: lasting_name(&request, meter, (from, to), context.clock.now())?,
         from: from_text,
         to: to_text,
-        zone: request.zone_name(meter).to_owned(),
+        zone: request.period_zone(meter)?,
         revision: turn / 2 + 1,
-        table_version: events.version,
+        table_version: version_of_events,
         lookups: meter.table_versions().into_iter().collect(),
         unit: meter.unit.as_ref().map(|unit| unit.name.clone()),
         lines: 0,
@@ -101,7 +120,7 @@ pub async fn close(
             reason: terms.reason.clone(),
         },
     };
-    let request = UsageRequest { at: Some(events.version), ..request };
+    let request = UsageRequest { at: Some(version_of_events), ..request };
     let mut staged = stage_lines(context, &table, meter, &request, &mut record).await?;
     staged.extend(stage(&table, &closing_row(&record)?).await?);
     let at_ms = context.clock.now().micros().div_euclid(1_000);
@@ -165,7 +184,10 @@ fn bounds(
 const LATER_MICROS: i64 = 400 * 86_400_000_000;
 
 /// What the period is called at any time: `last-month` is another one soon.
-fn lasting_name(
+///
+/// # Errors
+/// A zone that is none.
+pub fn lasting_name(
     request: &UsageRequest,
     meter: &Meter,
     (from, to): (Timestamp, Timestamp),
@@ -181,9 +203,13 @@ fn lasting_name(
     if means_it(&asked, later) {
         return Ok(asked);
     }
-    let begins = format_in_zone(from, &parse_zone(request.zone_name(meter))?);
+    let begins = format_in_zone(from, &parse_zone(&request.period_zone(meter)?)?);
     let part = |length: usize| begins.get(..length).unwrap_or_default().to_owned();
-    let names = [part(4), part(7), part(10), format!("billing:{}", part(10))];
+    // A billing period stays one: its days are those of its own zone.
+    let names = match BillingPeriod::named(&asked)? {
+        Some(_) => vec![format!("billing:{}", part(7)), format!("billing:{}", part(10))],
+        None => vec![part(4), part(7), part(10)],
+    };
     let found = names.into_iter().find(|name| means_it(name, now));
     Ok(found.unwrap_or_else(|| format!("{from}..{to}")))
 }

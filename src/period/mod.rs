@@ -21,11 +21,13 @@ use crate::usage::{Context, UsageRequest};
 mod again;
 mod close;
 mod line;
+mod pins;
 mod store;
 
-pub use again::{Adjustment, Verdict, adjustments, lines, verify};
-pub use close::{Closed, Terms, close, reopen};
+pub use again::{Adjustment, Verdict, adjustments, each_lines, lines, verify};
+pub use close::{Closed, Terms, close, lasting_name, reopen};
 pub use line::Line;
+pub use pins::unpin;
 pub use store::{Change, Record};
 
 /// A period of a meter, and what became of it.
@@ -54,7 +56,7 @@ pub async fn list(lake: &Lake, meter: Option<&str>) -> Result<Vec<Closing>> {
 }
 
 async fn closings(table: &Table, snapshot: &Snapshot, meter: Option<&str>) -> Result<Vec<Closing>> {
-    let (records, reopenings) = store::records(table, snapshot).await?;
+    let (records, reopenings) = store::records(table, snapshot, meter).await?;
     let mut reopened: BTreeMap<String, Change> = reopenings.into_iter().collect();
     let mut all: Vec<Closing> = records
         .into_iter()
@@ -81,13 +83,15 @@ pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closin
     for closing in all.iter().rev() {
         let record = &closing.record;
         // What a definition has no periods for may be a period of another one.
-        let is_meant = match named(context, record, period).await {
-            _ if record.period == period => true,
-            Ok(range) => record.range()? == range,
-            Err(error) => {
-                unreadable.get_or_insert(error);
-                false
-            }
+        let is_meant = match record.period == period {
+            true => true,
+            false => match named(context, record, period).await {
+                Ok(range) => record.range()? == range,
+                Err(error) => {
+                    unreadable.get_or_insert(error);
+                    false
+                }
+            },
         };
         if is_meant {
             meant.push(closing);

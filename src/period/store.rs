@@ -139,6 +139,9 @@ pub(super) fn reopening_row(record: &Record, change: &Change) -> Result<RecordBa
     rows(KIND_REOPENING, record, Own::told(encode(&reopening)?), 1)
 }
 
+/// The column that names the meter.
+const METER: &str = "meter";
+
 /// The columns in which rows of a closing differ.
 struct Own {
     customer: ArrayRef,
@@ -207,16 +210,18 @@ fn encode(told: &impl Serialize) -> Result<String> {
         .map_err(|error| Error::internal("the text of a record").with_source(error))
 }
 
-/// All records of a version of the table, and what was opened again, by the id of the closing.
+/// The records of a version of the table, of all meters or of more than one, and what was opened again, by
+/// the id of the closing.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged.
 pub(super) async fn records(
     table: &Table,
     snapshot: &Snapshot,
+    meter: Option<&str>,
 ) -> Result<(Vec<Record>, Vec<(String, Change)>)> {
     let (mut closings, mut reopenings) = (Vec::new(), Vec::new());
-    for path in record_files(snapshot) {
+    for path in record_files(snapshot, meter) {
         let stored = StoredFile::get(table, path).await?;
         let wanted = [statements::KIND, statements::RECORD];
         for rows in stored.rows(Some(&wanted), None, BATCH_ROWS)? {
@@ -246,8 +251,20 @@ fn decode<T: DeserializeOwned>(text: &str, stored: &StoredFile) -> Result<T> {
     serde_json::from_str(text).map_err(|error| stored.damaged(&error))
 }
 
-/// The files that hold records: lines have none.
-fn record_files(snapshot: &Snapshot) -> Vec<&str> {
+/// The files that may hold records of a meter: lines have none.
+fn record_files<'s>(snapshot: &'s Snapshot, meter: Option<&str>) -> Vec<&'s str> {
+    let [least, greatest] = [snapshot.stats().min(METER), snapshot.stats().max(METER)];
+    let bound = |bounds: &Option<ArrayRef>, place: usize| -> Option<String> {
+        let texts = bounds.as_ref()?.as_string_opt::<i32>()?;
+        texts.is_valid(place).then(|| texts.value(place).to_owned())
+    };
+    // A bound may be cut short; one that is higher holds all the same.
+    let may_be_of = |place: usize| {
+        meter.is_none_or(|meter| {
+            bound(&least, place).is_none_or(|least| least.as_str() <= meter)
+                && bound(&greatest, place).is_none_or(|greatest| greatest.as_str() >= meter)
+        })
+    };
     let without = snapshot.stats().null_count(statements::RECORD);
     let without: Option<&UInt64Array> =
         without.as_ref().map(|nulls| nulls.as_primitive::<UInt64Type>());
@@ -255,7 +272,7 @@ fn record_files(snapshot: &Snapshot) -> Vec<&str> {
         without.is_none_or(|nulls| nulls.is_null(place) || nulls.value(place) < rows)
     };
     let files = snapshot.files.iter().enumerate();
-    let files = files.filter(|(place, file)| may_hold(*place, file.rows));
+    let files = files.filter(|(place, file)| may_hold(*place, file.rows) && may_be_of(*place));
     files.map(|(_, file)| file.path.as_str()).collect()
 }
 

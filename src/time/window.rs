@@ -19,6 +19,16 @@ pub enum Windowing {
     BillingPeriod,
 }
 
+impl Windowing {
+    /// Whether every window begins with a day: those of billing periods mostly do.
+    pub fn is_of_days(self) -> bool {
+        match self {
+            Self::Calendar(window) => window.is_of_days(),
+            Self::BillingPeriod => true,
+        }
+    }
+}
+
 /// Reads what [`Window`] reads, and `billing_period`.
 impl FromStr for Windowing {
     type Err = Error;
@@ -76,6 +86,11 @@ impl Window {
 
     pub(super) fn step(self) -> Step {
         self.0
+    }
+
+    /// Whether every window begins with a day.
+    pub fn is_of_days(self) -> bool {
+        matches!(self.0, Step::Day | Step::Week | Step::Months(_))
     }
 }
 

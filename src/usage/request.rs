@@ -186,6 +186,18 @@ impl UsageRequest {
         self.timezone.as_deref().or(meter.timezone.as_deref()).unwrap_or("UTC")
     }
 
+    /// The IANA name of the zone that the days of the period are of: of billing periods their own.
+    ///
+    /// # Errors
+    /// A billing period that the meter does not have.
+    pub fn period_zone(&self, meter: &Meter) -> Result<String> {
+        let zone = self.zone_name(meter);
+        Ok(match self.billing_period()? {
+            Some(_) => one_billing(self, meter, zone)?.zone().to_owned(),
+            None => zone.to_owned(),
+        })
+    }
+
     /// The instants that are asked of `meter`, whose billing periods may be named.
     fn range_of(
         &self,

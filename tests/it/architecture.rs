@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. Modules of one floor may import each other, but not in a circle.
 const FLOORS: [&[&str]; 8] = [
-    &["error", "decimal"],
+    &["error", "decimal", "render"],
     &["clock", "document", "event", "time", "unit"],
     &["meter", "schema"],
     &["lake", "dedupe", "functions", "plan"],
@@ -21,6 +21,7 @@ const FLOORS: [&[&str]; 8] = [
         "comparison",
         "correct",
         "explain",
+        "export",
         "period",
         "rollup",
         "sql",

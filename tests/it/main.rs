@@ -13,6 +13,7 @@ mod corrections;
 mod crash;
 mod definitions;
 mod explain;
+mod exports;
 mod faults;
 mod follow;
 mod kills;

@@ -384,19 +384,22 @@ fn of_those_who_close_a_period_at_once_one_does() {
     }
     assert_eq!(list(folder).len(), 7);
     // Nor do two that overlap.
-    let periods = ["2026-06", "2026-06-10..2026-06-20", "2026-06-15..2026-07-15"];
+    let periods = ["2026-04", "2026-04-10..2026-04-20", "2026-03-15..2026-04-15"];
     let children = periods.map(|period| spawn(folder, &["periods", "close", period]));
+    let mut winners = 0;
     for child in children {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
+        winners += usize::from(said.starts_with("closed bytes"));
         assert!(said.starts_with("closed bytes") || said.contains("overlaps the closed"), "{said}");
     }
+    assert_eq!(winners, 1);
     let bounds =
         |closing: &Value| ["from", "to"].map(|name| closing[name].as_str().unwrap().to_owned());
     let mut all: Vec<[String; 2]> = list(folder).iter().map(bounds).collect();
     all.sort();
     assert!(all.windows(2).all(|pair| pair[0][1] <= pair[1][0]), "{all:?}");
-    assert!(all.len() > 1);
+    assert_eq!(all.len(), 7 + winners);
 }
 
 #[test]
@@ -424,4 +427,118 @@ fn a_killed_closing_is_there_in_full_or_not_at_all() {
     assert!(killed > 0, "every closing ended before its kill");
     let (_, said) = run(folder, &["periods", "verify"], 0);
     assert!(said.contains("8 closed periods made again"), "{said}");
+}
+
+/// Every way of counting, over events of `moments`.
+const KINDS: [(&str, &str); 12] = [
+    ("number", "aggregation: count"),
+    ("product", "aggregation: sum\nexpression: bytes * 3"),
+    ("mean", "aggregation: average\nproperty: bytes\nweight: hosts"),
+    ("last", "aggregation: latest\nproperty: bytes"),
+    ("high", "aggregation: percentile\npercentile: 95\nproperty: bytes"),
+    ("seats", "aggregation: count_unique\nproperty: seat\noperation: op"),
+    ("seat_days", "aggregation: count_unique\nproperty: seat\noperation: op\nprorate: days"),
+    ("peaks", "aggregation: sum\nof: { aggregation: max, property: bytes, per: [seat, day] }"),
+    ("level", "aggregation: time_weighted\nof: level\nproperty: bytes\nper: seat"),
+    ("told", "aggregation: reported\nproperty: bytes\noperation: change\nper: seat"),
+    ("told_anew", "aggregation: reported\nproperty: bytes\noperation: change\nreset: month"),
+    (
+        "stays",
+        "aggregation: sum\nproperty: bytes\nperiod: { start: begins, end: ends, place: prorate }",
+    ),
+];
+
+/// Events at moments of which many are another day in Berlin than in UTC.
+fn moments() -> Vec<String> {
+    let mut random = Random::new(20_260_515);
+    let instant = |random: &mut Random| {
+        let (month, day) = (4 + random.below(3), 1 + random.below(30));
+        let hour = if random.below(2) == 0 { 22 + random.below(2) } else { random.below(24) };
+        format!("2026-{month:02}-{day:02}T{hour:02}:{:02}:00Z", random.below(60))
+    };
+    let pick = |random: &mut Random, one: &'static str, other: &'static str| match random.below(2) {
+        0 => one,
+        _ => other,
+    };
+    let mut events = Vec::new();
+    for key in 0..240 {
+        let (one, other) = (instant(&mut random), instant(&mut random));
+        let (begins, ends) = if one <= other { (&one, &other) } else { (&other, &one) };
+        let event = json!({
+            "event_name": "e",
+            "idempotency_key": format!("{key}"),
+            "customer_id": pick(&mut random, "acme", "blue"),
+            "timestamp": one,
+            "properties": {
+                "bytes": random.below(1_000),
+                "hosts": 1 + random.below(3),
+                "seat": format!("s{}", random.below(4)),
+                "op": pick(&mut random, "add", "remove"),
+                "change": pick(&mut random, "DELTA", "SET"),
+                "begins": begins,
+                "ends": ends,
+            },
+        });
+        events.push(event.to_string() + "\n");
+    }
+    events
+}
+
+#[test]
+fn every_kind_of_meter_is_closed_and_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let meters = folder.join("queries/meters");
+    fs::create_dir_all(&meters).unwrap();
+    for (zone, text) in [("", ""), ("_berlin", "timezone: Europe/Berlin\n")] {
+        // Of those that count days there is one of each zone.
+        let of_days = |(name, _): &(&str, &str)| ["seat_days", "peaks", "told_anew"].contains(name);
+        for (name, kind) in KINDS.into_iter().filter(|kind| zone.is_empty() || of_days(kind)) {
+            let name = format!("{name}{zone}");
+            let text = format!(
+                "meter: {name}\nevent: e\n{kind}\n{text}billing: {{ anchor: 2026-01-15, timezone: \
+                 Europe/Berlin }}\n"
+            );
+            fs::write(meters.join(format!("{name}.yaml")), text).unwrap();
+        }
+    }
+    fs::write(folder.join("e.ndjson"), moments().concat()).unwrap();
+    for (space, period, tz) in [
+        ("calendar", "2026-05", None),
+        ("zoned", "2026-05", Some("America/New_York")),
+        ("billing", "billing:2026-05", None),
+        ("relative", "last-billing-period", None),
+    ] {
+        run(folder, &["ingest", "e.ndjson", "--namespace", space, "-q"], 0);
+        let mut args = vec!["periods", "close", period, "--grace", "0h", "--namespace", space];
+        args.extend(tz.iter().flat_map(|tz| ["--tz", *tz]));
+        run(folder, &args, 0);
+        let (_, said) = run(folder, &["periods", "verify", "--namespace", space], 0);
+        assert!(said.contains("15 closed periods made again, byte for byte"), "{space}: {said}");
+        let (data, _) =
+            run(folder, &["periods", "list", "--namespace", space, "-o", "ndjson", "-q"], 0);
+        for line in data.lines() {
+            let closing: Value = serde_json::from_str(line).unwrap();
+            let (meter, period) =
+                (closing["meter"].as_str().unwrap(), closing["period"].as_str().unwrap());
+            let is_billing = matches!(space, "billing" | "relative");
+            assert_eq!(period.starts_with("billing:"), is_billing, "{line}");
+            assert!(!is_billing || closing["zone"] == "Europe/Berlin", "{line}");
+            if space != "calendar" {
+                let args = ["periods", "adjustments", meter, period, "--namespace", space];
+                let (adjusted, said) = run(folder, &[&args[..], &["-o", "ndjson"]].concat(), 0);
+                assert_eq!(adjusted, "", "{space} {meter}: {said}");
+            }
+            // What was closed is what usage says to the same question.
+            if matches!(space, "calendar" | "billing") {
+                let show =
+                    ["periods", "show", meter, period, "--namespace", space, "-o", "csv", "-q"];
+                let usage =
+                    ["usage", meter, "--period", period, "--namespace", space, "-o", "csv", "-q"];
+                let (shown, used) = (run(folder, &show, 0).0, run(folder, &usage, 0).0);
+                assert_eq!(shown, used, "{space} {meter}");
+                assert!(shown.lines().count() > 1, "{space} {meter}");
+            }
+        }
+    }
 }

@@ -16,6 +16,20 @@ use super::values::{AtFlag, OutputFlag, anchor, bound, cycle, fill, period, wind
 Without a period all of history counts. A group that a property gives is null where the property
 is absent.")]
 pub(in crate::cli) struct UsageFlags {
+    #[command(flatten)]
+    pub(in crate::cli) question: QuestionFlags,
+    /// Print the plan and what it leaves unread, instead of the answer
+    #[arg(long)]
+    pub(in crate::cli) explain: bool,
+    #[command(flatten)]
+    pub(in crate::cli) at: AtFlag,
+    #[command(flatten)]
+    pub(in crate::cli) output: OutputFlag,
+}
+
+/// A question about usage.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct QuestionFlags {
     /// Names of meters (`meterhouse meters list` shows them); with `@` and a version, or `@published`,
     /// what was published
     #[arg(value_name = "METER")]
@@ -66,16 +80,9 @@ pub(in crate::cli) struct UsageFlags {
     /// Only the N largest values
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(in crate::cli) top: Option<u32>,
-    /// Print the plan and what it leaves unread, instead of the answer
-    #[arg(long)]
-    pub(in crate::cli) explain: bool,
     /// Read the events alone, though there may be rollups
     #[arg(long)]
     pub(in crate::cli) from_events: bool,
-    #[command(flatten)]
-    pub(in crate::cli) at: AtFlag,
-    #[command(flatten)]
-    pub(in crate::cli) output: OutputFlag,
 }
 
 /// Flags of `sql`.

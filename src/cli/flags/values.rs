@@ -4,8 +4,8 @@
 
 use clap::Args;
 
-use crate::cli::render::OutputFormat;
 use crate::clock::Clock;
+use crate::render::OutputFormat;
 use crate::time::{
     Anchor, BillingPeriod, Cycle, Timestamp, Windowing, parse_bound, parse_period, parse_zone,
 };

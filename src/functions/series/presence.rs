@@ -291,7 +291,11 @@ impl GroupsAccumulator for Groups {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::TimestampMicrosecondArray;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::time::WindowStarts;
 
     #[test]
     fn stretches_are_the_same_in_any_order() {
@@ -310,6 +314,107 @@ mod tests {
             order.reverse();
             assert_eq!(merged(&order), want, "{turn}, reversed");
             order.reverse();
+        }
+    }
+
+    /// An event: its group, whether it adds, its instant, and until when it holds.
+    type Event = (usize, Option<bool>, i64, Option<i64>);
+
+    const GROUPS: usize = 5;
+
+    fn groups() -> Groups {
+        let windows = WindowStarts::Boundaries([0, 10, 20, 30, 40, 50].into());
+        let spans = Spans { from: 0, to: 50, windows: Some(windows) };
+        let spans = Arc::new(ByCalendar::shared(spans));
+        Groups { spans, groups: Vec::new(), held_bytes: 0 }
+    }
+
+    fn columns(events: &[Event]) -> Vec<ArrayRef> {
+        let instants = |of: fn(&Event) -> Option<i64>| -> ArrayRef {
+            Arc::new(
+                events.iter().map(of).collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
+            )
+        };
+        let adds: BooleanArray = events.iter().map(|event| event.1).collect();
+        let calendars: Int64Array = events.iter().map(|_| None).collect();
+        let none: Int64Array = events.iter().map(|_| None).collect();
+        let (at, until) = (instants(|event| Some(event.2)), instants(|event| event.3));
+        vec![Arc::new(adds), at, until, Arc::new(none), Arc::new(calendars)]
+    }
+
+    fn places(events: &[Event]) -> Vec<usize> {
+        events.iter().map(|event| event.0).collect()
+    }
+
+    /// What each group comes to, in order.
+    fn states(groups: &mut Groups, emits: &[EmitTo]) -> Vec<String> {
+        let mut rows = Vec::new();
+        for emit_to in emits {
+            let columns = groups.state(*emit_to).unwrap();
+            for row in 0..columns[0].len() {
+                let cells = columns.iter().map(|column| format!("{:?}", column.slice(row, 1)));
+                rows.push(cells.collect::<String>());
+            }
+        }
+        rows
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let event = (0..GROUPS, proptest::option::of(any::<bool>()), 0..60_i64, 0..60_i64);
+        let held = event.prop_map(|(group, adds, at, until)| {
+            (group, adds, at, (until % 7 != 0).then_some(at + until))
+        });
+        proptest::collection::vec(held, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn groups_are_the_same_however_the_engine_goes_about_it(
+            events in events(),
+            cut in 0..40_usize,
+            first in 0..=GROUPS,
+            kept in proptest::collection::vec(proptest::option::of(any::<bool>()), 40),
+        ) {
+            let (all, one_by_one) = ([EmitTo::All], [EmitTo::First(first), EmitTo::All]);
+            let mut whole = groups();
+            whole.update_batch(&columns(&events), &places(&events), None, GROUPS).unwrap();
+            let empty = whole.held_bytes;
+            let want = states(&mut whole, &all);
+            prop_assert_eq!(want.len(), GROUPS);
+            prop_assert_eq!(whole.held_bytes, 0, "{} bytes at first", empty);
+
+            // Batch by batch, and the first groups given away before the others.
+            let (before, after) = events.split_at(cut.min(events.len()));
+            let mut parts = groups();
+            for part in [before, after] {
+                parts.update_batch(&columns(part), &places(part), None, GROUPS).unwrap();
+            }
+            prop_assert_eq!(&states(&mut parts, &one_by_one), &want);
+
+            // States of single rows, merged.
+            let mut merged = groups();
+            for part in [before, after] {
+                let of_rows = groups().convert_to_state(&columns(part), None).unwrap();
+                merged.merge_batch(&of_rows, &places(part), GROUPS).unwrap();
+            }
+            prop_assert_eq!(&states(&mut merged, &all), &want);
+
+            // Rows that a filter leaves out are as if they were not there, in both ways.
+            let filter: BooleanArray = kept.iter().take(events.len()).copied().collect();
+            let is_kept = |place: &usize| kept[*place] == Some(true);
+            let rest: Vec<Event> =
+                (0..events.len()).filter(is_kept).map(|place| events[place]).collect();
+            let mut without = groups();
+            without.update_batch(&columns(&rest), &places(&rest), None, GROUPS).unwrap();
+            let want = states(&mut without, &all);
+            let mut filtered = groups();
+            let (given, of) = (columns(&events), places(&events));
+            filtered.update_batch(&given, &of, Some(&filter), GROUPS).unwrap();
+            prop_assert_eq!(&states(&mut filtered, &all), &want);
+            let of_rows = groups().convert_to_state(&given, Some(&filter)).unwrap();
+            let mut merged = groups();
+            merged.merge_batch(&of_rows, &of, GROUPS).unwrap();
+            prop_assert_eq!(&states(&mut merged, &all), &want);
         }
     }
 }

@@ -22,14 +22,18 @@ use jiff::tz::TimeZone;
 use crate::error::{Error, Result};
 
 /// A value ready to be written.
-pub(super) enum Cell<'a> {
+pub enum Cell<'a> {
+    /// Nothing.
     Null,
+    /// True or false.
     Boolean(bool),
+    /// An integer, of any width.
     Integer(i128),
     /// A finite float.
     Float(String),
     /// What JSON quotes: texts, and numbers or times that JSON has no exact form for.
     Text(Cow<'a, str>),
+    /// The values.
     List(ArrayRef),
     /// The entries: keys, then values.
     Map(StructArray),
@@ -38,7 +42,7 @@ pub(super) enum Cell<'a> {
 }
 
 /// The value of `array` at `row`.
-pub(super) fn cell(array: &dyn Array, row: usize) -> Result<Cell<'_>> {
+pub fn cell(array: &dyn Array, row: usize) -> Result<Cell<'_>> {
     if array.is_null(row) {
         return Ok(Cell::Null);
     }
@@ -122,7 +126,7 @@ fn nested(array: &dyn Array, row: usize) -> Result<Cell<'_>> {
 }
 
 /// Appends `cell` as plain text: nothing for null, JSON for lists, maps and structs.
-pub(super) fn write_text(cell: &Cell, out: &mut String) -> Result<()> {
+pub fn write_text(cell: &Cell, out: &mut String) -> Result<()> {
     match cell {
         Cell::Null => Ok(()),
         Cell::Text(value) => {

@@ -1,0 +1,118 @@
+//! Lines of closed periods as rows.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+use super::format::Shape;
+use super::record::{Basis, Computed};
+use super::{Rows, stripe};
+use crate::error::{Error, Result};
+use crate::period::{Closing, Line, Record, each_lines};
+use crate::schema::CUSTOMER_ID;
+use crate::time::{Timestamp, format_in_zone, parse_zone};
+use crate::usage::{Context, columns};
+
+/// What the rows of closed periods are computed of: themselves.
+pub(super) fn basis(closings: &[Closing]) -> Vec<Basis> {
+    closings.iter().map(|closing| basis_of(&closing.record)).collect()
+}
+
+fn basis_of(record: &Record) -> Basis {
+    Basis {
+        meter: record.meter.clone(),
+        meter_version: record.meter_version.clone(),
+        table_version: record.table_version,
+        lookups: record.lookups.clone(),
+        closing: Some(record.id.clone()),
+    }
+}
+
+/// Gives the lines of all closings to `rows`.
+///
+/// # Errors
+/// A file that cannot be read; those of `rows`.
+pub(super) async fn each(
+    context: &Context,
+    closings: &[Closing],
+    rows: &mut Rows<'_>,
+) -> Result<Vec<Computed>> {
+    let mut computed = Vec::with_capacity(closings.len());
+    let none = RecordBatch::new_empty(line_rows(None, &[])?.schema());
+    rows.begin(&none.schema(), Shape { days: true })?;
+    for Closing { record, .. } in closings {
+        let bounds = bounds_in_zone(record)?;
+        let of = stripe::Of {
+            meter: record.meter.clone(),
+            from: Some(record.from.clone()),
+            to: Some(record.to.clone()),
+        };
+        let (mut events, mut skipped) = (0, 0);
+        each_lines(context, record, |lines| {
+            events += lines.iter().map(|line| line.events).sum::<i64>();
+            skipped += lines.iter().map(|line| line.skipped).sum::<i64>();
+            rows.take(&line_rows(Some((record, &bounds)), &lines)?, &of)
+        })
+        .await?;
+        computed.push(Computed {
+            basis: basis_of(record),
+            from: Some(bounds.0),
+            to: Some(bounds.1),
+            zone: record.zone.clone(),
+            unit: record.unit.clone(),
+            events,
+            skipped,
+            revision: Some(record.revision),
+            statement_sha256: Some(record.sha256.clone()),
+        });
+    }
+    Ok(computed)
+}
+
+/// The bounds of a period, as they are told in its zone.
+fn bounds_in_zone(record: &Record) -> Result<(String, String)> {
+    let zone = parse_zone(&record.zone)?;
+    let told = |text: &str| -> Result<String> {
+        let instant = Timestamp::parse_rfc3339(text).map_err(|error| {
+            Error::corrupt(format!("the instant `{text}` of a closed period {error}"))
+        })?;
+        Ok(format_in_zone(instant, &zone))
+    };
+    Ok((told(&record.from)?, told(&record.to)?))
+}
+
+fn line_rows(of: Option<(&Record, &(String, String))>, lines: &[Line]) -> Result<RecordBatch> {
+    let same = |text: fn(&Record, &(String, String)) -> Option<String>| -> ArrayRef {
+        let text = of.and_then(|(record, bounds)| text(record, bounds));
+        Arc::new(std::iter::repeat_n(text, lines.len()).collect::<StringArray>())
+    };
+    let texts = |text: fn(&Line) -> Option<&str>| -> ArrayRef {
+        Arc::new(lines.iter().map(text).collect::<StringArray>())
+    };
+    let numbers = |number: fn(&Line) -> i64| -> ArrayRef {
+        Arc::new(lines.iter().map(|line| Some(number(line))).collect::<Int64Array>())
+    };
+    let of_all = |number: fn(&Record) -> i64| -> ArrayRef {
+        let number = of.map(|(record, _)| number(record));
+        Arc::new(std::iter::repeat_n(number, lines.len()).collect::<Int64Array>())
+    };
+    let version = |record: &Record| i64::try_from(record.table_version).unwrap_or(i64::MAX);
+    RecordBatch::try_from_iter_with_nullable([
+        (columns::METER, same(|record, _| Some(record.meter.clone())), false),
+        ("period", same(|record, _| Some(record.period.clone())), false),
+        ("period_start", same(|_, bounds| Some(bounds.0.clone())), false),
+        ("period_end", same(|_, bounds| Some(bounds.1.clone())), false),
+        ("zone", same(|record, _| Some(record.zone.clone())), false),
+        (CUSTOMER_ID, texts(|line| line.customer.as_deref()), true),
+        (columns::VALUE, texts(|line| line.value.as_deref()), true),
+        (columns::CONVERTED, texts(|line| line.converted.as_deref()), true),
+        (columns::BILLABLE, texts(|line| line.billable.as_deref()), true),
+        ("unit", same(|record, _| record.unit.clone()), true),
+        (columns::EVENTS, numbers(|line| line.events), false),
+        (columns::SKIPPED, numbers(|line| line.skipped), false),
+        ("revision", of_all(|record| record.revision), false),
+        ("meter_version", same(|record, _| Some(record.meter_version.clone())), false),
+        ("table_version", of_all(version), false),
+    ])
+    .map_err(|error| Error::internal("rows of statements").with_source(error))
+}

@@ -1,0 +1,454 @@
+//! Exported files: they say what usage and closed periods say, appear whole or not at all, and are
+//! written again only where they would be others.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::program::meterhouse;
+use crate::storm::random::Random;
+
+const METER: &str = "meter: bytes\nevent: e\naggregation: sum\nproperty: bytes\ndimensions: [region]\n\
+                     unit: { name: kB, divide_by: 1000, round: up, precision: 0 }\n";
+
+fn run(folder: &Path, args: &[&str], code: i32) -> (String, String) {
+    let output = meterhouse(folder, args);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (data, said) = (text(output.stdout), text(output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {data}{said}");
+    (data, said)
+}
+
+fn ingest(folder: &Path, events: &[(&str, Option<&str>, &str, &str, Value)]) {
+    let lines: Vec<String> = events
+        .iter()
+        .map(|(key, customer, at, region, bytes)| {
+            let event = json!({
+                "event_name": "e",
+                "idempotency_key": key,
+                "customer_id": customer,
+                "timestamp": at,
+                "properties": { "bytes": bytes, "region": region },
+            });
+            event.to_string() + "\n"
+        })
+        .collect();
+    fs::write(folder.join("e.ndjson"), lines.concat()).unwrap();
+    run(folder, &["ingest", "e.ndjson", "--allow-missing-customer", "-q"], 0);
+}
+
+/// Events of May and June 2026: names that a spreadsheet would run or write otherwise, and more digits
+/// than it keeps.
+fn lake() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("queries/meters")).unwrap();
+    fs::write(folder.path().join("queries/meters/bytes.yaml"), METER).unwrap();
+    ingest(
+        folder.path(),
+        &[
+            ("1", Some("=1+1"), "2026-05-01T06:00:00Z", "eu", json!(1_201)),
+            ("2", Some("007"), "2026-05-31T06:00:00Z", "eu", json!(2_000)),
+            ("3", Some("acme"), "2026-05-15T06:00:00Z", "us", json!("12345678901234567.5")),
+            ("4", Some("acme"), "2026-06-02T00:00:00Z", "us", json!(7)),
+        ],
+    );
+    folder
+}
+
+/// The record beside a file, and whether the file is what it says.
+fn record(file: &Path) -> Value {
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let text = fs::read_to_string(file.with_file_name(format!("_{name}.json"))).unwrap();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    let bytes = fs::read(file).unwrap();
+    let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(record["sha256"], json!(sha256));
+    assert_eq!(record["bytes"], json!(bytes.len()));
+    record
+}
+
+/// What lies in a folder and below it.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push(path.strip_prefix(folder).unwrap().display().to_string()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_file_says_what_usage_says() {
+    let folder = lake();
+    let folder = folder.path();
+    let ask = ["bytes", "--period", "2026-05", "--breakdown"];
+    for (name, format) in [("u.csv", "csv"), ("u.ndjson", "ndjson")] {
+        let (_, said) =
+            run(folder, &[&["export", "usage"], &ask[..], &["--out", name]].concat(), 0);
+        assert!(said.starts_with("exported "), "{said}");
+        let (usage, _) = run(folder, &[&["usage"], &ask[..], &["-o", format, "-q"]].concat(), 0);
+        assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), usage);
+        let record = record(&folder.join(name));
+        assert_eq!(record["rows"], 3);
+        assert_eq!(record["asked"]["period"], "2026-05");
+        let meter = &record["meters"][0];
+        assert_eq!((&meter["meter"], &meter["table_version"]), (&json!("bytes"), &json!(1)));
+        assert_eq!((&meter["from"], &meter["events"]), (&json!("2026-05-01T00:00:00Z"), &json!(3)));
+    }
+    // Parquet, by another reader.
+    run(folder, &[&["export", "usage"], &ask[..], &["--out", "out"]].concat(), 0);
+    let place = "out/meter=bytes/period=2026-05/usage.parquet";
+    let file = File::open(folder.join(place)).unwrap();
+    let rows: Vec<_> =
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().collect();
+    let mut csv = arrow::csv::WriterBuilder::new().with_header(true).build(Vec::new());
+    rows.iter().for_each(|rows| csv.write(rows.as_ref().unwrap()).unwrap());
+    let of_parquet = String::from_utf8(csv.into_inner()).unwrap();
+    assert_eq!(of_parquet, fs::read_to_string(folder.join("u.csv")).unwrap());
+    record(&folder.join(place));
+    // An answer without rows is one.
+    let none = ["export", "usage", "bytes", "--period", "2020", "--out", "none.csv"];
+    run(folder, &none, 0);
+    let header = "customer_id,value,converted,billable,events,skipped\n";
+    assert_eq!(fs::read_to_string(folder.join("none.csv")).unwrap(), header);
+}
+
+#[test]
+fn a_spreadsheet_takes_every_value_for_what_it_is() {
+    let folder = lake();
+    let folder = folder.path();
+    let ask = ["export", "usage", "bytes", "--period", "2026-05", "--out"];
+    let safe = [&ask[..], &["s.csv", "--format", "csv-spreadsheet"]].concat();
+    run(folder, &safe, 0);
+    assert_eq!(
+        fs::read_to_string(folder.join("s.csv")).unwrap(),
+        "\u{feff}customer_id,value,converted,billable,events,skipped\r\n\
+         '007,2000,2,2,1,0\r\n\
+         '=1+1,1201,1.201,2,1,0\r\n\
+         acme,'12345678901234567.5,'12345678901234.5675,12345678901235,1,0\r\n"
+    );
+    run(folder, &[&ask[..], &["s.xlsx"]].concat(), 0);
+    let sheet = part(&folder.join("s.xlsx"), "xl/worksheets/sheet1.xml");
+    for cell in [
+        "<c r=\"A2\" t=\"inlineStr\"><is><t>007</t></is></c>",
+        "<c r=\"B2\"><v>2000</v></c>",
+        "<c r=\"A3\" t=\"inlineStr\"><is><t>=1+1</t></is></c>",
+        "<c r=\"C3\"><v>1.201</v></c>",
+        "<c r=\"B4\" t=\"inlineStr\"><is><t>12345678901234567.5</t></is></c>",
+        "<c r=\"D4\"><v>12345678901235</v></c>",
+    ] {
+        assert!(sheet.contains(cell), "{cell}: {sheet}");
+    }
+    assert!(!sheet.contains("<f>"), "{sheet}");
+    let how = part(&folder.join("s.xlsx"), "xl/worksheets/sheet2.xml");
+    let names = part(&folder.join("s.xlsx"), "xl/workbook.xml");
+    assert!(names.contains("name=\"usage\"") && names.contains("name=\"how computed\""), "{names}");
+    let version = record(&folder.join("s.xlsx"))["meters"][0]["meter_version"].clone();
+    for text in [version.as_str().unwrap(), "2026-05-01T00:00:00Z", "version of the events"] {
+        assert!(how.contains(&format!("<t>{text}</t>")), "{text}: {how}");
+    }
+    // Days are dates, hours have their zone with them.
+    let zoned = ["--window", "day", "--tz", "Europe/Berlin"];
+    run(folder, &[&ask[..], &["d.xlsx"], &zoned].concat(), 0);
+    let days = part(&folder.join("d.xlsx"), "xl/worksheets/sheet1.xml");
+    assert!(days.contains("<c r=\"A2\" s=\"2\"><v>46143</v></c>"), "{days}");
+    run(folder, &[&ask[..], &["h.xlsx", "--window", "hour"]].concat(), 0);
+    let hours = part(&folder.join("h.xlsx"), "xl/worksheets/sheet1.xml");
+    assert!(hours.contains("<t>2026-05-01T06:00:00Z</t>"), "{hours}");
+}
+
+/// A file within a workbook.
+fn part(workbook: &Path, name: &str) -> String {
+    let mut archive = zip::ZipArchive::new(File::open(workbook).unwrap()).unwrap();
+    let mut text = String::new();
+    archive.by_name(name).unwrap().read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn what_is_there_already_is_not_written_again() {
+    let folder = lake();
+    let folder = folder.path();
+    let ask = ["export", "usage", "bytes", "--period", "2026-05", "--out", "u.csv"];
+    run(folder, &ask, 0);
+    let first = record(&folder.join("u.csv"));
+    let (_, said) = run(folder, &ask, 0);
+    assert!(said.starts_with("unchanged "), "{said}");
+    assert_eq!(record(&folder.join("u.csv")), first);
+    // Events of another month make no other file of this one, but its record is of the new version.
+    ingest(folder, &[("5", Some("acme"), "2026-06-03T00:00:00Z", "us", json!(1))]);
+    let (_, said) = run(folder, &ask, 0);
+    assert!(said.starts_with("unchanged "), "{said}");
+    let second = record(&folder.join("u.csv"));
+    assert_eq!(
+        (&second["sha256"], second["meters"][0]["table_version"].as_u64()),
+        (&first["sha256"], Some(2))
+    );
+    // Late ones do.
+    ingest(folder, &[("6", Some("late"), "2026-05-03T00:00:00Z", "us", json!(1))]);
+    let (_, said) = run(folder, &ask, 0);
+    assert!(said.starts_with("exported "), "{said}");
+    let third = record(&folder.join("u.csv"));
+    assert_eq!((&third["replaces"], third["rows"].as_u64()), (&second["sha256"], Some(4)));
+    // As it was before.
+    run(folder, &[&ask[..6], &["old.csv", "--at", "1"]].concat(), 0);
+    assert_eq!(record(&folder.join("old.csv"))["sha256"], first["sha256"]);
+}
+
+#[test]
+fn what_is_not_ours_is_not_touched() {
+    let folder = lake();
+    let folder = folder.path();
+    let ask = ["export", "usage", "bytes", "--period", "2026-05", "--out"];
+    fs::write(folder.join("mine.csv"), "mine").unwrap();
+    let (_, said) = run(folder, &[&ask[..], &["mine.csv"]].concat(), 1);
+    assert!(said.contains("mine.csv is there and no export has written it"), "{said}");
+    assert_eq!(fs::read_to_string(folder.join("mine.csv")).unwrap(), "mine");
+    // A file that somebody changed.
+    run(folder, &[&ask[..], &["u.csv"]].concat(), 0);
+    fs::write(folder.join("u.csv"), "mine").unwrap();
+    let (_, said) = run(folder, &[&ask[..], &["u.csv"]].concat(), 1);
+    assert!(said.contains("u.csv is there and was changed since it was exported"), "{said}");
+    assert_eq!(fs::read_to_string(folder.join("u.csv")).unwrap(), "mine");
+    // Another question.
+    run(folder, &[&ask[..], &["t.csv"]].concat(), 0);
+    let total = [&ask[..], &["t.csv", "--total"]].concat();
+    let (_, said) = run(folder, &total, 1);
+    assert!(
+        said.contains("its rows by is `customer`, not `nothing`") && said.contains("--replace"),
+        "{said}"
+    );
+    run(folder, &[&total[..], &["--replace"]].concat(), 0);
+    assert_eq!(record(&folder.join("t.csv"))["rows"], 1);
+    // Places and words that are none.
+    fs::write(folder.join("file"), "").unwrap();
+    for (args, code, want) in [
+        (&["u.xlsx", "--format", "csv"][..], 2, "do not agree: such a file ends in .csv"),
+        (&["file/u.csv"], 2, "file is a file, no folder"),
+        (&["lake/u.csv"], 1, "lies in the lake"),
+        (&["ftp://x/u.csv"], 1, "ftp:// is no place that is known here"),
+        (&["u.csv", "--event-name", "x"], 2, "are for --format stripe"),
+        (&["e.csv", "--format", "stripe", "--stripe-customers", "none.csv"], 1, "none.csv: "),
+    ] {
+        let (_, said) = run(folder, &[&ask[..], args].concat(), code);
+        assert!(said.contains(want), "{args:?}: {said}");
+    }
+    let (_, said) = run(folder, &["export", "statements", "--out", "s.csv"], 1);
+    assert!(said.contains("no period is closed"), "{said}");
+    assert!(!folder.join("s.csv").exists() && !folder.join("lake/u.csv").exists());
+}
+
+#[test]
+fn statements_go_out_as_they_were_closed_and_once() {
+    let folder = lake();
+    let folder = folder.path();
+    run(folder, &["periods", "close", "2026-05"], 0);
+    let (_, said) = run(folder, &["export", "statements", "--out", "out", "--format", "csv"], 0);
+    assert_eq!(said.matches("exported ").count(), 1, "{said}");
+    let place = folder.join("out/meter=bytes/period=2026-05/statement.csv");
+    let text = fs::read_to_string(&place).unwrap();
+    let (shown, _) = run(folder, &["periods", "show", "bytes", "2026-05", "-o", "csv", "-q"], 0);
+    // The columns of `show` among those of the file.
+    let header: Vec<&str> = text.lines().next().unwrap().split(',').collect();
+    let wanted: Vec<usize> = shown
+        .lines()
+        .next()
+        .unwrap()
+        .split(',')
+        .map(|name| header.iter().position(|other| *other == name).unwrap())
+        .collect();
+    let of_file: Vec<String> = text
+        .lines()
+        .map(|line| line.split(',').collect::<Vec<_>>())
+        .map(|cells| wanted.iter().map(|place| cells[*place]).collect::<Vec<_>>().join(","))
+        .collect();
+    assert_eq!(of_file, shown.lines().collect::<Vec<_>>());
+    assert!(
+        text.contains("bytes,2026-05,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,UTC,007,2000"),
+        "{text}"
+    );
+    // Late events change nothing of it, and a month that is closed later is all that is new.
+    ingest(folder, &[("6", Some("late"), "2026-05-03T00:00:00Z", "us", json!(1))]);
+    run(folder, &["periods", "close", "2026-06"], 0);
+    let (_, said) = run(folder, &["export", "statements", "--out", "out", "--format", "csv"], 0);
+    assert_eq!(
+        (said.matches("exported ").count(), said.matches("unchanged ").count()),
+        (1, 1),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&place).unwrap(), text);
+    // Opened and closed anew, it takes the place of what was sent.
+    run(folder, &["periods", "reopen", "bytes", "2026-05", "--reason", "late"], 0);
+    run(folder, &["periods", "close", "2026-05"], 0);
+    run(folder, &["export", "statements", "--out", "out", "--format", "csv"], 0);
+    assert!(fs::read_to_string(&place).unwrap().contains(",late,1,0.001,1,kB,1,0,2,"));
+    assert_eq!(record(&place)["meters"][0]["revision"], 2);
+    // All of them in one file.
+    let (_, said) = run(folder, &["export", "statements", "--out", "all.ndjson"], 0);
+    assert!(said.contains("5 rows"), "{said}");
+}
+
+#[test]
+fn meter_events_are_whole_and_of_the_same_name_every_time() {
+    let folder = lake();
+    let folder = folder.path();
+    run(folder, &["periods", "close", "2026-05"], 0);
+    let to = |name: &'static str| {
+        ["export", "statements", "--period", "2026-05", "--out", name, "--format", "stripe"]
+    };
+    run(folder, &to("one.csv"), 0);
+    let text = fs::read_to_string(folder.join("one.csv")).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(
+        lines.next(),
+        Some("identifier,timestamp,event_name,payload_stripe_customer_id,payload_value")
+    );
+    let told = r#"["bytes","007","2026-05-01T00:00:00Z","2026-06-01T00:00:00Z"]"#;
+    let digits: String =
+        Sha256::digest(told).iter().take(20).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(lines.next(), Some(&*format!("meterhouse-{digits},1780271999,bytes,007,2")));
+    assert_eq!(lines.count(), 2);
+    // Usage of the same period has the same events, whatever else is in the lake.
+    ingest(folder, &[("7", Some("late"), "2026-06-03T00:00:00Z", "us", json!(1))]);
+    let usage = [
+        "export", "usage", "bytes", "--period", "2026-05", "--out", "two.csv", "--format", "stripe",
+    ];
+    run(folder, &usage, 0);
+    assert_eq!(fs::read_to_string(folder.join("two.csv")).unwrap(), text);
+    // What nobody can be billed for, and what is not over.
+    ingest(folder, &[("8", None, "2026-05-03T00:00:00Z", "us", json!(1))]);
+    let (_, said) =
+        run(folder, &[&usage[..5], &["--out", "three.csv", "--format", "stripe"]].concat(), 1);
+    assert!(said.contains("used by no customer") && !folder.join("three.csv").exists(), "{said}");
+    let open =
+        ["export", "usage", "bytes", "--period", "2999", "--out", "o.csv", "--format", "stripe"];
+    let (_, said) = run(folder, &open, 1);
+    assert!(said.contains("the period ends at 3000-01-01T00:00:00Z only"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_leaves_what_was_there() {
+    let folder = lake();
+    let folder = folder.path();
+    let many: Vec<String> = (0..4_000).map(|place| format!("c{place}")).collect();
+    let events: Vec<_> = many
+        .iter()
+        .map(|key| (key.as_str(), Some(key.as_str()), "2026-05-03T00:00:00Z", "us", json!(1)))
+        .collect();
+    let ask = ["export", "usage", "bytes", "--period", "2026-05", "--out", "u.csv"];
+    run(folder, &ask, 0);
+    let before = record(&folder.join("u.csv"));
+    ingest(folder, &events);
+    // Files may have 16 kB, and whoever writes more is told so.
+    let limited = format!(
+        "ulimit -f 16; trap '' XFSZ; exec {} {}",
+        env!("CARGO_BIN_EXE_meterhouse"),
+        ask.join(" ")
+    );
+    let output = Command::new("sh").args(["-c", &limited]).current_dir(folder).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write"), "{said}");
+    assert_eq!(record(&folder.join("u.csv")), before);
+    assert!(files(folder).iter().all(|name| !name.contains('#') && !name.contains(".tmp")));
+    run(folder, &ask, 0);
+    assert_eq!(record(&folder.join("u.csv"))["rows"], 4_003);
+}
+
+/// How often an export is killed; more of them by `METERHOUSE_EXPORT_KILLS`.
+fn kills() -> u64 {
+    std::env::var("METERHOUSE_EXPORT_KILLS").map_or(24, |text| text.parse().unwrap())
+}
+
+#[test]
+fn killed_exports_are_whole_or_not_there_and_end_as_if_undisturbed() {
+    let folder = lake();
+    let folder = folder.path();
+    for (name, months) in [("a", "05"), ("b", "06")] {
+        let keys: Vec<String> = (0..2_000).map(|place| format!("{name}{place}")).collect();
+        let at = format!("2026-{months}-03T00:00:00Z");
+        let events: Vec<_> = keys
+            .iter()
+            .map(|key| (key.as_str(), Some(key.as_str()), at.as_str(), "us", json!(3)))
+            .collect();
+        ingest(folder, &events);
+        run(folder, &["periods", "close", &format!("2026-{months}")], 0);
+    }
+    let formats = ["csv", "parquet", "xlsx", "ndjson"];
+    let mut random = Random::new(20_261_127);
+    let (mut killed, mut whole) = (0, 0);
+    let args = |format: &'static str, to: &str| {
+        let args = ["export", "statements", "--format", format, "--out"];
+        args.into_iter().map(str::to_owned).chain([to.to_owned()]).collect::<Vec<String>>()
+    };
+    for round in 0..kills().div_ceil(3) {
+        let format = formats[usize::try_from(round % 4).unwrap()];
+        let undisturbed = format!("undisturbed-{format}");
+        let to_undisturbed = args(format, &undisturbed);
+        let to_undisturbed: Vec<&str> = to_undisturbed.iter().map(String::as_str).collect();
+        if !folder.join(&undisturbed).exists() {
+            run(folder, &to_undisturbed, 0);
+        }
+        let started = std::time::Instant::now();
+        let (to, pace) = (format!("out-{round}"), format!("pace-{round}"));
+        let paced = args(format, &pace);
+        run(folder, &paced.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+        let pace = u64::try_from(started.elapsed().as_micros()).unwrap();
+        let want = hashes(&folder.join(&undisturbed));
+        for _ in 0..3 {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+                .args(args(format, &to))
+                .current_dir(folder)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_micros(random.below(pace)));
+            let _ = child.kill();
+            killed += u64::from(child.wait().unwrap().code().is_none());
+            // Every file that is there is whole.
+            for (name, sha256) in hashes(&folder.join(&to)) {
+                assert_eq!(want.get(&name), Some(&sha256), "{to}/{name}");
+                whole += 1;
+            }
+        }
+        let last = args(format, &to);
+        run(folder, &last.iter().map(String::as_str).collect::<Vec<_>>(), 0);
+        assert_eq!(hashes(&folder.join(&to)), want);
+        for name in want.keys() {
+            record(&folder.join(&to).join(name));
+        }
+    }
+    eprintln!("{killed} of {} exports were killed; {whole} files were whole already", kills());
+    assert!(killed * 2 > kills(), "{killed}");
+}
+
+/// The files of exports in a folder, by name, without their records and what was left unfinished.
+fn hashes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    if !folder.exists() {
+        return BTreeMap::new();
+    }
+    let is_file = |name: &String| {
+        let last = name.rsplit('/').next().unwrap();
+        !last.starts_with('_') && !last.contains('#') && !last.starts_with('.')
+    };
+    let found = files(folder).into_iter().filter(is_file);
+    found
+        .map(|name| (name.clone(), Sha256::digest(fs::read(folder.join(&name)).unwrap()).to_vec()))
+        .collect()
+}
