@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod lake;
 pub mod meter;
 pub mod period;
+pub mod picture;
 pub mod plan;
 pub mod registry;
 pub mod render;

@@ -69,9 +69,9 @@ async fn lake(location: &Location, namespace: &Namespace) -> Finding {
                     bad(Error::corrupt(format!("{table}/{gone} of version {version} is gone")))
                 }
                 Ok(None) => {
-                    let (version, events) = (found.version, grouped(found.rows()));
-                    let detail =
-                        format!("version {version}, {events} events; `verify` proves them");
+                    // Events that others have replaced are rows, too.
+                    let (version, rows) = (found.version, grouped(found.rows()));
+                    let detail = format!("version {version}, {rows} rows; `verify` proves them");
                     Finding::new("lake", Verdict::Good, detail)
                 }
             },

@@ -11,6 +11,7 @@ use super::numbers::counted;
 use super::opening::{context, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{Streamed, check_format, say, write_rows};
+use super::usage::unseen_texts;
 use crate::correct::Listed;
 use crate::error::{Error, Result};
 use crate::explain::{Corrected, Explained, Refused, contributions, explain};
@@ -48,7 +49,11 @@ pub(super) async fn run(global: &Global, flags: &ExplainFlags) -> Result<Outcome
     }
     let explained = explain(&context, &request, &groups).await?;
     write_rows(format, &table(&steps(&explained, flags), format)?)?;
-    if !global.quiet && !explained.dropped.is_empty() {
+    if global.quiet {
+        return Ok(Outcome::Done);
+    }
+    unseen_texts(&explained.answer.note).iter().for_each(|text| say(text));
+    if !explained.dropped.is_empty() {
         say("dropped: events that meet every condition above and not this one; alone: those that \
              meet all others");
     }
@@ -131,7 +136,7 @@ fn steps(explained: &Explained, flags: &ExplainFlags) -> Vec<Step> {
         ..Step::counting("dropped", &dropped.condition, dropped.first)
     }));
     let what = match explained.dropped.is_empty() {
-        true => "no condition is asked",
+        true => "the meter has no conditions",
         false => "what meets all conditions",
     };
     steps.push(Step::counting("matched", what, explained.matched));

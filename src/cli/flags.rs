@@ -34,7 +34,7 @@ pub(super) use meters::{
     DiffFlags, HistoryFlags, LookupsCommand, MetersCommand, PublishFlags, TestFlags,
 };
 pub(super) use periods::{CloseFlags, PeriodFlags, PeriodsCommand};
-pub(super) use questions::{PropertiesFlags, QuestionFlags, SqlFlags, UsageFlags};
+pub(super) use questions::{PropertiesFlags, QuestionFlags, SqlFlags, UsageFlags, UsageFormat};
 pub(super) use rollups::{RefreshFlags, RollupsCommand};
 pub(super) use values::{At, AtFlag, OutputFlag};
 

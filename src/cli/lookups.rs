@@ -81,6 +81,12 @@ async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> 
     if csv.trim().is_empty() {
         return Err(Error::invalid(format!("{} is empty: a table has a header", file.display())));
     }
+    if csv.trim_start().starts_with(['{', '[']) {
+        return Err(Error::invalid(format!(
+            "{} is JSON: a lookup table is CSV or Parquet",
+            file.display()
+        )));
+    }
     let rows =
         records(&csv).map_err(|error| Error::invalid(format!("{}: {error}", file.display())))?;
     for meter in load_sound_meters(global)? {

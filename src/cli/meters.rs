@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::flags::{Global, MetersCommand};
 use super::numbers::{counted, grouped};
-use super::opening::{list_meters, load_meters, open_lake};
+use super::opening::{list_meters, load_meter_files, load_meters, open_lake};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, finish, rows, say, write_text};
 use super::{diff, publish, trial};
@@ -88,7 +88,7 @@ async fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
     let paths = if paths.is_empty() { own.as_slice() } else { paths };
     let (mut meters, mut tests, mut wrong) = (Vec::new(), 0, Vec::new());
     for path in paths {
-        let named = file_of(global, path);
+        let named = file_of(global, path)?;
         let path = named.as_ref().unwrap_or(path);
         let loaded = match (path.is_dir(), is_test_file(path)) {
             (true, _) => load_folder(path),
@@ -102,7 +102,7 @@ async fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
         let files = match (path.is_dir(), is_test_file(path)) {
             (true, _) => test_files(path).unwrap_or_default(),
             (false, true) => vec![path.clone()],
-            (false, false) => Vec::new(),
+            (false, false) => tests_of(path),
         };
         for file in files {
             match trial::read_suite(&file) {
@@ -135,12 +135,36 @@ async fn check(global: &Global, paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The file of a meter that is named as other commands name it.
-fn file_of(global: &Global, path: &Path) -> Option<PathBuf> {
-    let name = path.to_str().filter(|name| is_identifier(name) && !path.exists())?;
+/// The file of a meter that is named as other commands name it; `None` for a path.
+///
+/// # Errors
+/// A name that no meter has.
+fn file_of(global: &Global, path: &Path) -> Result<Option<PathBuf>> {
+    let Some(name) = path.to_str().filter(|name| is_identifier(name) && !path.exists()) else {
+        return Ok(None);
+    };
     let files =
         ["yaml", "yml", "json"].map(|end| global.meters_folder.join(format!("{name}.{end}")));
-    files.into_iter().find(|file| file.exists())
+    match files.into_iter().find(|file| file.exists()) {
+        Some(file) => Ok(Some(file)),
+        None => {
+            let found = load_meter_files(global, &[name.to_owned()])?;
+            Ok(found.into_iter().next().map(|(file, _)| file))
+        }
+    }
+}
+
+/// The tests beside a meter file.
+fn tests_of(file: &Path) -> Vec<PathBuf> {
+    let stem = file.file_stem().map(|stem| format!("{}.test.", stem.to_string_lossy()));
+    let name = |test: &Path| test.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_of = |test: &PathBuf| {
+        stem.as_ref().is_some_and(|stem| name(test).is_some_and(|name| name.starts_with(stem)))
+    };
+    // A file without a folder before it lies in the folder that we are in.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let beside = test_files(folder.unwrap_or(Path::new("."))).unwrap_or_default();
+    beside.into_iter().filter(is_of).collect()
 }
 
 /// What is wrong with the lake's tables for the meters that read them; nothing where there is no lake.

@@ -27,6 +27,7 @@ mod opening;
 mod outcome;
 mod output;
 mod periods;
+mod picture;
 mod progress;
 mod prompt;
 mod properties;

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::flags::{Global, QuestionFlags, UsageFlags};
+use super::flags::{Global, QuestionFlags, UsageFlags, UsageFormat};
 use super::numbers::{counted, grouped_text};
 use super::opening::{context, list_meters, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{Streamed, check_format, say, write_text};
+use super::picture::{Drawn, draw};
 use crate::error::Result;
 use crate::render::{NUMERIC_TEXT, OutputFormat};
 use crate::usage::{Context, FromStates, Grouping, Note, UsageRequest, columns, explain, usage};
 
 /// Runs the command.
 pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, Failure> {
-    let format = flags.output.output;
+    let (format, drawn) = form(flags);
     check_format(format)?;
     if flags.question.meters.is_empty() {
         return Err(no_meter_named(global)?);
@@ -28,11 +29,29 @@ pub(super) async fn run(global: &Global, flags: &UsageFlags) -> Result<Outcome, 
         write_text(&explain(&context, &request).await?)?;
         return Ok(Outcome::Done);
     }
-    let notes = answer(&context, &request, format).await?;
+    let notes = match drawn {
+        Some(drawn) => draw(&context, &request, drawn, note_text).await?,
+        None => answer(&context, &request, format).await?,
+    };
     if !global.quiet {
         notes.iter().for_each(|note| say(&note_text(note)));
     }
     Ok(Outcome::Done)
+}
+
+/// How the answer is written, or drawn.
+fn form(flags: &UsageFlags) -> (OutputFormat, Option<Drawn>) {
+    let rows = |format| (format, None);
+    match flags.output {
+        _ if flags.chart => (OutputFormat::Table, Some(Drawn::Chart)),
+        UsageFormat::Table => rows(OutputFormat::Table),
+        UsageFormat::Csv => rows(OutputFormat::Csv),
+        UsageFormat::Json => rows(OutputFormat::Json),
+        UsageFormat::Ndjson => rows(OutputFormat::Ndjson),
+        UsageFormat::Parquet => rows(OutputFormat::Parquet),
+        UsageFormat::Svg => (OutputFormat::Table, Some(Drawn::Svg)),
+        UsageFormat::Html => (OutputFormat::Table, Some(Drawn::Html)),
+    }
 }
 
 /// That a question is of no meter, with those that there are.
@@ -110,6 +129,16 @@ fn shown_schema(format: OutputFormat, schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
+/// What is asked for and no event has.
+pub(super) fn unseen_texts(note: &Note) -> Vec<String> {
+    let text = |(name, nearest): &(String, Option<String>)| {
+        let hint = nearest.as_ref().map(|near| format!("; did you mean `{near}`?"));
+        let hint = hint.unwrap_or_default();
+        format!("{}: no event of the range has a property `{name}`{hint}", note.meter)
+    };
+    note.unseen.iter().map(text).collect()
+}
+
 /// Everything needed to get the same answer again.
 fn note_text(note: &Note) -> String {
     let bounds = match (&note.from, &note.to) {
@@ -144,13 +173,9 @@ fn note_text(note: &Note) -> String {
             "\n{name}: `meterhouse explain {name}` says why events are skipped"
         ));
     }
-    for (name, nearest) in &note.unseen {
-        let hint = nearest.as_ref().map(|near| format!("; did you mean `{near}`?"));
-        text.push_str(&format!(
-            "\n{}: no event of the range has a property `{name}`{}",
-            note.meter,
-            hint.unwrap_or_default()
-        ));
+    for unseen in unseen_texts(note) {
+        text.push('\n');
+        text.push_str(&unseen);
     }
     for start in &note.partial_windows {
         text.push_str(&format!(

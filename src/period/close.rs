@@ -162,6 +162,14 @@ fn bounds(
 ) -> Result<(Timestamp, Timestamp)> {
     let now = context.clock.now();
     let what = || format!("period `{}` of meter `{}`", terms.period, meter.name);
+    let digits = terms.period.trim_end_matches(['d', 'h']);
+    if digits.len() < terms.period.len() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Error::invalid(format!(
+            "{} ends with the clock and is another one by now: close days, such as \
+             2026-10-01..2026-10-08",
+            what()
+        )));
+    }
     let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
         return Err(Error::invalid(format!("{} has no end: only what has one is closed", what())));
     };

@@ -284,7 +284,11 @@ async fn blamed_of(
         let Ok(Some(plan)) = plan else { continue };
         names.push(&meter.name);
         if let Ok(Some(key)) = first_text(context, &plan).await {
-            return Error::invalid(format!("meter `{}`, event `{key}`: {BEYOND}", meter.name));
+            return Error::invalid(format!(
+                "meter `{}`, event `{key}`: {BEYOND}; leave such events out by the meter's filter, or mend \
+                 them with `meterhouse events amend`",
+                meter.name
+            ));
         }
     }
     if names.is_empty() {

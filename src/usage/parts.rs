@@ -128,9 +128,8 @@ fn whole_days(
         return Err(about(
             asked.meter,
             &format!(
-                "counts days of {zone}, which do not fit into the windows asked for, of {}: ask for \
-                 windows of whole days of {zone}",
-                asked.zone_name
+                "counts days of {zone}, which the windows asked for cut: ask for windows of whole days of \
+                 {zone}"
             ),
         ));
     }

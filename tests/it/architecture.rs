@@ -23,6 +23,7 @@ const FLOORS: [&[&str]; 8] = [
         "explain",
         "export",
         "period",
+        "picture",
         "rollup",
         "sql",
         "trial",

@@ -488,7 +488,7 @@ fn what_has_no_length_or_end_or_does_not_fit_is_refused() {
         (
             days.as_str(),
             vec!["--total", "--window", "day", "--tz", "UTC", "--period", "2026-01"],
-            "days of Europe/Berlin, which do not fit",
+            "days of Europe/Berlin, which the windows asked for cut",
         ),
         (
             "aggregation: sum\nof: { aggregation: max, property: v, per: day }",

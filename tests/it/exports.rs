@@ -452,3 +452,49 @@ fn hashes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .map(|name| (name.clone(), Sha256::digest(fs::read(folder.join(&name)).unwrap()).to_vec()))
         .collect()
 }
+
+#[test]
+fn a_picture_shows_the_numbers_of_usage() {
+    let folder = lake();
+    let folder = folder.path();
+    let ask = ["usage", "bytes", "--period", "2026-05"];
+    let drawn = |args: &[&str]| run(folder, &[&ask[..], args, &["-q"]].concat(), 0).0;
+    let chart = drawn(&["--chart"]);
+    let lines: Vec<&str> = chart.lines().collect();
+    assert_eq!(lines[0], "bytes 2026-05 in kB");
+    // The largest first, its bar as long as there is room for.
+    assert!(
+        lines[1].starts_with("acme ██████") && lines[1].ends_with("█ 12345678901234.5675"),
+        "{chart}"
+    );
+    assert!(
+        lines[2].starts_with("007 ") && lines[2].ends_with(" 2") && !lines[2].contains('█'),
+        "{chart}"
+    );
+    assert_eq!(lines.len(), 4, "{chart}");
+    let over_time = drawn(&["--chart", "--window", "week", "--total"]);
+    assert!(over_time.lines().nth(1).unwrap().starts_with("2026-05-01 "), "{over_time}");
+    // Groups over time: a block for each window, none where there is nothing.
+    let lines_of =
+        drawn(&["--chart", "--window", "week", "--customer", "acme", "--by", "region,customer_id"]);
+    assert!(lines_of.contains("2026-05-11"), "{lines_of}");
+    // What is in a name is text.
+    ingest(
+        folder,
+        &[("9", Some("<b onload=x>\u{1b}[31m"), "2026-05-03T00:00:00Z", "us", json!(4_000))],
+    );
+    for (args, title) in [(&["-o", "svg"][..], "<svg xmlns="), (&["-o", "html"], "<!doctype html>")]
+    {
+        let text = drawn(args);
+        assert!(text.starts_with(title), "{text}");
+        assert!(text.contains("&lt;b onload=x&gt;") && !text.contains("<b onload"), "{text}");
+        assert!(!text.contains('\u{1b}') && text.contains(">12345678901234.5675<"), "{text}");
+        assert!(!text.contains("<script") && !text.contains("href"), "{text}");
+    }
+    let page = drawn(&["-o", "html"]);
+    assert_eq!(page.matches("<svg").count(), 2);
+    assert!(page.contains("2026-05-01T00:00:00Z to 2026-06-01T00:00:00Z UTC"), "{page}");
+    assert!(!drawn(&["--chart"]).contains('\u{1b}'));
+    let (_, said) = run(folder, &[&ask[..], &["--chart", "-o", "csv"]].concat(), 2);
+    assert!(said.contains("cannot be used with"), "{said}");
+}

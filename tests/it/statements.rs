@@ -214,7 +214,9 @@ fn what_cannot_be_closed_is_named_and_nothing_is_written() {
         (&["close", "2026-05", "none"], 1, "no meter `none`"),
         (&["close", "2026-05", "--tz", "Mars/Base"], 2, "Mars/Base"),
         (&["show", "bytes", "2026-05"], 1, "no period of meter `bytes` was closed"),
-        (&["reopen", "bytes", "2026-05", "--reason", " "], 2, "--reason is empty"),
+        (&["reopen", "bytes", "2026-05", "--reason", " "], 2, "it is empty: say why"),
+        (&["close", "7d"], 1, "ends with the clock and is another one by now"),
+        (&["close", "24h", "--grace", "0h"], 1, "close days, such as 2026-10-01..2026-10-08"),
         (&["adjustments", "bytes"], 2, "PERIOD"),
     ] {
         let args: Vec<&str> = ["periods"].into_iter().chain(args.iter().copied()).collect();

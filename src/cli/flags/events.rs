@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::corrections::{AmendFlags, ReplaceFlags, RevertFlags, VoidFlags};
 use super::explain::ShowFlags;
-use super::values::{AtFlag, OutputFlag};
+use super::values::{AtFlag, OutputFlag, reason};
 
 /// What to do with single events.
 #[derive(Debug, Subcommand)]
@@ -56,7 +56,7 @@ pub(in crate::cli) enum UpsertCommand {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Why, for whoever asks later
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: Option<String>,
         /// These names alone, where the lake has lost what was declared before
         #[arg(long)]
@@ -69,7 +69,7 @@ pub(in crate::cli) enum UpsertCommand {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Why, for whoever asks later
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: Option<String>,
     },
     /// List the declared names: since when, by whom and why

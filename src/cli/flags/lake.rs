@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::{AtFlag, OutputFlag};
+use super::values::{AtFlag, OutputFlag, reason, version};
 use crate::lake::vacuum::RETENTION_MIN;
 
 /// Flags of `vacuum`.
@@ -42,10 +42,10 @@ pub(in crate::cli) enum IndexCommand {
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct PinFlags {
     /// The version [default: the newest]
-    #[arg(value_name = "VERSION")]
+    #[arg(value_name = "VERSION", value_parser = version)]
     pub(in crate::cli) version: Option<u64>,
     /// What it is kept for
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(in crate::cli) reason: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub(in crate::cli) struct PinFlags {
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct UnpinFlags {
     /// The version
-    #[arg(value_name = "VERSION")]
+    #[arg(value_name = "VERSION", value_parser = version)]
     pub(in crate::cli) version: u64,
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::values::{AtFlag, OutputFlag, bound, period, zone};
+use super::values::{AtFlag, OutputFlag, bound, period, reason, zone};
 
 /// What to do with meters.
 #[derive(Debug, Subcommand)]
@@ -70,7 +70,7 @@ pub(in crate::cli) struct PublishFlags {
     #[arg(long, value_name = "TIME", value_parser = bound)]
     pub(in crate::cli) from: Option<String>,
     /// Why
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(in crate::cli) reason: Option<String>,
 }
 
@@ -148,7 +148,7 @@ pub(in crate::cli) enum LookupsCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Why it changes, for the log
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: Option<String>,
     },
     /// List the tables

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::lake::days_or_hours;
-use super::values::{AtFlag, OutputFlag, zone};
+use super::values::{AtFlag, OutputFlag, reason, zone};
 
 /// What to do with periods.
 #[derive(Debug, Subcommand)]
@@ -45,7 +45,7 @@ pub(in crate::cli) enum PeriodsCommand {
         #[command(flatten)]
         of: PeriodFlags,
         /// Why, for whoever asks later
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: String,
     },
 }
@@ -85,7 +85,7 @@ pub(in crate::cli) struct CloseFlags {
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub(in crate::cli) tz: Option<String>,
     /// Why, for whoever asks later
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub(in crate::cli) reason: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) at: AtFlag,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{AtFlag, OutputFlag, anchor, bound, cycle, fill, period, window, zone};
+use super::values::{AtFlag, OutputFlag, anchor, bound, cycle, fill, period, rows, window, zone};
 
 /// Flags of `usage`.
 #[derive(Debug, Clone, Args)]
@@ -23,8 +23,32 @@ pub(in crate::cli) struct UsageFlags {
     pub(in crate::cli) explain: bool,
     #[command(flatten)]
     pub(in crate::cli) at: AtFlag,
-    #[command(flatten)]
-    pub(in crate::cli) output: OutputFlag,
+    /// How rows are written to standard output, or what is drawn of them
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub(in crate::cli) output: UsageFormat,
+    /// Draw bars, or lines over time, in the terminal
+    #[arg(long, conflicts_with_all = ["output", "explain"])]
+    pub(in crate::cli) chart: bool,
+}
+
+/// How the answer to a question about usage is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(in crate::cli) enum UsageFormat {
+    /// Aligned columns for people.
+    #[default]
+    Table,
+    /// RFC 4180 with a header; null is an empty field, an empty text is `""`.
+    Csv,
+    /// One array of objects.
+    Json,
+    /// One object per line.
+    Ndjson,
+    /// One Parquet file, zstd.
+    Parquet,
+    /// A picture: lines over the windows, or a bar for each group.
+    Svg,
+    /// A page with pictures over time and of the largest groups, complete in itself.
+    Html,
 }
 
 /// A question about usage.
@@ -78,7 +102,7 @@ pub(in crate::cli) struct QuestionFlags {
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub(in crate::cli) tz: Option<String>,
     /// Only the N largest values
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = rows, allow_negative_numbers = true)]
     pub(in crate::cli) top: Option<u32>,
     /// Read the events alone, though there may be rollups
     #[arg(long)]

@@ -84,3 +84,22 @@ fn checked_billing_period(text: &str) -> Result<bool, String> {
 pub(super) fn bound(text: &str) -> Result<String, String> {
     checked(text, parse_bound(text, &jiff::tz::TimeZone::UTC))
 }
+
+/// Why something is done: said, or left out.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("it is empty: say why".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// How many rows.
+pub(super) fn rows(text: &str) -> Result<u32, String> {
+    let read = text.parse().ok().filter(|rows| *rows > 0);
+    read.ok_or_else(|| "write a number of rows, such as 10".to_owned())
+}
+
+/// A version of the events table.
+pub(super) fn version(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a version is a number: `meterhouse log` shows them".to_owned())
+}
