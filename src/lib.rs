@@ -27,6 +27,7 @@ pub mod plan;
 pub mod registry;
 pub mod render;
 pub mod rollup;
+pub mod schedule;
 pub mod schema;
 pub mod sql;
 pub mod table;

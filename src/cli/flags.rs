@@ -17,6 +17,7 @@ mod meters;
 mod periods;
 mod questions;
 mod rollups;
+mod schedule;
 mod values;
 
 pub(super) use corrections::{
@@ -36,6 +37,7 @@ pub(super) use meters::{
 pub(super) use periods::{CloseFlags, PeriodFlags, PeriodsCommand};
 pub(super) use questions::{PropertiesFlags, QuestionFlags, SqlFlags, UsageFlags, UsageFormat};
 pub(super) use rollups::{RefreshFlags, RollupsCommand};
+pub(super) use schedule::{JobFlags, ScheduleCommand, ScheduleFileFlag, ScheduleRunFlags};
 pub(super) use values::{At, AtFlag, OutputFlag};
 
 use super::size::parse_memory;
@@ -125,6 +127,9 @@ pub(super) enum Command {
     /// Write usage and closed periods to files: CSV, NDJSON, Parquet, XLSX, Stripe's meter events
     #[command(subcommand)]
     Export(ExportCommand),
+    /// Have rollups, closings, exports and the like done again and again, when they are due
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Keep lookup tables in the lake: put, list and show them
     #[command(subcommand)]
     Lookups(LookupsCommand),

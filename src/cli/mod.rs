@@ -34,6 +34,7 @@ mod properties;
 mod publish;
 mod quickstart;
 mod rollups;
+mod schedule;
 mod size;
 mod sql;
 mod stats;
@@ -46,6 +47,7 @@ mod verify;
 use std::ffi::OsString;
 
 use clap::Parser;
+use futures::future::LocalBoxFuture;
 
 use flags::{Command, Flags};
 use outcome::Outcome;
@@ -84,7 +86,15 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     }
 }
 
-async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Failure> {
+/// Boxed, as a scheduled job is a command within a command.
+fn dispatch<'f>(
+    program: &'f str,
+    flags: &'f Flags,
+) -> LocalBoxFuture<'f, Result<Outcome, outcome::Failure>> {
+    Box::pin(dispatched(program, flags))
+}
+
+async fn dispatched(program: &str, flags: &Flags) -> Result<Outcome, outcome::Failure> {
     let global = &flags.global;
     match &flags.command {
         Command::Quickstart => Box::pin(quickstart::run(program, global)).await,
@@ -97,6 +107,7 @@ async fn dispatch(program: &str, flags: &Flags) -> Result<Outcome, outcome::Fail
         Command::Export(command) => Box::pin(export::run(global, command)).await,
         Command::Periods(command) => Box::pin(periods::run(global, command)).await,
         Command::Rollups(command) => Box::pin(rollups::run(global, command)).await,
+        Command::Schedule(command) => Box::pin(schedule::run(program, global, command)).await,
         Command::Properties(flags) => Box::pin(properties::run(global, flags)).await,
         Command::Events(command) => Box::pin(events::run(global, command)).await,
         Command::Log(flags) => Box::pin(log::run(global, flags)).await,

@@ -67,7 +67,7 @@ pub(super) struct Shape {
 /// A file that is being written.
 pub(super) enum Writer {
     Rendered(Renderer<File>),
-    Spreadsheet(SpreadsheetCsv),
+    Spreadsheet(Box<SpreadsheetCsv>),
     Workbook(Box<Workbook>),
 }
 
@@ -87,7 +87,10 @@ impl Writer {
             Format::Csv | Format::Stripe => rendered(OutputFormat::Csv, out),
             Format::Ndjson => rendered(OutputFormat::Ndjson, out),
             Format::Parquet => rendered(OutputFormat::Parquet, out),
-            Format::CsvSpreadsheet => SpreadsheetCsv::new(schema, out).map(Self::Spreadsheet),
+            Format::CsvSpreadsheet => {
+                let csv = SpreadsheetCsv::new(schema, out)?;
+                Ok(Self::Spreadsheet(Box::new(csv)))
+            }
             Format::Xlsx => {
                 let book = Workbook::new(title, schema, shape, out)?;
                 Ok(Self::Workbook(Box::new(book)))

@@ -215,11 +215,9 @@ mod tests {
     }
 
     fn rows(lines: &[(Option<&str>, Option<&str>)]) -> RecordBatch {
-        let texts = |of: fn(&(Option<&str>, Option<&str>)) -> Option<String>| -> ArrayRef {
-            Arc::new(lines.iter().map(of).collect::<StringArray>())
-        };
-        let customers = texts(|line| line.0.map(str::to_owned));
-        let values = texts(|line| line.1.map(str::to_owned));
+        let customers: ArrayRef =
+            Arc::new(lines.iter().map(|line| line.0).collect::<StringArray>());
+        let values: ArrayRef = Arc::new(lines.iter().map(|line| line.1).collect::<StringArray>());
         RecordBatch::try_from_iter([(CUSTOMER_ID, customers), (columns::VALUE, values)]).unwrap()
     }
 

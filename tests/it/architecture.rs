@@ -25,6 +25,7 @@ const FLOORS: [&[&str]; 8] = [
         "period",
         "picture",
         "rollup",
+        "schedule",
         "sql",
         "trial",
         "verify",

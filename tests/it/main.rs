@@ -27,6 +27,7 @@ mod plans;
 mod program;
 mod quickstart;
 mod rollups;
+mod schedule;
 mod simulation;
 mod statements;
 mod storm;

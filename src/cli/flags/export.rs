@@ -12,7 +12,7 @@ use crate::export::Format;
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ExportCommand {
     /// Write usage to a file, or a file for each meter to a folder or bucket
-    Usage(ExportUsageFlags),
+    Usage(Box<ExportUsageFlags>),
     /// Write the lines of closed periods to a file, or a file for each to a folder or bucket
     Statements(ExportStatementsFlags),
 }

@@ -1,0 +1,231 @@
+//! Scheduled work: done when it is due, once, whoever comes and whoever is killed.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::program::meterhouse;
+use crate::storm::random::Random;
+
+const METER: &str = "meter: bytes\nevent: e\naggregation: sum\nproperty: bytes\n";
+
+/// Every month since July, and what was due last of two expressions.
+const JOBS: &str = "timezone: UTC
+jobs:
+  - name: rollups
+    cron: \"0 0 1 1 *\"
+    run: [rollups, refresh]
+  - name: bills
+    each: month
+    since: 2026-07
+    after: 1d
+    run: [periods, close, \"{period}\"]
+  - name: reports
+    each: month
+    since: 2026-07
+    after: 2d
+    run: [export, statements, --period, \"{period}\", --out, out, --format, csv]
+  - name: tidy
+    cron: \"@yearly\"
+    run: [compact]
+";
+
+fn run(folder: &Path, args: &[&str], code: i32) -> (String, String) {
+    let output = meterhouse(folder, args);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (data, said) = (text(output.stdout), text(output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {data}{said}");
+    (data, said)
+}
+
+fn lake() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let meters = folder.path().join("queries/meters");
+    fs::create_dir_all(&meters).unwrap();
+    fs::write(meters.join("bytes.yaml"), METER).unwrap();
+    fs::write(folder.path().join("queries/schedule.yaml"), JOBS).unwrap();
+    let event = |month: u32| {
+        let event = json!({
+            "event_name": "e",
+            "idempotency_key": format!("{month}"),
+            "customer_id": "acme",
+            "timestamp": format!("2026-{month:02}-03T00:00:00Z"),
+            "properties": { "bytes": month },
+        });
+        event.to_string() + "\n"
+    };
+    fs::write(folder.path().join("e.ndjson"), (7..10).map(event).collect::<String>()).unwrap();
+    run(folder.path(), &["ingest", "e.ndjson", "-q"], 0);
+    folder
+}
+
+fn jobs(folder: &Path) -> Vec<Value> {
+    let (data, _) = run(folder, &["schedule", "list", "-o", "ndjson", "-q"], 0);
+    data.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn closed(folder: &Path) -> Vec<String> {
+    let (data, _) = run(folder, &["periods", "list", "-o", "ndjson", "-q"], 0);
+    let closing = |line: &str| -> Value { serde_json::from_str(line).unwrap() };
+    data.lines().map(|line| closing(line)["period"].as_str().unwrap().to_owned()).collect()
+}
+
+fn spawn(folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+        .args(["schedule", "run", "--once"])
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What is due of the jobs whenever this is run after October 2026: three months at least.
+fn months() -> Vec<String> {
+    (7..10).map(|month| format!("2026-{month:02}")).collect()
+}
+
+#[test]
+fn what_is_due_is_done_once_and_every_missed_period_is() {
+    let folder = lake();
+    let folder = folder.path();
+    let waiting = jobs(folder);
+    assert_eq!(waiting[0]["waiting"], "1");
+    assert!(waiting[1]["waiting"].as_str().unwrap().parse::<u32>().unwrap() >= 3);
+    assert_eq!(
+        (&waiting[1]["last"], &waiting[1]["next"]),
+        (&Value::Null, &json!("2026-08-02T00:00:00Z"))
+    );
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
+    assert!(
+        said.contains("bills: periods close 2026-07") && said.contains("tidy: compact"),
+        "{said}"
+    );
+    assert!(said.contains("reports: export statements --period 2026-09"), "{said}");
+    assert_eq!(closed(folder)[..3], months());
+    for month in months() {
+        let file = folder.join(format!("out/meter=bytes/period={month}/statement.csv"));
+        assert!(fs::read_to_string(file).unwrap().contains(",acme,"));
+    }
+    for job in jobs(folder) {
+        assert_eq!((&job["outcome"], &job["waiting"]), (&json!("done"), &json!("0")), "{job}");
+        assert!(job["next"].as_str() > job["last"].as_str(), "{job}");
+    }
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
+    assert_eq!(said, "0 jobs done\n");
+}
+
+#[test]
+fn of_several_schedulers_one_does_each_job() {
+    let folder = lake();
+    let folder = folder.path();
+    let children: Vec<Child> = (0..3).map(|_| spawn(folder)).collect();
+    let mut said = String::new();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        said.push_str(&told);
+    }
+    for month in months() {
+        assert_eq!(said.matches(&format!("bills: periods close {month}")).count(), 1, "{said}");
+        assert_eq!(said.matches(&format!("--period {month} --out")).count(), 1, "{said}");
+    }
+    assert_eq!(said.matches("rollups: rollups refresh").count(), 1, "{said}");
+    assert_eq!(closed(folder)[..3], months());
+    assert!(jobs(folder).iter().all(|job| job["outcome"] == "done"));
+}
+
+#[test]
+fn a_killed_scheduler_leaves_its_job_to_another() {
+    let folder = lake();
+    let folder = folder.path();
+    let mut random = Random::new(20_261_127);
+    let started = std::time::Instant::now();
+    let undisturbed = lake();
+    run(undisturbed.path(), &["schedule", "run", "--once", "-q"], 0);
+    let pace = u64::try_from(started.elapsed().as_micros()).unwrap();
+    for _ in 0..4 {
+        let mut child = spawn(folder);
+        std::thread::sleep(std::time::Duration::from_micros(random.below(pace / 3)));
+        let _ = child.kill();
+        child.wait().unwrap();
+        // The claim of one that was killed holds for a while, until it is too old.
+        age_claims(folder);
+    }
+    run(folder, &["schedule", "run", "--once", "-q"], 0);
+    assert_eq!(closed(folder), closed(undisturbed.path()));
+    for month in months() {
+        let file = format!("out/meter=bytes/period={month}/statement.csv");
+        let [here, there] =
+            [folder, undisturbed.path()].map(|at| fs::read_to_string(at.join(&file)).unwrap());
+        assert_eq!(here, there);
+    }
+    assert!(jobs(folder).iter().all(|job| job["outcome"] == "done" && job["waiting"] == "0"));
+}
+
+/// Makes what lies in the notes of runs an hour older.
+fn age_claims(folder: &Path) {
+    let notes = folder.join("lake/default/events/_meterhouse/schedule");
+    let Ok(entries) = fs::read_dir(notes) else { return };
+    for entry in entries {
+        let file = fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+        let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3_700);
+        file.set_modified(hour_ago).unwrap();
+    }
+}
+
+#[test]
+fn what_failed_is_told_and_tried_again() {
+    let folder = lake();
+    let folder = folder.path();
+    fs::rename(folder.join("queries/meters"), folder.join("away")).unwrap();
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 1);
+    assert!(
+        said.contains("bills: error: folder of meters") && said.contains("a job failed"),
+        "{said}"
+    );
+    let failed = jobs(folder);
+    assert_eq!(failed[1]["outcome"], "failed");
+    assert!(failed[1]["message"].as_str().unwrap().contains("folder of meters"), "{}", failed[1]);
+    fs::rename(folder.join("away"), folder.join("queries/meters")).unwrap();
+    // Not at once, but after an hour; of an expression when it is due again.
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
+    assert_eq!(said, "0 jobs done\n");
+    age_claims(folder);
+    run(folder, &["schedule", "run", "--once"], 0);
+    assert_eq!(closed(folder)[..3], months());
+    assert_eq!(jobs(folder)[0]["outcome"], "failed");
+}
+
+#[test]
+fn what_is_wrong_with_a_schedule_is_said_before_anything_is_done() {
+    let folder = lake();
+    let folder = folder.path();
+    let write = |text: &str| fs::write(folder.join("queries/schedule.yaml"), text).unwrap();
+    for (run_words, want) in [
+        ("[ingest, e.ndjson]", "`ingest e.ndjson` is no work for a schedule"),
+        ("[compact, --watch]", "is no work for a schedule"),
+        ("[periods, close]", "job `j`: the following required arguments were not provided"),
+        ("[compact, --lake, elsewhere]", "unexpected argument '--lake'"),
+        ("[nothing]", "unrecognized subcommand 'nothing'"),
+    ] {
+        write(&format!("jobs:\n  - {{ name: j, cron: \"@hourly\", run: {run_words} }}\n"));
+        let (_, said) = run(folder, &["schedule", "run", "--once"], 1);
+        assert!(
+            said.contains("queries/schedule.yaml, line 2: job `j`") && said.contains(want),
+            "{said}"
+        );
+    }
+    write("jobs:\n  - { name: j, cron: \"99 * * * *\", run: [compact] }\n");
+    let (_, said) = run(folder, &["schedule", "list"], 1);
+    assert!(said.contains("schedule.yaml:2:"), "{said}");
+    let (_, said) = run(folder, &["schedule", "list", "--file", "none.yaml"], 1);
+    assert!(
+        said.contains("file of jobs none.yaml") && said.contains("--file names another"),
+        "{said}"
+    );
+    assert!(closed(folder).is_empty());
+}
