@@ -5,6 +5,7 @@
 //! `tests/it/architecture.rs` holds it.
 
 pub mod catalogue;
+pub mod caught;
 pub mod cli;
 pub mod clock;
 pub mod comparison;

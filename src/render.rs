@@ -21,7 +21,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub use cell::{Cell, cell, write_text};
+pub use cell::{Cell, cell, hexadecimal, write_text};
 pub use table::NUMERIC_TEXT;
 
 /// Rows of a Parquet row group, which the writer holds encoded in memory.

@@ -1,12 +1,14 @@
 //! `meterhouse export`: usage and closed periods as files.
 
+use std::path::{Path, PathBuf};
+
 use super::flags::{ExportCommand, ExportStatementsFlags, ExportUsageFlags, FileFlags, Global};
 use super::numbers::{counted, grouped};
 use super::opening::{cloud_settings, context, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::say;
 use super::usage::{no_meter_named, request};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::export::{
     Export, Exported, Format, MeterEvents, Place, Source, customers_of_csv, export, period_name,
 };
@@ -24,7 +26,7 @@ pub(super) async fn run(global: &Global, command: &ExportCommand) -> Result<Outc
 }
 
 async fn usage(global: &Global, flags: &ExportUsageFlags) -> Result<(), Failure> {
-    let target = target(&flags.file)?;
+    let target = target(global, &flags.file)?;
     let asked = &flags.question.meters;
     if asked.is_empty() {
         return Err(no_meter_named(global)?);
@@ -35,34 +37,68 @@ async fn usage(global: &Global, flags: &ExportUsageFlags) -> Result<(), Failure>
     let at = resolve_at(&context.lake, flags.at.at.as_ref()).await?;
     let request = request(&flags.question, at);
     if target.file.is_some() {
-        let place = target.place(&[], "");
+        let place = target.place(&[], "")?;
         return one(global, &context, Source::Usage(&request), place, &target).await;
     }
     for meter in asked {
         let request = UsageRequest { meters: vec![meter.clone()], ..request.clone() };
         let period = period_name(&context, &request)?;
-        let place = target.place(&[("meter", meter), ("period", &period)], "usage");
+        let place = target.place(&[("meter", meter), ("period", &period)], "usage")?;
         one(global, &context, Source::Usage(&request), place, &target).await?;
     }
     Ok(())
 }
 
 async fn statements(global: &Global, flags: &ExportStatementsFlags) -> Result<(), Failure> {
-    let target = target(&flags.file)?;
+    let target = target(global, &flags.file)?;
     let context = context(global, Vec::new()).await?;
     target.check(&context)?;
     let closings = closings(&context, flags).await?;
     if target.file.is_some() {
-        let place = target.place(&[], "");
-        return one(global, &context, Source::Statements(&closings), place, &target).await;
+        let place = target.place(&[], "")?;
+        // `last-month` is another one soon.
+        let period = flags.period.as_ref().and(closings.first()).map(|c| c.record.period.as_str());
+        let source = Source::Statements { closings: &closings, meters: &flags.meters, period };
+        return one(global, &context, source, place, &target).await;
     }
     for closing in &closings {
         let of = &closing.record;
-        let place = target.place(&[("meter", &of.meter), ("period", &of.period)], "statement");
-        let source = Source::Statements(std::slice::from_ref(closing));
+        let place = target.place(&[("meter", &of.meter), ("period", &of.period)], "statement")?;
+        let source = Source::Statements {
+            closings: std::slice::from_ref(closing),
+            meters: std::slice::from_ref(&of.meter),
+            period: Some(&of.period),
+        };
         one(global, &context, source, place, &target).await?;
     }
+    // Nobody else takes away what was exported of periods that do not hold any more.
+    for gone in reopened(&context, flags, &closings).await? {
+        let of = &gone.record;
+        let place = target.place(&[("meter", &of.meter), ("period", &of.period)], "statement")?;
+        if place.holds(&of.id).await? {
+            say(&format!(
+                "warning: {place} is of a period that was opened again and is not closed: move it away"
+            ));
+        }
+    }
     Ok(())
+}
+
+/// The closings that were opened again, of periods that are not closed under the same name.
+async fn reopened(
+    context: &Context,
+    flags: &ExportStatementsFlags,
+    closings: &[Closing],
+) -> Result<Vec<Closing>> {
+    let mut all = period::list(&context.lake, None).await?;
+    let is_same = |a: &Closing, b: &Closing| {
+        (&a.record.meter, &a.record.period) == (&b.record.meter, &b.record.period)
+    };
+    all.retain(|gone| {
+        let is_asked = flags.meters.is_empty() || flags.meters.contains(&gone.record.meter);
+        is_asked && !gone.holds() && !closings.iter().any(|closing| is_same(closing, gone))
+    });
+    Ok(all)
 }
 
 /// The closings that hold of what the flags ask for, by meter and period.
@@ -82,8 +118,14 @@ async fn closings(context: &Context, flags: &ExportStatementsFlags) -> Result<Ve
             match period::find(context, name, period).await {
                 Ok(closing) if closing.holds() => of_period.push(closing),
                 // Without names, those that closed it are meant.
-                Err(error) if !flags.meters.is_empty() => return Err(error),
-                _ => {}
+                Ok(_) if flags.meters.is_empty() => {}
+                Ok(_) => {
+                    return Err(Error::not_found(format!(
+                        "period `{period}` of meter `{name}` was opened again and is not closed"
+                    )));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound && flags.meters.is_empty() => {}
+                Err(error) => return Err(error),
             }
         }
         all = of_period;
@@ -109,7 +151,9 @@ async fn one(
 ) -> Result<(), Failure> {
     let told = place.to_string();
     let (format, events) = (target.format, target.events.as_ref());
-    let asked = Export { source, place, format, events, replace: target.replace };
+    let partitioned = target.file.is_none();
+    let replace = target.replace;
+    let asked = Export { source, place, format, events, partitioned, replace };
     let exported = export(context, &asked).await?;
     if !global.quiet {
         let (what, record) = match &exported {
@@ -122,12 +166,20 @@ async fn one(
             grouped(record.bytes),
             record.sha256
         ));
+        if record.left_out > 0 {
+            say(&format!(
+                "{told}: {} of usage left out, of nothing or of no customer",
+                counted(record.left_out, "row")
+            ));
+        }
     }
     Ok(())
 }
 
 /// Where an export goes.
 struct Target {
+    /// As it was written.
+    written: String,
     location: Location,
     /// The name of the file; a folder gets files of its own.
     file: Option<String>,
@@ -137,7 +189,7 @@ struct Target {
 }
 
 impl Target {
-    fn place(&self, folders: &[(&str, &str)], stem: &str) -> Place {
+    fn place(&self, folders: &[(&str, &str)], stem: &str) -> Result<Place> {
         let name = match &self.file {
             Some(name) => name.clone(),
             None => format!("{stem}.{}", self.format.extension()),
@@ -148,18 +200,35 @@ impl Target {
     /// Refuses what lies in the lake, where no file but its own belongs.
     fn check(&self, context: &Context) -> Result<()> {
         let lake = &context.lake.location;
-        match self.location.url == lake.url && self.location.root.prefix_matches(&lake.root) {
+        let is_within = match (self.location.local_path(), lake.local_path()) {
+            (Some(folder), Some(lake)) => real(folder).starts_with(real(lake)),
+            _ => self.location.url == lake.url && self.location.root.prefix_matches(&lake.root),
+        };
+        match is_within {
             false => Ok(()),
             true => Err(Error::invalid(format!(
-                "{} lies in the lake {lake}: export to a place beside it",
-                self.location
+                "--out {} lies in the lake {lake}: export to a place beside it",
+                self.written
             ))),
         }
     }
 }
 
+/// A folder without links on the way to it, as far as it is there.
+fn real(folder: &Path) -> PathBuf {
+    let there = folder.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    let Some((part, there)) = there else { return folder.to_owned() };
+    folder.strip_prefix(part).map_or(there.clone(), |rest| there.join(rest))
+}
+
 /// Understands where an export is to go.
-fn target(flags: &FileFlags) -> Result<Target, Failure> {
+fn target(global: &Global, flags: &FileFlags) -> Result<Target, Failure> {
+    if flags.out.is_empty() || flags.out == "-" || flags.out.starts_with("memory:") {
+        return Err(Failure::Arguments(format!(
+            "--out `{}` is no place that lasts: name a file or folder; `usage -o` writes to standard output",
+            flags.out
+        )));
+    }
     let (folder, name) = match flags.out.rsplit_once('/') {
         Some((folder, name)) if !folder.is_empty() => (folder, name),
         Some((_, name)) => ("/", name),
@@ -183,7 +252,7 @@ fn target(flags: &FileFlags) -> Result<Target, Failure> {
     }
     let format = flags.format.or(of_name).unwrap_or(Format::Parquet);
     let events = match format {
-        Format::Stripe => Some(meter_events(flags)?),
+        Format::Stripe => Some(meter_events(global, flags)?),
         _ if flags.event_name.is_some()
             || flags.stripe_customers.is_some()
             || flags.leave_unattributed =>
@@ -195,17 +264,21 @@ fn target(flags: &FileFlags) -> Result<Target, Failure> {
         }
         _ => None,
     };
-    if std::path::Path::new(folder).is_file() {
+    if file.is_some() && Path::new(&flags.out).is_dir() {
+        return Err(Failure::Arguments(format!("--out {} is a folder, no file", flags.out)));
+    }
+    if Path::new(folder).is_file() {
         return Err(Failure::Arguments(format!(
             "--out {}: {folder} is a file, no folder",
             flags.out
         )));
     }
     let location = Location::parse_with(folder, &cloud_settings())?;
-    Ok(Target { location, file, format, events, replace: flags.replace })
+    let written = flags.out.clone();
+    Ok(Target { written, location, file, format, events, replace: flags.replace })
 }
 
-fn meter_events(flags: &FileFlags) -> Result<MeterEvents> {
+fn meter_events(global: &Global, flags: &FileFlags) -> Result<MeterEvents> {
     let customers = match &flags.stripe_customers {
         None => None,
         Some(file) => {
@@ -216,5 +289,6 @@ fn meter_events(flags: &FileFlags) -> Result<MeterEvents> {
         }
     };
     let (event_name, leave_unattributed) = (flags.event_name.clone(), flags.leave_unattributed);
-    Ok(MeterEvents { event_name, customers, leave_unattributed })
+    let namespace = global.namespace.clone();
+    Ok(MeterEvents { namespace, event_name, customers, leave_unattributed })
 }

@@ -21,7 +21,8 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::tables::Lake;
 use crate::schedule::{
-    Due, Job, Run, Schedule, State, claim, due, finish, forget_old, message, next, parse, runs,
+    Due, Job, Run, Schedule, State, claim, due, finish, forget, next, parse, runs, told,
+    tried_again,
 };
 use crate::time::{Timestamp, format_in_zone, parse_zone};
 
@@ -58,7 +59,7 @@ fn read(flag: &ScheduleFileFlag) -> Result<Schedule> {
     for job in &schedule.jobs {
         // Any period has the form that a job's own has.
         let some =
-            Due { at: Timestamp::MIN, of: Timestamp::MIN, period: Some("2026-10".to_owned()) };
+            Due { at: Timestamp::MIN, of: [Timestamp::MIN; 2], period: Some("2026-10".to_owned()) };
         command_of(&job.words(&some)).map_err(|why| {
             Error::invalid(format!("{name}, line {}: job `{}`: {why}", job.line, job.name))
         })?;
@@ -94,36 +95,62 @@ async fn run_jobs(
     global: &Global,
     flags: &ScheduleRunFlags,
 ) -> Result<Outcome, Failure> {
+    let mut schedule = read(&flags.file)?;
     loop {
-        // The file may change from one look to the next.
-        let schedule = read(&flags.file)?;
-        let lake = open_lake(global).await?;
-        let (mut done, mut failed) = (0, 0);
-        for job in &schedule.jobs {
-            let zone = parse_zone(&schedule.zone)?;
-            for due in due(job, &zone, Clock::System.now())? {
-                match run_one(program, global, &lake, job, &due).await? {
-                    Some(true) => done += 1,
-                    Some(false) => failed += 1,
-                    None => {}
+        let looked = look(program, global, &schedule).await;
+        match looked {
+            Ok([done, failed, waiting]) if flags.once => {
+                if !global.quiet {
+                    let more = |count: u64, what: &str| match count {
+                        0 => String::new(),
+                        count => format!(", {count} {what}"),
+                    };
+                    let (failed, waiting) = (more(failed, "failed"), more(waiting, "waiting"));
+                    say(&format!("{} done{failed}{waiting}", counted(done, "job")));
                 }
+                let why = "a job failed: `meterhouse schedule list` says why";
+                return match failed {
+                    0 => Ok(Outcome::Done),
+                    _ => Err(Error::unavailable(why).into()),
+                };
             }
-        }
-        if flags.once {
-            if !global.quiet {
-                let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-                say(&format!("{} done{failed}", counted(done, "job")));
-            }
-            return match failed {
-                0 => Ok(Outcome::Done),
-                _ => {
-                    Err(Error::unavailable("a job failed: `meterhouse schedule list` says why")
-                        .into())
-                }
-            };
+            Err(error) if flags.once => return Err(error.into()),
+            // A store that is away may be there the next time.
+            Err(error) => say(&format!("error: {error}")),
+            Ok(_) => {}
         }
         tokio::time::sleep(LOOK_EVERY).await;
+        // The file may change from one look to the next, and be wrong for a while.
+        match read(&flags.file) {
+            Ok(changed) => schedule = changed,
+            Err(error) => say(&format!("error: {error}; the former jobs go on")),
+        }
     }
+}
+
+/// Does what is due; gives how many jobs were done, how many failed, and how many are done by others or
+/// failed a while ago.
+async fn look(program: &str, global: &Global, schedule: &Schedule) -> Result<[u64; 3]> {
+    let (lake, zone) = (open_lake(global).await?, parse_zone(&schedule.zone)?);
+    let known = runs(&lake.events).await?;
+    let is_done = |job: &Job, due: &Due| {
+        let is_it = |run: &Run| run.job == job.key() && run.of == due.of;
+        known.iter().any(|run| is_it(run) && run.state == State::Done)
+    };
+    let [mut done, mut failed, mut waiting] = [0; 3];
+    for job in &schedule.jobs {
+        for due in due(job, &zone, Clock::System.now())? {
+            if is_done(job, &due) {
+                continue;
+            }
+            match run_one(program, global, &lake, job, &due).await? {
+                Some(true) => done += 1,
+                Some(false) => failed += 1,
+                None => waiting += 1,
+            }
+        }
+    }
+    Ok([done, failed, waiting])
 }
 
 /// Does what a job is due for, if nobody else does; says whether it could be done.
@@ -135,12 +162,12 @@ async fn run_one(
     due: &Due,
 ) -> Result<Option<bool>> {
     let who = || (Clock::System.now(), actor());
-    let Some(claimed) = claim(&lake.events, job, due, who()).await? else { return Ok(None) };
     let words = job.words(due);
+    let command = command_of(&words).map_err(Error::invalid)?;
+    let Some(claimed) = claim(&lake.events, job, due, who()).await? else { return Ok(None) };
     if !global.quiet {
         say(&format!("{}: {}", job.name, words.join(" ")));
     }
-    let command = command_of(&words).map_err(Error::invalid)?;
     let flags = Flags { global: global.clone(), command };
     let failed = match dispatch(program, &flags).await {
         Ok(Outcome::Done) => None,
@@ -152,7 +179,7 @@ async fn run_one(
     }
     let could = failed.is_none();
     finish(&lake.events, claimed, failed, who()).await?;
-    forget_old(&lake.events, job).await?;
+    forget(&lake.events, job).await?;
     Ok(Some(could))
 }
 
@@ -160,22 +187,36 @@ async fn rows(lake: &Lake, schedule: &Schedule, runs: &[Run]) -> Result<RecordBa
     let zone = parse_zone(&schedule.zone)?;
     let now = Clock::System.now();
     let shown = |at: Timestamp| format_in_zone(at, &zone);
-    let mut columns: [Vec<Option<String>>; 7] = Default::default();
+    let mut columns: [Vec<Option<String>>; 8] = Default::default();
     for job in &schedule.jobs {
-        let of_job = || runs.iter().filter(|run| run.job == job.name);
-        let last = of_job().next_back();
-        let is_done = |due: &Due| of_job().any(|run| run.due == due.of && run.state == State::Done);
+        let key = job.key();
+        let of_job = || runs.iter().filter(|run| run.job == key);
+        let is_done = |due: &Due| of_job().any(|run| run.of == due.of && run.state == State::Done);
         let waiting: Vec<Due> =
             due(job, &zone, now)?.into_iter().filter(|due| !is_done(due)).collect();
-        let next = match waiting.first() {
-            Some(due) => Some(due.at),
-            None => next(job, &zone, now)?,
-        };
-        let message = match last {
-            Some(last) => message(&lake.events, last).await?,
+        // What failed, or is under way, says more than what was done after it.
+        let open = of_job().rfind(|run| waiting.iter().any(|due| run.of == due.of));
+        let shown_run = open.or_else(|| of_job().next_back());
+        let note = match shown_run {
+            Some(run) => told(&lake.events, run).await?,
             None => None,
         };
-        let outcome = last.map(|run| match run.state {
+        let at = note.as_ref().and_then(|note| Timestamp::parse_rfc3339(&note.at).ok());
+        let is_open = |run: &&Run| waiting.iter().any(|due| run.of == due.of);
+        let again = shown_run.filter(is_open).zip(at);
+        let next = match (again, waiting.first()) {
+            (Some((run, at)), _) => match tried_again(job, run.state, at) {
+                Some(again) => Some(again),
+                None => next(job, &zone, now)?,
+            },
+            (None, Some(due)) => Some(due.at),
+            (None, None) => next(job, &zone, now)?,
+        };
+        let period = |run: &Run| {
+            let all = due(job, &zone, now).unwrap_or_default();
+            all.into_iter().find(|due| due.of == run.of).and_then(|due| due.period)
+        };
+        let outcome = shown_run.map(|run| match run.state {
             State::Begun => "begun",
             State::Failed => "failed",
             State::Done => "done",
@@ -183,15 +224,16 @@ async fn rows(lake: &Lake, schedule: &Schedule, runs: &[Run]) -> Result<RecordBa
         let row = [
             Some(job.name.clone()),
             Some(job.run.join(" ")),
-            last.map(|run| shown(run.due)),
+            shown_run.map(|run| period(run).unwrap_or_else(|| shown(run.of[0]))),
             outcome.map(str::to_owned),
-            message,
+            at.map(shown),
+            note.and_then(|note| note.message),
             next.map(shown),
             Some(waiting.len().to_string()),
         ];
         columns.iter_mut().zip(row).for_each(|(column, cell)| column.push(cell));
     }
-    let names = ["job", "run", "last", "outcome", "message", "next", "waiting"];
+    let names = ["job", "run", "for", "outcome", "at", "message", "next", "waiting"];
     let columns = names.into_iter().zip(columns).map(|(name, texts)| {
         (name, Arc::new(StringArray::from(texts)) as ArrayRef, !matches!(name, "job" | "run"))
     });

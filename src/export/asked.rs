@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::{Export, Format, Source};
 use crate::error::{Error, Result};
-use crate::meter::Meter;
 use crate::period::lasting_name;
 use crate::time::{TimeRange, Timestamp};
 use crate::usage::{Context, Grouping, UsageRequest};
@@ -20,16 +19,11 @@ pub(super) fn asked(context: &Context, export: &Export<'_>) -> Result<BTreeMap<S
     };
     tell("format", Some(export.format.name().to_owned()));
     match export.source {
-        Source::Statements(closings) => {
+        Source::Statements { meters, period, .. } => {
             tell("export", Some("statements".to_owned()));
-            let of = |name: fn(&crate::period::Record) -> String| {
-                let mut names: Vec<String> = closings.iter().map(|c| name(&c.record)).collect();
-                names.sort_unstable();
-                names.dedup();
-                Some(names.join(", "))
-            };
-            tell("meters", of(|record| record.meter.clone()));
-            tell("periods", of(|record| record.period.clone()));
+            let all = || "all".to_owned();
+            tell("meters", Some(if meters.is_empty() { all() } else { meters.join(", ") }));
+            tell("period", Some(period.map_or_else(all, str::to_owned)));
         }
         Source::Usage(request) => {
             tell("export", Some("usage".to_owned()));
@@ -72,7 +66,8 @@ pub fn period_name(context: &Context, request: &UsageRequest) -> Result<String> 
         context.meters.iter().find(|meter| meter.name == name)
     });
     let Some(meter) = named else { return without_meter(request) };
-    match bounds(request, meter, now)? {
+    let TimeRange { from, to } = request.bounds(meter, now)?;
+    match (from, to) {
         (Some(from), Some(to)) if request.period.is_some() => {
             lasting_name(request, meter, (from, to), now)
         }
@@ -83,15 +78,6 @@ pub fn period_name(context: &Context, request: &UsageRequest) -> Result<String> 
             Ok(format!("{}..{}", text(from), text(to)))
         }
     }
-}
-
-fn bounds(
-    request: &UsageRequest,
-    meter: &Meter,
-    now: Timestamp,
-) -> Result<(Option<Timestamp>, Option<Timestamp>)> {
-    let TimeRange { from, to } = request.bounds(meter, now)?;
-    Ok((from, to))
 }
 
 /// Of a meter that was only published: what was written.

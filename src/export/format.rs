@@ -1,6 +1,7 @@
 //! How an exported file is written.
 
 use std::fs::File;
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -72,7 +73,7 @@ pub(super) enum Writer {
 }
 
 impl Writer {
-    /// A file of rows of `schema`, for people under a title.
+    /// A file of rows of `schema`, for people under a title; `folder` has room for what it is made of.
     ///
     /// # Errors
     /// A schema that the format cannot hold; a disk that is full.
@@ -80,7 +81,7 @@ impl Writer {
         (format, title): (Format, &'static str),
         schema: &SchemaRef,
         shape: Shape,
-        out: File,
+        (out, folder): (File, Option<&Path>),
     ) -> Result<Self> {
         let rendered = |format, out| Renderer::new(format, schema, out).map(Self::Rendered);
         match format {
@@ -92,7 +93,7 @@ impl Writer {
                 Ok(Self::Spreadsheet(Box::new(csv)))
             }
             Format::Xlsx => {
-                let book = Workbook::new(title, schema, shape, out)?;
+                let book = Workbook::new(title, schema, shape, (out, folder))?;
                 Ok(Self::Workbook(Box::new(book)))
             }
         }

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::period::Closing;
+use crate::render::hexadecimal;
 use crate::usage::{Context, UsageRequest};
 
 mod asked;
@@ -37,7 +38,7 @@ pub use record::{Basis, Computed, Record};
 pub use stripe::{MeterEvents, customers_of_csv};
 
 use format::{Shape, Writer};
-use place::Found;
+use place::{Found, Spool};
 
 /// What a file is to hold.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +46,14 @@ pub enum Source<'s> {
     /// The answer to a question.
     Usage(&'s UsageRequest),
     /// The lines of closed periods, one after the other.
-    Statements(&'s [Closing]),
+    Statements {
+        /// The closings.
+        closings: &'s [Closing],
+        /// The meters that were asked for; none for all of them.
+        meters: &'s [String],
+        /// The period that was asked for, by a name that lasts; none for all of them.
+        period: Option<&'s str>,
+    },
 }
 
 /// One file to be exported.
@@ -59,6 +67,8 @@ pub struct Export<'e> {
     pub format: Format,
     /// What meter events are called, where the format is theirs.
     pub events: Option<&'e MeterEvents>,
+    /// Whether the names of its folders tell meter and period, as Hive's do.
+    pub partitioned: bool,
     /// Whether it may take the place of an export of something else.
     pub replace: bool,
 }
@@ -81,34 +91,78 @@ pub async fn export(context: &Context, export: &Export<'_>) -> Result<Exported> 
     // All of it is of one "now".
     let clock = Clock::Fixed(context.clock.now());
     let context = &Context { clock, ..context.clone() };
+    for _ in 0..ATTEMPTS {
+        if let Some(exported) = attempt(context, export).await? {
+            return Ok(exported);
+        }
+    }
+    Err(Error::conflict(format!(
+        "others export to {} again and again: nothing was written",
+        export.place
+    )))
+}
+
+/// How often an export is begun anew because somebody else exported to the same place meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Exports one file; `None` where somebody else exported to the place meanwhile, which is not overwritten
+/// unseen.
+async fn attempt(context: &Context, export: &Export<'_>) -> Result<Option<Exported>> {
     let asked = asked::asked(context, export)?;
+    let with = export.events.map_or_else(BTreeMap::new, MeterEvents::told);
     let (pinned, basis) = match export.source {
         Source::Usage(request) => usage::basis(context, request).await?,
-        Source::Statements(closings) => (0, Some(statements::basis(closings))),
+        Source::Statements { closings, .. } => (0, Some(statements::basis(closings))),
     };
-    let found = export.place.found().await?;
+    let place = &export.place;
+    let found = place.found().await?;
+    let there = place.sha256(&found).await?;
     if let Found::Ours { record, .. } = &found {
         if record.asked != asked && !export.replace {
-            return Err(other_export(&export.place, record, &asked));
+            return Err(other_export(place, record, &asked));
         }
-        let is_same = record.asked == asked && basis.as_ref() == Some(&record.basis());
-        if is_same && found.may_be_whole() {
-            return Ok(Exported::Unchanged(record.as_ref().clone()));
+        let is_same = record.asked == asked && record.with == with;
+        let is_whole = there.as_ref() == Some(&record.sha256);
+        if is_same && is_whole && basis.as_ref() == Some(&record.basis()) {
+            return Ok(Some(Exported::Unchanged(record.as_ref().clone())));
         }
+        place.check_ours(record, there.as_ref())?;
     }
-    let (mut spool, computed, rows) = write(context, export, pinned, &asked).await?;
-    let sha256 = sha256_of(&mut spool)?;
-    let replaces = export.place.replaced(&found).await?;
-    let is_there = replaces.as_ref() == Some(&sha256);
-    let bytes = spool.seek(SeekFrom::End(0)).map_err(spool_failed)?;
+    let written = write(context, export, pinned, &asked).await;
+    let (mut spool, computed, [rows, left_out]) = match written {
+        Ok(written) => written,
+        Err(error) => {
+            place.clear_empty();
+            return Err(error);
+        }
+    };
+    let sha256 = sha256_of(spool.file())?;
+    let bytes = spool.file().seek(SeekFrom::End(0)).map_err(spool_failed)?;
     let written_at = context.clock.now().to_string();
-    let record = Record { asked, meters: computed, rows, bytes, sha256, replaces, written_at };
-    export.place.put_record(&record).await?;
-    if is_there {
-        return Ok(Exported::Unchanged(record));
+    let is_there = there.as_ref() == Some(&sha256);
+    let record = Record {
+        asked,
+        with,
+        meters: computed,
+        rows,
+        left_out,
+        bytes,
+        sha256,
+        replaces: there,
+        written_at,
+    };
+    // Computing takes its time.
+    if place.found().await? != found {
+        return Ok(None);
     }
-    export.place.put_file(spool).await?;
-    Ok(Exported::Written(record))
+    if !place.put_record(&record, matches!(found, Found::Nothing)).await? {
+        return Ok(None);
+    }
+    if is_there {
+        return Ok(Some(Exported::Unchanged(record)));
+    }
+    place.put_file(spool).await?;
+    Ok(Some(Exported::Written(record)))
 }
 
 fn other_export(place: &Place, record: &Record, asked: &BTreeMap<String, String>) -> Error {
@@ -126,25 +180,28 @@ fn other_export(place: &Place, record: &Record, asked: &BTreeMap<String, String>
     ))
 }
 
-/// Writes the file to a place of its own; gives it with what it was computed of and how many rows it has.
+/// Writes the file to a place of its own; gives it with what it was computed of, how many rows it has and
+/// how many became none.
 async fn write(
     context: &Context,
     export: &Export<'_>,
     pinned: u64,
     asked: &BTreeMap<String, String>,
-) -> Result<(File, Vec<Computed>, u64)> {
-    let spool = export.place.spool()?;
-    let mut rows =
-        Rows { export, out: spool.try_clone().map_err(spool_failed)?, open: None, count: 0 };
+) -> Result<(Spool, Vec<Computed>, [u64; 2])> {
+    let mut spool = export.place.spool()?;
+    let out = spool.file().try_clone().map_err(spool_failed)?;
+    let mut rows = Rows { export, out, open: None, count: 0, left_out: 0 };
     let computed = match export.source {
         Source::Usage(request) => usage::each(context, request, pinned, &mut rows).await?,
-        Source::Statements(closings) => statements::each(context, closings, &mut rows).await?,
+        Source::Statements { closings, .. } => {
+            statements::each(context, closings, &mut rows).await?
+        }
     };
-    let count = rows.count;
+    let (count, left_out) = (rows.count, rows.left_out);
     if let Some(writer) = rows.open {
         writer.finish(&record::how(asked, &computed, count))?;
     }
-    Ok((spool, computed, count))
+    Ok((spool, computed, [count, left_out]))
 }
 
 /// Rows on their way into the file.
@@ -153,6 +210,8 @@ struct Rows<'r> {
     out: File,
     open: Option<Writer>,
     count: u64,
+    /// Rows that became no meter events.
+    left_out: u64,
 }
 
 impl Rows<'_> {
@@ -166,15 +225,21 @@ impl Rows<'_> {
             let out = self.out.try_clone().map_err(spool_failed)?;
             let title = match self.export.source {
                 Source::Usage(_) => "usage",
-                Source::Statements(_) => "statements",
+                Source::Statements { .. } => "statements",
             };
-            self.open = Some(Writer::new((self.export.format, title), &schema, shape, out)?);
+            self.open = Some(Writer::new(
+                (self.export.format, title),
+                &schema,
+                shape,
+                (out, self.export.place.folder()),
+            )?);
         }
         Ok(())
     }
 
     /// Rows of a meter for a period: `of` says which, where the rows do not.
     fn take(&mut self, rows: &RecordBatch, of: &stripe::Of) -> Result<()> {
+        let given = rows.num_rows();
         let made;
         let rows = match (self.export.format, self.export.events) {
             (Format::Stripe, Some(events)) => {
@@ -183,6 +248,7 @@ impl Rows<'_> {
             }
             _ => rows,
         };
+        self.left_out += (given - rows.num_rows()) as u64;
         self.count += rows.num_rows() as u64;
         match &mut self.open {
             Some(writer) => writer.write(rows),
@@ -197,18 +263,10 @@ fn sha256_of(file: &mut File) -> Result<String> {
     let mut chunk = vec![0; 1 << 20];
     loop {
         match file.read(&mut chunk).map_err(spool_failed)? {
-            0 => return Ok(hex(&hasher.finalize())),
+            0 => return Ok(hexadecimal(&hasher.finalize())),
             read => hasher.update(chunk.get(..read).unwrap_or_default()),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn spool_failed(error: std::io::Error) -> Error {

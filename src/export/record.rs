@@ -9,10 +9,16 @@ use serde::{Deserialize, Serialize};
 pub struct Record {
     /// What was asked: the same for every run of one export.
     pub asked: BTreeMap<String, String>,
+    /// What else it was made with: meter events are made of a table of customers, too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub with: BTreeMap<String, String>,
     /// What each meter's rows were computed of.
     pub meters: Vec<Computed>,
     /// How many rows the file has.
     pub rows: u64,
+    /// How many rows of usage became no meter events: nothing was used, or nobody can be billed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// How long it is.
     pub bytes: u64,
     /// SHA-256 of the file.
@@ -22,6 +28,11 @@ pub struct Record {
     pub replaces: Option<String>,
     /// When, RFC 3339.
     pub written_at: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What makes the rows of a meter what they are.

@@ -1,8 +1,9 @@
 //! What a spreadsheet does to values that it reads, and CSV that keeps it from doing it.
 //!
 //! A text that begins with `=`, `+`, `-` or `@` is run as a formula, which may read other cells and call
-//! elsewhere; a number keeps 15 digits; a text of digits with a zero before them or with an exponent is
-//! taken for another number. All of these get an apostrophe before them, which makes them texts.
+//! elsewhere; a number keeps 15 digits; a text that begins with a digit or a month is taken for another
+//! number, a date, a time or a share. All of these get an apostrophe before them, which makes them texts.
+//! Instants in RFC 3339 stay what they are.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -89,21 +90,53 @@ impl SpreadsheetCsv {
 
 /// A text that a spreadsheet takes for what it is.
 fn harmless(text: &str) -> Cow<'_, str> {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\'']);
-    match is_formula || becomes_another_number(text) {
+    let is_formula = text.trim_start().starts_with(['=', '+', '-', '@', '\'']);
+    let is_formula = is_formula || text.starts_with(['\t', '\r', '\n']);
+    match is_formula || becomes_something_else(text) {
         true => Cow::Owned(format!("'{text}")),
         false => Cow::Borrowed(text),
     }
 }
 
-/// Whether a text is a number that a spreadsheet would write otherwise: `007`, `1e5`, 20 digits.
-fn becomes_another_number(text: &str) -> bool {
-    let begins = text.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    let is_number = begins && text.parse::<f64>().is_ok();
-    let has_zeros_before = text.len() > 1 && text.starts_with('0') && !text.starts_with("0.");
-    let has_zeros_behind = text.contains('.') && text.ends_with(['0', '.']);
-    let written_otherwise = has_zeros_before || has_zeros_behind || text.contains(['e', 'E']);
-    is_number && (written_otherwise || text.starts_with('.') || !keeps(text))
+/// Months, by which a date may begin, in full or by three letters.
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+/// Whether a text is a number that is written otherwise (`007`, `1e5`, 20 digits), or may be a date, a time
+/// or a share: `1-2`, `MAR1`, `5%`, `1,000`.
+fn becomes_something_else(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    if lower.starts_with(|c: char| c.is_ascii_digit() || c == '.' || c == '$') {
+        let is_instant = text.len() >= "2026-10-01T00:00:00Z".len() && text.contains('T');
+        return !is_instant && !is_plain_number(text);
+    }
+    let begins_with_month = MONTHS.iter().any(|month| {
+        let short = month.get(..3).unwrap_or(month);
+        let rest = lower.strip_prefix(month).or_else(|| lower.strip_prefix(short));
+        rest.is_some_and(|rest| {
+            rest.trim_start_matches([' ', '-', '.', '/', ','])
+                .starts_with(|c: char| c.is_ascii_digit())
+        })
+    });
+    begins_with_month || matches!(lower.as_str(), "true" | "false")
+}
+
+/// Whether a text is a whole number that a spreadsheet writes as it is.
+fn is_plain_number(text: &str) -> bool {
+    let is_whole = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole && keeps(text) && text.len() <= DIGITS && (text.len() == 1 || !text.starts_with('0'))
 }
 
 fn failed(error: csv::Error) -> crate::error::Error {
@@ -139,6 +172,7 @@ mod tests {
             ("-cmd", "'-cmd"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\tx", "'\tx"),
+            (" =1", "' =1"),
             ("'quoted", "''quoted"),
             ("007", "'007"),
             ("1e5", "'1e5"),
@@ -146,7 +180,18 @@ mod tests {
             ("12345678901234567890", "'12345678901234567890"),
             ("10001", "10001"),
             ("0", "0"),
-            ("0.5", "0.5"),
+            ("0.5", "'0.5"),
+            ("2026-05", "'2026-05"),
+            ("1-2", "'1-2"),
+            ("3/4", "'3/4"),
+            ("5%", "'5%"),
+            ("1,000", "'1,000"),
+            ("MAR1", "'MAR1"),
+            ("March 5", "'March 5"),
+            ("market", "market"),
+            ("marketing-2", "marketing-2"),
+            ("TRUE", "'TRUE"),
+            ("2026-05-01T00:00:00Z", "2026-05-01T00:00:00Z"),
             ("acme", "acme"),
             ("e5", "e5"),
             ("", ""),

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::error::ArrowError;
 
-use super::format::Shape;
+use super::format::{Format, Shape};
 use super::record::{Basis, Computed};
 use super::{Rows, stripe};
 use crate::error::{Error, Result};
@@ -38,8 +39,24 @@ pub(super) async fn each(
     rows: &mut Rows<'_>,
 ) -> Result<Vec<Computed>> {
     let mut computed = Vec::with_capacity(closings.len());
-    let none = RecordBatch::new_empty(line_rows(None, &[])?.schema());
-    rows.begin(&none.schema(), Shape { days: true })?;
+    let of_one = |pair: &[Closing]| pair[0].record.meter == pair[1].record.meter;
+    let has_name = rows.export.events.is_some_and(|events| events.event_name.is_some());
+    if has_name && !closings.windows(2).all(of_one) {
+        return Err(Error::invalid(
+            "one name of events is of one meter: export each meter to a file of its own",
+        ));
+    }
+    // What folders' names tell is in no column of Parquet, where readers would have it twice.
+    let is_told = rows.export.partitioned && rows.export.format == Format::Parquet;
+    let unpartitioned = |lines: RecordBatch| match is_told {
+        true => {
+            let rest: Vec<usize> = (PARTITIONS..lines.num_columns()).collect();
+            lines.project(&rest).map_err(defect)
+        }
+        false => Ok(lines),
+    };
+    let schema = unpartitioned(line_rows(None, &[])?)?.schema();
+    rows.begin(&schema, Shape { days: true })?;
     for Closing { record, .. } in closings {
         let bounds = bounds_in_zone(record)?;
         let of = stripe::Of {
@@ -51,7 +68,7 @@ pub(super) async fn each(
         each_lines(context, record, |lines| {
             events += lines.iter().map(|line| line.events).sum::<i64>();
             skipped += lines.iter().map(|line| line.skipped).sum::<i64>();
-            rows.take(&line_rows(Some((record, &bounds)), &lines)?, &of)
+            rows.take(&unpartitioned(line_rows(Some((record, &bounds)), &lines)?)?, &of)
         })
         .await?;
         computed.push(Computed {
@@ -114,5 +131,12 @@ fn line_rows(of: Option<(&Record, &(String, String))>, lines: &[Line]) -> Result
         ("meter_version", same(|record, _| Some(record.meter_version.clone())), false),
         ("table_version", of_all(version), false),
     ])
-    .map_err(|error| Error::internal("rows of statements").with_source(error))
+    .map_err(defect)
+}
+
+/// The first columns: meter and period.
+const PARTITIONS: usize = 2;
+
+fn defect(error: ArrowError) -> Error {
+    Error::internal("rows of statements").with_source(error)
 }

@@ -1,7 +1,7 @@
 //! Stripe's meter events: what a customer used in a period, as Stripe takes it to bill for it.
 //!
 //! One event for each customer and period, in the columns of Stripe's bulk import. Its identifier is made
-//! of meter, customer and period alone, so that an event that is sent twice is billed once: Stripe refuses
+//! of namespace, meter, name of the event, customer and period alone, so that an event that is sent twice is billed once: Stripe refuses
 //! an identifier that it has seen (for at least 24 hours). It takes whole numbers that are not negative,
 //! and instants of the last 35 days.
 
@@ -12,8 +12,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use sha2::{Digest, Sha256};
 
-use super::hex;
 use crate::error::{Error, Result};
+use crate::render::hexadecimal;
 use crate::schema::CUSTOMER_ID;
 use crate::time::Timestamp;
 use crate::usage::columns;
@@ -21,6 +21,8 @@ use crate::usage::columns;
 /// How meter events are made.
 #[derive(Debug, Clone, Default)]
 pub struct MeterEvents {
+    /// The part of the lake that the usage is of.
+    pub namespace: String,
     /// What Stripe calls the meter; its own name if none.
     pub event_name: Option<String>,
     /// Stripe's names of customers, if they are not ours.
@@ -82,6 +84,20 @@ pub fn customers_of_csv(text: &str, name: &str) -> Result<BTreeMap<String, Strin
 }
 
 impl MeterEvents {
+    /// What an export of such events depends on beside what was asked.
+    pub(super) fn told(&self) -> BTreeMap<String, String> {
+        let mut told = BTreeMap::new();
+        if let Some(customers) = &self.customers {
+            let mut hasher = Sha256::new();
+            for (ours, theirs) in customers {
+                hasher.update(serde_json::json!([ours, theirs]).to_string());
+            }
+            told.insert("customers sha256".to_owned(), hexadecimal(&hasher.finalize()));
+        }
+        told.insert("leaves unattributed".to_owned(), self.leave_unattributed.to_string());
+        told
+    }
+
     /// The events of rows by customer.
     ///
     /// # Errors
@@ -92,11 +108,11 @@ impl MeterEvents {
         let customers = text(CUSTOMER_ID).ok_or_else(|| {
             Error::invalid("meter events are of customers: usage for them has a row per customer")
         })?;
-        let numbers = text(columns::BILLABLE)
-            .or_else(|| text(columns::VALUE))
-            .ok_or_else(|| Error::internal("usage without a value"))?;
+        // Statements of meters without a unit have a column of what is billed, and nothing in it.
+        let (billable, values) = (text(columns::BILLABLE), text(columns::VALUE));
         let (meters, starts) = (text(columns::METER), text(columns::WINDOW_START));
         let ends = text(columns::WINDOW_END);
+        let cut = rows.column_by_name(columns::PARTIAL).and_then(|column| column.as_boolean_opt());
         let mut events: Vec<Event> = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let at = |texts: Option<&StringArray>, otherwise: Option<&String>| {
@@ -105,7 +121,7 @@ impl MeterEvents {
             };
             let meter = at(meters, Some(&of.meter)).unwrap_or_default();
             // Usage of nothing is not billed.
-            let Some(number) = at(Some(numbers), None) else { continue };
+            let Some(number) = at(billable, None).or_else(|| at(values, None)) else { continue };
             let Some(customer) = at(Some(customers), None) else {
                 if self.leave_unattributed {
                     continue;
@@ -115,7 +131,16 @@ impl MeterEvents {
                      attribute those events, or leave them out with --leave-unattributed"
                 )));
             };
-            let period = (at(starts, of.from.as_ref()), at(ends, of.to.as_ref()));
+            let period = match starts.is_some() {
+                true => (at(starts, None), at(ends, None)),
+                false => (of.from.clone(), of.to.clone()),
+            };
+            if cut.is_some_and(|cut| cut.is_valid(row) && cut.value(row)) {
+                return Err(Error::invalid(format!(
+                    "meter `{meter}`, customer `{customer}`: the period asked for cuts a window, and the \
+                     whole of it would be another event: ask for whole windows"
+                )));
+            }
             events.push(self.event(&meter, &customer, period, number)?);
         }
         let texts = |text: fn(&Event) -> &str| -> ArrayRef {
@@ -143,7 +168,7 @@ impl MeterEvents {
         let what = || format!("meter `{meter}`, customer `{customer}`");
         let (Some(from), Some(to)) = period else {
             return Err(Error::invalid(format!(
-                "{}: a meter event is of a period with a begin and an end; give --period",
+                "{}: a meter event is of a period with a begin and an end; give --period, or attribute the customer a billing period",
                 what()
             )));
         };
@@ -165,6 +190,7 @@ impl MeterEvents {
                 .map_err(|error| Error::internal(format!("the bound `{text}` {error}")))
         };
         let (from, to) = (instant(&from)?, instant(&to)?);
+        let name = self.event_name.clone().unwrap_or_else(|| meter.to_owned());
         let stripe = match &self.customers {
             None => customer.to_owned(),
             Some(known) => known.get(customer).cloned().ok_or_else(|| {
@@ -175,10 +201,10 @@ impl MeterEvents {
             })?,
         };
         Ok(Event {
-            identifier: identifier(meter, customer, from, to)?,
+            identifier: identifier([&self.namespace, meter, &name, customer], from, to)?,
             // The last second of the period.
             timestamp: (to.micros() - 1).div_euclid(1_000_000),
-            name: self.event_name.clone().unwrap_or_else(|| meter.to_owned()),
+            name,
             customer: stripe,
             value,
         })
@@ -194,10 +220,12 @@ struct Event {
 }
 
 /// Stripe's identifiers are of at most 100 characters.
-fn identifier(meter: &str, customer: &str, from: Timestamp, to: Timestamp) -> Result<String> {
-    let told = serde_json::to_string(&(meter, customer, from.to_string(), to.to_string()))
+fn identifier(of: [&str; 4], from: Timestamp, to: Timestamp) -> Result<String> {
+    let bounds = [from.to_string(), to.to_string()];
+    let told: Vec<&str> = of.into_iter().chain(bounds.iter().map(String::as_str)).collect();
+    let told = serde_json::to_string(&told)
         .map_err(|error| Error::internal("the identifier of an event").with_source(error))?;
-    let digits = hex(&Sha256::digest(told.as_bytes()));
+    let digits = hexadecimal(&Sha256::digest(told.as_bytes()));
     Ok(format!("meterhouse-{}", digits.get(..40).unwrap_or(&digits)))
 }
 
@@ -224,7 +252,8 @@ mod tests {
     #[test]
     fn an_event_says_who_used_how_much_at_the_end_of_the_period() {
         let known = BTreeMap::from([("acme".to_owned(), "cus_1".to_owned())]);
-        let events = MeterEvents { customers: Some(known), ..MeterEvents::default() };
+        let namespace = "default".to_owned();
+        let events = MeterEvents { namespace, customers: Some(known), ..MeterEvents::default() };
         let made = events.rows(&rows(&[(Some("acme"), Some("12")), (Some("acme"), None)]), &of());
         let made = made.unwrap();
         let text = |place: usize| made.column(place).as_string::<i32>().value(0).to_owned();
@@ -233,8 +262,9 @@ mod tests {
         let seconds = made.column(1).as_primitive::<arrow::datatypes::Int64Type>();
         assert_eq!(seconds.value(0), 1_793_491_199); // 2026-10-31T23:59:59Z
         // Others compute it from the text that is documented.
-        let told = r#"["calls","acme","2026-10-01T00:00:00Z","2026-11-01T00:00:00Z"]"#;
-        let digits = hex(&Sha256::digest(told.as_bytes()));
+        let told =
+            r#"["default","calls","calls","acme","2026-10-01T00:00:00Z","2026-11-01T00:00:00Z"]"#;
+        let digits = hexadecimal(&Sha256::digest(told.as_bytes()));
         assert_eq!(text(0), format!("meterhouse-{}", &digits[..40]));
     }
 
@@ -258,6 +288,34 @@ mod tests {
         let open = Of { to: None, ..of() };
         let error = events.rows(&rows(&[(Some("acme"), Some("1"))]), &open).unwrap_err();
         assert!(error.to_string().contains("--period"), "{error}");
+    }
+
+    #[test]
+    fn without_a_unit_the_value_is_billed() {
+        let lines = rows(&[(Some("acme"), Some("7"))]);
+        let nothing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>]));
+        let columns = [CUSTOMER_ID, columns::VALUE, columns::BILLABLE];
+        let cells = [Arc::clone(lines.column(0)), Arc::clone(lines.column(1)), nothing];
+        let lines = RecordBatch::try_from_iter(columns.into_iter().zip(cells)).unwrap();
+        let made = MeterEvents::default().rows(&lines, &of()).unwrap();
+        assert_eq!(made.column(4).as_string::<i32>().value(0), "7");
+    }
+
+    #[test]
+    fn a_window_that_is_cut_has_no_event() {
+        let lines = rows(&[(Some("acme"), Some("7"))]);
+        let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
+        let cut: ArrayRef = Arc::new(arrow::array::BooleanArray::from(vec![true]));
+        let lines = RecordBatch::try_from_iter([
+            (columns::WINDOW_START, text("2026-10-20T00:00:00Z")),
+            (columns::WINDOW_END, text("2026-11-01T00:00:00Z")),
+            (columns::PARTIAL, cut),
+            (CUSTOMER_ID, Arc::clone(lines.column(0))),
+            (columns::VALUE, Arc::clone(lines.column(1))),
+        ])
+        .unwrap();
+        let error = MeterEvents::default().rows(&lines, &of()).unwrap_err().to_string();
+        assert!(error.contains("customer `acme`: the period asked for cuts a window"), "{error}");
     }
 
     #[test]

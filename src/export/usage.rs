@@ -72,7 +72,14 @@ fn one_meter(context: &Context, request: &UsageRequest) -> Result<stripe::Of> {
     };
     if request.grouping != Grouping::Customer {
         return Err(Error::invalid(
-            "meter events are of customers: leave --by, --breakdown and --total",
+            "meter events are of customers: leave out --by, --breakdown and --total",
+        ));
+    }
+    // An event has no name for a part: Stripe would take two parts for one and drop the second.
+    if request.conditions.is_some() || request.top.is_some() {
+        return Err(Error::invalid(
+            "meter events are of all that a customer used: leave out --where and --top, or ask a meter \
+             with a filter",
         ));
     }
     let Some(meter) = context.meters.iter().find(|meter| meter.name == *name) else {

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,6 +13,7 @@ use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Worksheet, XlsxError
 use super::format::Shape;
 use super::spool_failed;
 use super::spreadsheet::{keeps, number_columns};
+use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::render::{Cell, cell, write_text};
 use crate::usage::columns;
@@ -52,9 +54,13 @@ impl Workbook {
         title: &'static str,
         schema: &SchemaRef,
         shape: Shape,
-        out: File,
+        (out, folder): (File, Option<&Path>),
     ) -> Result<Self> {
         let mut book = rust_xlsxwriter::Workbook::new();
+        if let Some(folder) = folder {
+            // Rows wait there until the end, and take as much room as the file.
+            book.set_tempdir(folder).map_err(|error| failed(&error))?;
+        }
         let made = ExcelDateTime::from_ymd(1980, 1, 1).map_err(|error| failed(&error))?;
         book.set_properties(&DocProperties::new().set_creation_datetime(&made));
         let named = schema.fields().iter().zip(number_columns(schema));
@@ -90,6 +96,10 @@ impl Workbook {
     /// # Errors
     /// A text that is longer than a cell holds; a disk that is full.
     pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        caught(|| self.write_rows(rows)).unwrap_or_else(|| Err(given_up()))
+    }
+
+    fn write_rows(&mut self, rows: &RecordBatch) -> Result<()> {
         for row in 0..rows.num_rows() {
             let (sheet, written) = match self.open {
                 Some((sheet, written)) if written < self.sheet_rows => (sheet, written),
@@ -112,7 +122,11 @@ impl Workbook {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(super) fn finish(mut self, how: &[(String, String)]) -> Result<()> {
+    pub(super) fn finish(self, how: &[(String, String)]) -> Result<()> {
+        caught(|| self.save(how)).unwrap_or_else(|| Err(given_up()))
+    }
+
+    fn save(mut self, how: &[(String, String)]) -> Result<()> {
         let note = (
             "numbers".to_owned(),
             "those of more than 15 digits are texts, as a spreadsheet would round them".to_owned(),
@@ -209,4 +223,53 @@ fn day_of(text: &str) -> Option<ExcelDateTime> {
 
 fn failed(error: &XlsxError) -> Error {
     Error::unavailable(format!("cannot write the workbook: {error}"))
+}
+
+/// The library gives up where a file that it waits with cannot be written.
+fn given_up() -> Error {
+    Error::unavailable("cannot write the workbook: the disk is full, or failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn rows_go_on_on_a_new_sheet_where_one_is_full() {
+        let values: ArrayRef = Arc::new(StringArray::from(vec!["1", "2", "3", "4", "5"]));
+        let rows = RecordBatch::try_from_iter([("value", values)]).unwrap();
+        let out = tempfile::tempfile().unwrap();
+        let shape = Shape::default();
+        let mut book =
+            Workbook::new("usage", &rows.schema(), shape, (out.try_clone().unwrap(), None))
+                .unwrap();
+        book.sheet_rows = 2;
+        book.write(&rows).unwrap();
+        book.finish(&[]).unwrap();
+        let mut archive = zip::ZipArchive::new(out).unwrap();
+        let mut part = |name: &str| {
+            let mut text = String::new();
+            archive.by_name(name).unwrap().read_to_string(&mut text).unwrap();
+            text
+        };
+        for (sheet, cells) in [(1, "12"), (2, "34"), (3, "5")] {
+            let sheet = part(&format!("xl/worksheets/sheet{sheet}.xml"));
+            let found: String = sheet
+                .split("<v>")
+                .skip(1)
+                .map(|rest| rest.split('<').next().unwrap_or_default())
+                .collect();
+            assert_eq!(found, cells, "{sheet}");
+            assert!(sheet.contains("<t>value</t>"), "{sheet}");
+        }
+        let names = part("xl/workbook.xml");
+        for name in ["usage", "usage 2", "usage 3", "how computed"] {
+            assert!(names.contains(&format!("name=\"{name}\"")), "{names}");
+        }
+    }
 }

@@ -11,9 +11,9 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, read_footer_length};
 use arrow::ipc::{Block, MessageHeader, root_as_footer, root_as_message};
 
-use super::caught::caught;
 use super::input::{self, Input, Place};
 use super::parquet_file::rows_max;
+use crate::caught::caught;
 use crate::error::{Error, Result};
 
 /// What an Arrow file begins and ends with.

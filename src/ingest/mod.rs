@@ -8,7 +8,6 @@ pub mod access_log;
 pub mod accounts;
 mod arrow_file;
 mod batch;
-mod caught;
 pub mod check;
 mod columns;
 mod decode;

@@ -18,9 +18,9 @@ use parquet::basic::{Encoding, Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
-use super::caught::caught;
 use super::input::Input;
 use super::source::ROWS_AT_ONCE;
+use crate::caught::caught;
 use crate::error::{Error, Result};
 
 /// Most rows where a few bytes of the file may stand for long texts.

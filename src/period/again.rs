@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
 
-use super::close::hex;
 use super::line::{Line, lines_of};
 use super::{Closing, Record, definition, store};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
+use crate::render::hexadecimal;
 use crate::time::BillingPeriod;
 use crate::usage::{Context, UsageRequest, reference, usage};
 
@@ -76,7 +76,8 @@ pub async fn verify(context: &Context, closing: &Closing) -> Result<Verdict> {
         hasher.update(line.as_bytes());
         hasher.update(b"\n");
     }
-    let is_whole = hex(&hasher.finalize()) == record.sha256 && stored.len() as u64 == record.lines;
+    let is_whole =
+        hexadecimal(&hasher.finalize()) == record.sha256 && stored.len() as u64 == record.lines;
     let again = made_again(context, record, Some(record.table_version)).await?;
     let again: Vec<String> = again.iter().map(text).collect::<Result<_>>()?;
     let differing = (0..stored.len().max(again.len()))

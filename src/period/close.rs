@@ -16,6 +16,7 @@ use crate::lake::table::Table;
 use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
 use crate::meter::{Bundle, Meter, version};
 use crate::registry;
+use crate::render::hexadecimal;
 use crate::schema::statements;
 use crate::time::{BillingPeriod, TimeRange, Timestamp, format_in_zone, parse_zone};
 use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
@@ -163,7 +164,10 @@ fn bounds(
     let now = context.clock.now();
     let what = || format!("period `{}` of meter `{}`", terms.period, meter.name);
     let digits = terms.period.trim_end_matches(['d', 'h']);
-    if digits.len() < terms.period.len() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !digits.is_empty()
+        && digits != terms.period
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return Err(Error::invalid(format!(
             "{} ends with the clock and is another one by now: close days, such as \
              2026-10-01..2026-10-08",
@@ -283,17 +287,9 @@ async fn stage_lines(
         staged.push(table.stage(file).await?);
     }
     record.lines = count;
-    record.sha256 = hex(&hasher.finalize());
+    record.sha256 = hexadecimal(&hasher.finalize());
     record.files = staged.iter().map(|file| file.path.clone()).collect();
     Ok(staged)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 async fn stage(table: &Table, rows: &RecordBatch) -> Result<Vec<StagedFile>> {

@@ -97,6 +97,10 @@ pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closin
             meant.push(closing);
         }
     }
+    // What holds is meant before what was opened again.
+    if meant.iter().any(|closing| closing.holds()) {
+        meant.retain(|closing| closing.holds());
+    }
     if let Some(newest) = meant.first() {
         let other = meant.iter().find(|other| other.record.app() != newest.record.app());
         let Some(other) = other else { return Ok((*newest).clone()) };

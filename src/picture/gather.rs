@@ -31,8 +31,11 @@ const NOT_GROUPS: [&str; 8] = [
 /// Rows of an answer so far.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    groups: BTreeMap<String, BTreeMap<i64, Decimal>>,
+    /// By the texts of the groups, of which two may look the same.
+    groups: BTreeMap<Vec<Option<String>>, BTreeMap<i64, Decimal>>,
     windows: BTreeSet<Window>,
+    /// Groups that are in no window.
+    without_window: BTreeSet<Vec<Option<String>>>,
     rows: usize,
     has_windows: bool,
 }
@@ -61,21 +64,21 @@ impl Gathered {
         let groups: Vec<_> =
             names.filter(|name| !NOT_GROUPS.contains(name)).filter_map(texts).collect();
         for row in 0..rows.num_rows() {
+            let name =
+                |texts: &&StringArray| texts.is_valid(row).then(|| texts.value(row).to_owned());
+            let key: Vec<Option<String>> = groups.iter().map(name).collect();
             let window = match windows {
                 // Whoever has no billing periods is in no window.
-                Some((starts, _)) if starts.is_null(row) => continue,
+                Some((starts, _)) if starts.is_null(row) => {
+                    self.without_window.insert(key);
+                    continue;
+                }
                 Some((starts, ends)) => Some(window(starts.value(row), ends.value(row))?),
                 None => None,
             };
-            let name = |texts: &&StringArray| match texts.is_valid(row).then(|| texts.value(row)) {
-                None => NOBODY.to_owned(),
-                Some("") => "\"\"".to_owned(),
-                Some(text) => text.to_owned(),
-            };
-            let label = groups.iter().map(name).collect::<Vec<_>>().join(" · ");
             let at = window.as_ref().map_or(0, |window| window.from);
             self.windows.extend(window);
-            let group = self.groups.entry(label).or_default();
+            let group = self.groups.entry(key).or_default();
             if values.is_valid(row) {
                 let value: Decimal = values.value(row).parse().map_err(|error| {
                     Error::internal("a value of an answer is no number").with_source(error)
@@ -93,10 +96,12 @@ impl Gathered {
             true => windows.iter().map(|window| window.from).collect(),
             false => vec![0],
         };
+        let without =
+            self.without_window.iter().filter(|key| !self.groups.contains_key(*key)).count();
         let mut groups: Vec<(Decimal, Group)> = self
             .groups
             .into_iter()
-            .map(|(label, values)| {
+            .map(|(key, values)| {
                 let zero = Decimal::from(0);
                 let add = |size: Decimal, value: &Decimal| match *value < zero {
                     true => &size - value,
@@ -104,15 +109,27 @@ impl Gathered {
                 };
                 let size = values.values().fold(zero.clone(), add);
                 let values = places.iter().map(|place| values.get(place).cloned()).collect();
-                let label = if label.is_empty() { "total".to_owned() } else { label };
-                (size, Group { label, values })
+                (size, Group { label: label(&key), values })
             })
             .collect();
         groups.sort_by(|(a, one), (b, other)| b.cmp(a).then_with(|| one.label.cmp(&other.label)));
         let shown = if self.has_windows { LINES } else { BARS };
-        let left_out = groups.len().saturating_sub(shown);
+        let left_out = groups.len().saturating_sub(shown) + without;
         let groups = groups.into_iter().take(shown).map(|(_, group)| group).collect();
         Picture { title, groups, left_out, windows }
+    }
+}
+
+/// What people call a group.
+fn label(key: &[Option<String>]) -> String {
+    let name = |text: &Option<String>| match text.as_deref() {
+        None => NOBODY.to_owned(),
+        Some("") => "\"\"".to_owned(),
+        Some(text) => text.to_owned(),
+    };
+    match key.is_empty() {
+        true => "total".to_owned(),
+        false => key.iter().map(name).collect::<Vec<_>>().join(" · "),
     }
 }
 

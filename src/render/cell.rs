@@ -289,7 +289,8 @@ fn written_time(instant: Timestamp, zone: Option<&str>) -> Result<String> {
     })
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal digits, lower case.
+pub fn hexadecimal(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         push(&mut out, format_args!("{byte:02x}"));

@@ -15,7 +15,7 @@ mod parse;
 mod runs;
 
 pub use parse::parse;
-pub use runs::{Claim, Run, State, claim, finish, forget_old, message, runs};
+pub use runs::{Claim, Run, State, Told, claim, finish, forget, runs, told};
 
 /// What is to be done when.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub struct Schedule {
 /// Work that is done again and again.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Its name, of this schedule alone.
+    /// Its name; two schedules on one lake share none.
     pub name: String,
     /// When it is due.
     pub when: When,
@@ -48,7 +48,7 @@ pub enum When {
     Each {
         /// The periods.
         calendar: Calendar,
-        /// The first that counts is the first that begins then or later.
+        /// The first that counts is the one that holds this instant.
         since: Timestamp,
         /// How long after the end of a period it is due, in seconds.
         after_seconds: u64,
@@ -69,8 +69,8 @@ pub enum Calendar {
 pub struct Due {
     /// When.
     pub at: Timestamp,
-    /// What tells it from others: the instant of an expression, the end of a period.
-    pub of: Timestamp,
+    /// What tells it from others: end and begin of a period; twice the instant of an expression.
+    pub of: [Timestamp; 2],
     /// The period, as questions name it.
     pub period: Option<String>,
 }
@@ -80,6 +80,13 @@ impl Job {
     pub fn words(&self, due: &Due) -> Vec<String> {
         let period = due.period.as_deref().unwrap_or_default();
         self.run.iter().map(|word| word.replace("{period}", period)).collect()
+    }
+
+    /// What it is known by: its name and its command, as another command is another job.
+    pub fn key(&self) -> String {
+        let told = serde_json::Value::from(self.run.clone()).to_string();
+        let digits = blake3::hash(told.as_bytes()).to_hex();
+        format!("{}.{}", self.name, digits.get(..8).unwrap_or(&digits))
     }
 
     /// Whether what failed is tried again before it is due the next time: every period counts.
@@ -103,15 +110,21 @@ pub fn due(job: &Job, zone: &TimeZone, now: Timestamp) -> Result<Vec<Due>> {
             let dues = starts.between(since.micros(), now.micros()).filter_map(|start| {
                 let end = starts.end_of(start);
                 let at = after(end, *after_seconds);
-                (start >= since.micros() && at <= now).then(|| Due {
+                (at <= now).then(|| Due {
                     at,
-                    of: Timestamp::from_micros(end),
+                    of: [end, start].map(Timestamp::from_micros),
                     period: Some(calendar.name((start, end), zone)),
                 })
             });
             Ok(dues.collect())
         }
     }
+}
+
+/// When what was begun or failed at `since`, and is still to be done, is tried again; `None` where that is
+/// not before it is due the next time.
+pub fn tried_again(job: &Job, state: State, since: Timestamp) -> Option<Timestamp> {
+    runs::holds_micros(job, state).map(|holds| Timestamp::from_micros(since.micros() + holds))
 }
 
 /// When `job` is due the next time after `now`.
@@ -127,11 +140,7 @@ pub fn next(job: &Job, zone: &TimeZone, now: Timestamp) -> Result<Option<Timesta
             // A period is due in time to come that has not ended, or not long enough ago.
             let first = before(now, *after_seconds).max(*since);
             let starts = calendar.starts(zone, first, first)?;
-            let mut start = starts.start_of(first.micros());
-            if start < since.micros() {
-                start = starts.end_of(start);
-            }
-            let starts = calendar.starts(zone, Timestamp::from_micros(start), first)?;
+            let start = starts.start_of(first.micros());
             Ok(Some(after(starts.end_of(start), *after_seconds)))
         }
     }
@@ -173,7 +182,7 @@ fn zoned(at: Timestamp, zone: &TimeZone) -> Result<jiff::Zoned> {
 
 fn at(due: &jiff::Zoned) -> Due {
     let at = Timestamp::from_micros(due.timestamp().as_microsecond());
-    Due { at, of: at, period: None }
+    Due { at, of: [at, at], period: None }
 }
 
 fn after(micros: i64, seconds: u64) -> Timestamp {
@@ -246,7 +255,10 @@ mod tests {
         let week = "  - { name: j, each: week, since: 2026-03-03, run: [verify] }\n";
         assert_eq!(
             dues(week, "2026-03-16T00:00:00Z"),
-            [of("2026-03-15T23:00:00Z", "2026-03-09..2026-03-16")]
+            [
+                of("2026-03-08T23:00:00Z", "2026-03-02..2026-03-09"),
+                of("2026-03-15T23:00:00Z", "2026-03-09..2026-03-16"),
+            ]
         );
         let billing = "  - { name: j, each: billing_period, anchor: 2026-01-31, since: 2026-01-31, run: [verify] }\n";
         assert_eq!(
@@ -263,6 +275,7 @@ mod tests {
         for (jobs, want) in [
             ("  - { name: j, cron: \"61 * * * *\", run: [compact] }\n", "s.yaml:3:"),
             ("  - { name: j, run: [compact] }\n", "when"),
+            ("  - { name: j, cron: \"0 0 30 2 *\", run: [compact] }\n", "never comes"),
             (
                 "  - { name: j, cron: \"@hourly\", each: day, run: [compact] }\n",
                 "cannot stand together",

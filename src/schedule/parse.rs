@@ -1,6 +1,6 @@
 //! Reads a file of jobs: text in, a schedule or all that is wrong with it out.
 
-use std::str::FromStr;
+use croner::parser::{CronParser, Year};
 
 use super::{Calendar, Job, Schedule, When};
 use crate::document::{
@@ -91,6 +91,12 @@ fn job(node: &Node, zone: &str, findings: &mut Findings<'_>) -> Option<Job> {
             findings.report(entry.value_span(), "`run` has no words");
             return None;
         }
+        let is_odd = |word: &String| word.replace("{period}", "").contains(['{', '}']);
+        if let Some(odd) = words.iter().find(|word| is_odd(word)) {
+            let message = format!("{} has something in braces that is not {{period}}", quote(odd));
+            findings.report(entry.value_span(), message);
+            return None;
+        }
         let names_period = words.iter().any(|word| word.contains("{period}"));
         if names_period && keys.get("each").is_none() {
             findings.report(entry.value_span(), "`{period}` is of jobs with `each`");
@@ -121,8 +127,17 @@ fn when(keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<When
                 }
             }
             let expression = filled_text(entry, findings)?;
-            let cron = croner::Cron::from_str(&expression);
-            read(entry, cron, findings).map(|cron| When::Cron(Box::new(cron)))
+            let cron = read(
+                entry,
+                CronParser::builder().year(Year::Disallowed).build().parse(&expression),
+                findings,
+            )?;
+            let any = jiff::civil::date(2026, 1, 1).to_zoned(parse_zone(zone).ok()?).ok()?;
+            if cron.find_next_occurrence(&any, true).is_err() {
+                findings.report(entry.value_span(), format!("{} never comes", quote(&expression)));
+                return None;
+            }
+            Some(When::Cron(Box::new(cron)))
         }
         (None, Some(entry)) => each(entry, keys, zone, findings),
     }

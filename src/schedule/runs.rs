@@ -39,10 +39,10 @@ pub enum State {
 /// An attempt at a job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
-    /// Name of the job.
+    /// The job: [`Job::key`].
     pub job: String,
     /// What it was for: [`Due::of`].
-    pub due: Timestamp,
+    pub of: [Timestamp; 2],
     /// 1 for the first attempt.
     pub attempt: u32,
     /// How far it has come.
@@ -54,13 +54,16 @@ pub struct Run {
 pub struct Claim(Run);
 
 /// What a note says beside its name.
-#[derive(Debug, Serialize, Deserialize)]
-struct Told {
-    at: String,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// When, RFC 3339.
+    pub at: String,
+    /// Who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
+    pub by: Option<String>,
+    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    pub message: Option<String>,
 }
 
 impl Run {
@@ -70,12 +73,14 @@ impl Run {
             State::Failed => "failed",
             State::Done => "done",
         };
-        format!("{}.{}.{word}.{}.json", self.due.micros(), self.attempt, self.job)
+        let [end, begin] = self.of.map(Timestamp::micros);
+        format!("{end}.{begin}.{}.{word}.{}.json", self.attempt, self.job)
     }
 
     fn of_note(name: &str) -> Option<Self> {
         let mut parts = name.strip_suffix(".json")?.split('.');
-        let due = Timestamp::from_micros(parts.next()?.parse().ok()?);
+        let mut instant = || Some(Timestamp::from_micros(parts.next()?.parse().ok()?));
+        let of = [instant()?, instant()?];
         let attempt = parts.next()?.parse().ok()?;
         let state = match parts.next()? {
             "begun" => State::Begun,
@@ -83,7 +88,8 @@ impl Run {
             "done" => State::Done,
             _ => return None,
         };
-        Some(Self { job: parts.next()?.to_owned(), due, attempt, state })
+        let (name, digits) = (parts.next()?, parts.next()?);
+        Some(Self { job: format!("{name}.{digits}"), of, attempt, state })
     }
 }
 
@@ -92,12 +98,12 @@ impl Run {
 /// # Errors
 /// A store that cannot be read.
 pub async fn runs(events: &Table) -> Result<Vec<Run>> {
-    let mut furthest: BTreeMap<(String, Timestamp, u32), State> = BTreeMap::new();
+    let mut furthest: BTreeMap<(String, [Timestamp; 2], u32), State> = BTreeMap::new();
     for run in events.note_names(KIND).await?.iter().filter_map(|name| Run::of_note(name)) {
-        let state = furthest.entry((run.job, run.due, run.attempt)).or_insert(run.state);
+        let state = furthest.entry((run.job, run.of, run.attempt)).or_insert(run.state);
         *state = run.state.max(*state);
     }
-    let run = |((job, due, attempt), state)| Run { job, due, attempt, state };
+    let run = |((job, of, attempt), state)| Run { job, of, attempt, state };
     Ok(furthest.into_iter().map(run).collect())
 }
 
@@ -112,29 +118,33 @@ pub async fn claim(
     due: &Due,
     (now, by): (Timestamp, Option<String>),
 ) -> Result<Option<Claim>> {
-    let runs = runs(events).await?;
-    let of_due: Vec<&Run> =
-        runs.iter().filter(|run| run.job == job.name && run.due == due.of).collect();
+    let (runs, key) = (runs(events).await?, job.key());
+    let of_due: Vec<&Run> = runs.iter().filter(|run| run.job == key && run.of == due.of).collect();
     if of_due.iter().any(|run| run.state == State::Done) {
         return Ok(None);
     }
     let mut attempt = 1;
     if let Some(last) = of_due.last() {
         let since = events.note_put_at(KIND, &last.note(last.state)).await?;
-        let holds = match last.state {
-            State::Begun => CLAIM_MICROS,
-            State::Failed if job.is_retried() => RETRY_MICROS,
-            State::Failed | State::Done => return Ok(None),
-        };
+        let Some(holds) = holds_micros(job, last.state) else { return Ok(None) };
         if now.micros().saturating_sub(since) < holds {
             return Ok(None);
         }
         attempt = last.attempt + 1;
     }
-    let run = Run { job: job.name.clone(), due: due.of, attempt, state: State::Begun };
+    let run = Run { job: key, of: due.of, attempt, state: State::Begun };
     let is_ours =
         put(events, &run, State::Begun, Told { at: now.to_string(), by, message: None }).await?;
     Ok(is_ours.then_some(Claim(run)))
+}
+
+/// How long a run in this state keeps everybody from another attempt; `None` for good.
+pub(super) fn holds_micros(job: &Job, state: State) -> Option<i64> {
+    match state {
+        State::Begun => Some(CLAIM_MICROS),
+        State::Failed if job.is_retried() => Some(RETRY_MICROS),
+        State::Failed | State::Done => None,
+    }
 }
 
 /// Says what became of a claim: `failed` tells why it was not done.
@@ -152,41 +162,48 @@ pub async fn finish(
     Ok(())
 }
 
-/// Forgets the runs of an expression's job but for the last ones.
+/// Forgets what nobody needs: attempts before the last one, and of an expression's job all but the last
+/// runs.
 ///
 /// # Errors
 /// A store that cannot be read or written.
-pub async fn forget_old(events: &Table, job: &Job) -> Result<()> {
-    if job.is_retried() {
-        return Ok(());
-    }
-    let mut of_due: BTreeMap<Timestamp, Vec<String>> = BTreeMap::new();
+pub async fn forget(events: &Table, job: &Job) -> Result<()> {
+    let key = job.key();
+    let mut of_due: BTreeMap<[Timestamp; 2], Vec<(Run, String)>> = BTreeMap::new();
     for name in events.note_names(KIND).await? {
-        if let Some(run) = Run::of_note(&name).filter(|run| run.job == job.name) {
-            of_due.entry(run.due).or_default().push(name);
+        if let Some(run) = Run::of_note(&name).filter(|run| run.job == key) {
+            of_due.entry(run.of).or_default().push((run, name));
         }
     }
-    let old = of_due.len().saturating_sub(REMEMBERED);
-    for name in of_due.into_values().take(old).flatten() {
-        events.delete_note(KIND, &name).await?;
+    let remembered = if job.is_retried() { usize::MAX } else { REMEMBERED };
+    let old = of_due.len().saturating_sub(remembered);
+    for (place, (_, notes)) in of_due.into_iter().enumerate() {
+        let is_done = notes.iter().any(|(run, _)| run.state == State::Done);
+        let last = notes.iter().map(|(run, _)| run.attempt).max().unwrap_or(0);
+        let is_needed = |run: &Run| match is_done {
+            true => run.state == State::Done,
+            false => run.attempt == last,
+        };
+        for (run, name) in notes {
+            if place < old || !is_needed(&run) {
+                events.delete_note(KIND, &name).await?;
+            }
+        }
     }
     Ok(())
 }
 
-/// Why a run failed.
+/// What the last note of a run says; nothing where it was forgotten a moment ago.
 ///
 /// # Errors
 /// A store that cannot be read, a damaged note.
-pub async fn message(events: &Table, run: &Run) -> Result<Option<String>> {
-    let Some(text) = events.read_note(KIND, &run.note(run.state)).await? else { return Ok(None) };
-    let told: Told = serde_json::from_slice(&text).map_err(|error| {
-        Error::corrupt(format!(
-            "{}: damaged note {}: {error}",
-            events.display(),
-            run.note(run.state)
-        ))
-    })?;
-    Ok(told.message)
+pub async fn told(events: &Table, run: &Run) -> Result<Option<Told>> {
+    let name = run.note(run.state);
+    let Some(text) = events.read_note(KIND, &name).await? else { return Ok(None) };
+    let told = serde_json::from_slice(&text);
+    told.map(Some).map_err(|error| {
+        Error::corrupt(format!("{}: damaged note {name}: {error}", events.display()))
+    })
 }
 
 async fn put(events: &Table, run: &Run, state: State, told: Told) -> Result<bool> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. Modules of one floor may import each other, but not in a circle.
 const FLOORS: [&[&str]; 8] = [
-    &["error", "decimal", "render"],
+    &["error", "caught", "decimal", "render"],
     &["clock", "document", "event", "time", "unit"],
     &["meter", "schema"],
     &["lake", "dedupe", "functions", "plan"],

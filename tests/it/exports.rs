@@ -210,6 +210,38 @@ fn what_is_there_already_is_not_written_again() {
 }
 
 #[test]
+fn a_file_that_an_export_did_not_get_to_is_written_though_it_is_as_long() {
+    let folder = lake();
+    let folder = folder.path();
+    let ask = ["export", "usage", "bytes", "--period", "2026-06", "--out", "u.csv"];
+    run(folder, &ask, 0);
+    let (file, kept) = (folder.join("u.csv"), folder.join("_u.csv.json"));
+    let first = fs::read(&file).unwrap();
+    // As many bytes: 7 becomes 8. The record is put, and then the program is killed.
+    ingest(folder, &[("5", Some("acme"), "2026-06-03T00:00:00Z", "us", json!(1))]);
+    run(folder, &ask, 0);
+    let second = fs::read(&file).unwrap();
+    assert_eq!(first.len() + 6, second.len() + 6);
+    assert_ne!(first, second);
+    fs::write(&file, &first).unwrap();
+    let (_, said) = run(folder, &ask, 0);
+    assert!(said.starts_with("exported "), "{said}");
+    assert_eq!(fs::read(&file).unwrap(), second);
+    record(&file);
+    // The record alone, before there was a file.
+    fs::remove_file(&file).unwrap();
+    run(folder, &ask, 0);
+    assert_eq!(fs::read(&file).unwrap(), second);
+    // A change of as many bytes by somebody else.
+    let changed = String::from_utf8(second.clone()).unwrap().replace(",8,", ",9,");
+    fs::write(&file, &changed).unwrap();
+    let (_, said) = run(folder, &ask, 1);
+    assert!(said.contains("was changed since it was exported"), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), changed);
+    assert!(kept.exists());
+}
+
+#[test]
 fn what_is_not_ours_is_not_touched() {
     let folder = lake();
     let folder = folder.path();
@@ -236,12 +268,23 @@ fn what_is_not_ours_is_not_touched() {
     assert_eq!(record(&folder.join("t.csv"))["rows"], 1);
     // Places and words that are none.
     fs::write(folder.join("file"), "").unwrap();
+    fs::create_dir(folder.join("folder.csv")).unwrap();
+    std::os::unix::fs::symlink(folder.join("lake"), folder.join("link")).unwrap();
     for (args, code, want) in [
+        (&["link/sub/u.csv"][..], 1, "lies in the lake"),
         (&["u.xlsx", "--format", "csv"][..], 2, "do not agree: such a file ends in .csv"),
         (&["file/u.csv"], 2, "file is a file, no folder"),
         (&["lake/u.csv"], 1, "lies in the lake"),
         (&["ftp://x/u.csv"], 1, "ftp:// is no place that is known here"),
         (&["u.csv", "--event-name", "x"], 2, "are for --format stripe"),
+        (
+            &["queries/", "--format", "csv-spreadsheet", "--event-name", "x"],
+            2,
+            "are for --format stripe",
+        ),
+        (&["-"], 2, "is no place that lasts"),
+        (&["memory://m/u.csv"], 2, "is no place that lasts"),
+        (&["folder.csv"], 2, "folder.csv is a folder, no file"),
         (&["e.csv", "--format", "stripe", "--stripe-customers", "none.csv"], 1, "none.csv: "),
     ] {
         let (_, said) = run(folder, &[&ask[..], args].concat(), code);
@@ -297,9 +340,32 @@ fn statements_go_out_as_they_were_closed_and_once() {
     run(folder, &["export", "statements", "--out", "out", "--format", "csv"], 0);
     assert!(fs::read_to_string(&place).unwrap().contains(",late,1,0.001,1,kB,1,0,2,"));
     assert_eq!(record(&place)["meters"][0]["revision"], 2);
+    // What was exported of a period that is open again is told.
+    run(folder, &["periods", "reopen", "bytes", "2026-06", "--reason", "open"], 0);
+    let (_, said) = run(folder, &["export", "statements", "--out", "out", "--format", "csv"], 0);
+    assert!(
+        said.contains("period=2026-06/statement.csv is of a period that was opened again"),
+        "{said}"
+    );
+    run(folder, &["periods", "close", "2026-06"], 0);
     // All of them in one file.
-    let (_, said) = run(folder, &["export", "statements", "--out", "all.ndjson"], 0);
+    let all = ["export", "statements", "--out", "all.ndjson"];
+    let (_, said) = run(folder, &all, 0);
     assert!(said.contains("5 rows"), "{said}");
+    // Also once there are more of them.
+    run(folder, &["periods", "close", "2026-07"], 0);
+    run(folder, &["periods", "close", "2026-04"], 0);
+    let (_, said) = run(folder, &all, 0);
+    assert!(said.starts_with("unchanged ") && said.contains("5 rows"), "{said}");
+    assert_eq!(record(&folder.join("all.ndjson"))["meters"].as_array().unwrap().len(), 4);
+    // Parquet in folders has no columns that the folders tell.
+    run(folder, &["export", "statements", "--out", "hive"], 0);
+    let file =
+        File::open(folder.join("hive/meter=bytes/period=2026-05/statement.parquet")).unwrap();
+    let rows = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let names: Vec<&str> =
+        rows.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names[..2], ["period_start", "period_end"]);
 }
 
 #[test]
@@ -317,7 +383,7 @@ fn meter_events_are_whole_and_of_the_same_name_every_time() {
         lines.next(),
         Some("identifier,timestamp,event_name,payload_stripe_customer_id,payload_value")
     );
-    let told = r#"["bytes","007","2026-05-01T00:00:00Z","2026-06-01T00:00:00Z"]"#;
+    let told = r#"["default","bytes","bytes","007","2026-05-01T00:00:00Z","2026-06-01T00:00:00Z"]"#;
     let digits: String =
         Sha256::digest(told).iter().take(20).map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(lines.next(), Some(&*format!("meterhouse-{digits},1780271999,bytes,007,2")));
@@ -329,6 +395,24 @@ fn meter_events_are_whole_and_of_the_same_name_every_time() {
     ];
     run(folder, &usage, 0);
     assert_eq!(fs::read_to_string(folder.join("two.csv")).unwrap(), text);
+    // Of a part there are no events, and another table of customers makes other ones.
+    let part = [&usage[..5], &["--where", "region = 'eu'", "--out", "p.csv", "--format", "stripe"]]
+        .concat();
+    let (_, said) = run(folder, &part, 1);
+    assert!(
+        said.contains("leave out --where and --top") && !folder.join("p.csv").exists(),
+        "{said}"
+    );
+    let named = [&to("named.csv")[..], &["--stripe-customers", "c.csv"]].concat();
+    let mut ids = Vec::new();
+    for id in ["cus_1", "cus_2"] {
+        let table = ["=1+1", "007", "acme"].map(|ours| format!("{ours},{id}{ours}\n")).concat();
+        fs::write(folder.join("c.csv"), format!("customer_id,stripe_customer_id\n{table}"))
+            .unwrap();
+        run(folder, &named, 0);
+        ids.push(fs::read_to_string(folder.join("named.csv")).unwrap());
+    }
+    assert!(ids[0].contains(",cus_1acme,") && ids[1].contains(",cus_2acme,"), "{ids:?}");
     // What nobody can be billed for, and what is not over.
     ingest(folder, &[("8", None, "2026-05-03T00:00:00Z", "us", json!(1))]);
     let (_, said) =
@@ -497,4 +581,45 @@ fn a_picture_shows_the_numbers_of_usage() {
     assert!(!drawn(&["--chart"]).contains('\u{1b}'));
     let (_, said) = run(folder, &[&ask[..], &["--chart", "-o", "csv"]].concat(), 2);
     assert!(said.contains("cannot be used with"), "{said}");
+}
+
+#[test]
+fn exports_to_one_place_at_once_leave_one_file_and_its_record() {
+    let folder = lake();
+    let folder = folder.path();
+    let spawn = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+            .args(["export", "usage", "bytes", "--period", "2026-05", "--out"])
+            .args(args)
+            .current_dir(folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // Of the same question all succeed.
+    let same: Vec<_> = (0..3).map(|_| spawn(&["same.csv"])).collect();
+    for child in same {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(record(&folder.join("same.csv"))["rows"], 3);
+    // Of two questions one does, and the other one is told.
+    for round in 0..4 {
+        let name = format!("round-{round}.csv");
+        let [one, other] = [spawn(&[&name]), spawn(&[&name, "--total"])];
+        let ended = [one, other].map(|child| child.wait_with_output().unwrap());
+        let done = ended.iter().filter(|output| output.status.success()).count();
+        let said: String =
+            ended.iter().map(|output| String::from_utf8_lossy(&output.stderr)).collect();
+        assert_eq!(done, 1, "{said}");
+        assert!(said.contains("is an export of something else"), "{said}");
+        record(&folder.join(&name));
+    }
+    let hidden = |name: &String| name.starts_with('.') || name.contains('#');
+    assert!(
+        !fs::read_dir(folder)
+            .unwrap()
+            .any(|entry| hidden(&entry.unwrap().file_name().into_string().unwrap()))
+    );
 }

@@ -36,7 +36,8 @@ pub(in crate::cli) enum ScheduleCommand {
       run: [periods, close, \"{period}\", --grace, 3d]
 
 Of missed instants of an expression the last is caught up, of missed periods every one. Several
-schedulers may run on one lake: each job is done by one of them.")]
+schedulers may run on one lake: a job is begun by one of them, and by another if that one is
+not heard of for 15 minutes.")]
 pub(in crate::cli) struct ScheduleRunFlags {
     #[command(flatten)]
     pub(in crate::cli) file: ScheduleFileFlag,

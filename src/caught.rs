@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// What `read` gives, `None` where the library gave up in its middle.
-pub(super) fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
+pub fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = take_hook();
