@@ -1,7 +1,7 @@
 //! Every single call to the store fails once, before and after its effect: each event counts once.
 //!
-//! The scenario is a short life of a lake: two writers with common keys, a compaction, a vacuum, a
-//! read. Whoever fails is started again, as a user would. Every so many-th call is tried unless
+//! The scenario is a short life of a lake: two writers with common keys, a closed period, a compaction, a
+//! vacuum, a read. Whoever fails is started again, as a user would. Every so many-th call is tried unless
 //! `METERHOUSE_FAULT_STRIDE=1` says all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,10 +31,12 @@ fn scenario() -> Vec<(&'static str, i64, Operation)> {
         ("two", 1, Operation::Ingest(second)),
         ("one", 2, Operation::Ingest(keys(45..60))),
         ("corrector", 2, Operation::Amend(7, 777)),
+        ("biller", 2, Operation::Close),
         ("compactor", 3, Operation::Compact),
         ("cleaner", 40, Operation::Vacuum),
         ("shortener", 42, Operation::ShortenLog),
         ("one", 44, Operation::Ingest(keys(0..60))),
+        ("biller", 44, Operation::Close),
         ("one", 44, Operation::Read),
     ]
 }
@@ -73,6 +75,11 @@ fn live(weather: &Weather, tries: u32, name: &str) -> u32 {
     let content = |key| if key == 7 { 777 } else { key * 10 };
     let want: BTreeMap<u64, Vec<u64>> = (0..60).map(|key| (key, vec![content(key)])).collect();
     assert_eq!(contents, want, "{name}");
+    let mut used: BTreeMap<String, u64> = BTreeMap::new();
+    for key in 0..60 {
+        *used.entry(format!("c{}", key % 3)).or_default() += content(key);
+    }
+    assert_eq!(runtime.block_on(world.closed(&reader)).unwrap(), [used], "{name}");
     runtime.block_on(world.run(&reader, &Operation::Verify)).unwrap();
     failed
 }

@@ -26,6 +26,8 @@ use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::log_cleanup::shorten_log;
 use meterhouse::lake::tables::Lake;
 use meterhouse::lake::vacuum::vacuum;
+use meterhouse::meter::Bundle;
+use meterhouse::period::{self, Terms};
 use meterhouse::sql::query;
 use meterhouse::time::Timestamp;
 use meterhouse::usage::Context;
@@ -46,6 +48,8 @@ pub(crate) enum Operation {
     Vacuum,
     /// Keeps the newest version.
     Pin,
+    /// Closes the month of all events.
+    Close,
     /// Forgets versions that were superseded an hour ago.
     ShortenLog,
     Read,
@@ -153,6 +157,14 @@ impl World {
                 let contents = contents(&context(&location, lake), Some(version)).await?;
                 Ok(Ended::Pinned(version, contents))
             }
+            Operation::Close => {
+                let context =
+                    Context { clock: Clock::Fixed(process.now), ..context(&location, lake) };
+                let bundle = total();
+                let meter = bundle.meter().unwrap();
+                let terms = Terms { period: "2026-06".to_owned(), ..Terms::default() };
+                period::close(&context, (&meter, Some(&bundle)), &terms).await.map(|_| Ended::Done)
+            }
             Operation::Read => contents(&context(&location, lake), None).await.map(|_| Ended::Done),
             Operation::Verify => {
                 let (context, state) = (context(&location, lake), self.state(&process.name));
@@ -197,6 +209,21 @@ impl World {
         let lake = Lake::open(&location, &Namespace::default()).await?;
         let ledger = Ledger::open(&lake).await?;
         Ok(paths.iter().all(|path| ledger.has_marked(&path.display().to_string(), MARK)))
+    }
+
+    /// What every customer was closed with, for each closing, all of which can be made again.
+    pub(crate) async fn closed(&self, process: &Process) -> Result<Vec<BTreeMap<String, u64>>> {
+        let location = self.location(process);
+        let context = context(&location, Lake::open(&location, &Namespace::default()).await?);
+        let mut all = Vec::new();
+        for closing in period::list(&context.lake, None).await? {
+            assert!(period::verify(&context, &closing).await?.is_right());
+            let lines = period::lines(&context, &closing).await?.into_iter();
+            let used =
+                lines.map(|line| (line.customer.unwrap(), line.value.unwrap().parse().unwrap()));
+            all.push(used.collect());
+        }
+        Ok(all)
     }
 
     /// The contents in the lake by key, at a version or now, through the engine.
@@ -245,6 +272,12 @@ async fn contents(context: &Context, version: Option<u64>) -> Result<BTreeMap<u6
         }
     }
     Ok(found)
+}
+
+/// What a customer was sent.
+fn total() -> Bundle {
+    let text = "meter: total\nevent: hit\naggregation: sum\nproperty: n\n".to_owned();
+    Bundle { file: "total.yaml".to_owned(), text, tables: BTreeMap::new() }
 }
 
 /// Events of three days.
