@@ -1,11 +1,13 @@
 //! `meterhouse schedule`: work that is done again and again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::record_batch::RecordBatch;
 use clap::Parser;
+use jiff::tz::TimeZone;
 
 use super::actor::actor;
 use super::dispatch;
@@ -132,15 +134,13 @@ async fn run_jobs(
 /// failed a while ago.
 async fn look(program: &str, global: &Global, schedule: &Schedule) -> Result<[u64; 3]> {
     let (lake, zone) = (open_lake(global).await?, parse_zone(&schedule.zone)?);
-    let known = runs(&lake.events).await?;
-    let is_done = |job: &Job, due: &Due| {
-        let is_it = |run: &Run| run.job == job.key() && run.of == due.of;
-        known.iter().any(|run| is_it(run) && run.state == State::Done)
-    };
+    let known = runs(&lake.events).await?.into_iter().filter(|run| run.state == State::Done);
+    let known: HashSet<(String, [Timestamp; 2])> = known.map(|run| (run.job, run.of)).collect();
     let [mut done, mut failed, mut waiting] = [0; 3];
     for job in &schedule.jobs {
+        let key = job.key();
         for due in due(job, &zone, Clock::System.now())? {
-            if is_done(job, &due) {
+            if known.contains(&(key.clone(), due.of)) {
                 continue;
             }
             match run_one(program, global, &lake, job, &due).await? {
@@ -183,60 +183,68 @@ async fn run_one(
     Ok(Some(could))
 }
 
+/// The columns of a list of jobs.
+const COLUMNS: [&str; 8] = ["job", "run", "for", "outcome", "at", "message", "next", "waiting"];
+
 async fn rows(lake: &Lake, schedule: &Schedule, runs: &[Run]) -> Result<RecordBatch> {
     let zone = parse_zone(&schedule.zone)?;
     let now = Clock::System.now();
-    let shown = |at: Timestamp| format_in_zone(at, &zone);
-    let mut columns: [Vec<Option<String>>; 8] = Default::default();
+    let mut columns: [Vec<Option<String>>; COLUMNS.len()] = Default::default();
     for job in &schedule.jobs {
-        let key = job.key();
-        let of_job = || runs.iter().filter(|run| run.job == key);
-        let is_done = |due: &Due| of_job().any(|run| run.of == due.of && run.state == State::Done);
-        let waiting: Vec<Due> =
-            due(job, &zone, now)?.into_iter().filter(|due| !is_done(due)).collect();
-        // What failed, or is under way, says more than what was done after it.
-        let open = of_job().rfind(|run| waiting.iter().any(|due| run.of == due.of));
-        let shown_run = open.or_else(|| of_job().next_back());
-        let note = match shown_run {
-            Some(run) => told(&lake.events, run).await?,
-            None => None,
-        };
-        let at = note.as_ref().and_then(|note| Timestamp::parse_rfc3339(&note.at).ok());
-        let is_open = |run: &&Run| waiting.iter().any(|due| run.of == due.of);
-        let again = shown_run.filter(is_open).zip(at);
-        let next = match (again, waiting.first()) {
-            (Some((run, at)), _) => match tried_again(job, run.state, at) {
-                Some(again) => Some(again),
-                None => next(job, &zone, now)?,
-            },
-            (None, Some(due)) => Some(due.at),
-            (None, None) => next(job, &zone, now)?,
-        };
-        let period = |run: &Run| {
-            let all = due(job, &zone, now).unwrap_or_default();
-            all.into_iter().find(|due| due.of == run.of).and_then(|due| due.period)
-        };
-        let outcome = shown_run.map(|run| match run.state {
-            State::Begun => "begun",
-            State::Failed => "failed",
-            State::Done => "done",
-        });
-        let row = [
-            Some(job.name.clone()),
-            Some(job.run.join(" ")),
-            shown_run.map(|run| period(run).unwrap_or_else(|| shown(run.of[0]))),
-            outcome.map(str::to_owned),
-            at.map(shown),
-            note.and_then(|note| note.message),
-            next.map(shown),
-            Some(waiting.len().to_string()),
-        ];
+        let row = row(lake, job, runs, (&zone, now)).await?;
         columns.iter_mut().zip(row).for_each(|(column, cell)| column.push(cell));
     }
-    let names = ["job", "run", "for", "outcome", "at", "message", "next", "waiting"];
-    let columns = names.into_iter().zip(columns).map(|(name, texts)| {
+    let columns = COLUMNS.into_iter().zip(columns).map(|(name, texts)| {
         (name, Arc::new(StringArray::from(texts)) as ArrayRef, !matches!(name, "job" | "run"))
     });
     RecordBatch::try_from_iter_with_nullable(columns)
         .map_err(|error| Error::internal("rows of jobs").with_source(error))
+}
+
+/// The cells of a job.
+async fn row(
+    lake: &Lake,
+    job: &Job,
+    runs: &[Run],
+    (zone, now): (&TimeZone, Timestamp),
+) -> Result<[Option<String>; COLUMNS.len()]> {
+    let (key, dues) = (job.key(), due(job, zone, now)?);
+    let runs: Vec<&Run> = runs.iter().filter(|run| run.job == key).collect();
+    let done: HashSet<_> =
+        runs.iter().filter(|run| run.state == State::Done).map(|run| run.of).collect();
+    let waiting: Vec<&Due> = dues.iter().filter(|due| !done.contains(&due.of)).collect();
+    // What failed, or is under way, says more than what was done after it.
+    let open = runs.iter().rfind(|run| waiting.iter().any(|due| run.of == due.of));
+    let run = open.or(runs.last()).copied();
+    let note = match run {
+        Some(run) => told(&lake.events, run).await?,
+        None => None,
+    };
+    let at = note.as_ref().and_then(|note| Timestamp::parse_rfc3339(&note.at).ok());
+    let again = open.zip(at).and_then(|(run, at)| tried_again(job, run.state, at));
+    let next = match (again, open, waiting.first()) {
+        (Some(again), ..) => Some(again),
+        (None, None, Some(due)) => Some(due.at),
+        (None, ..) => next(job, zone, now)?,
+    };
+    let shown = |at: Timestamp| format_in_zone(at, zone);
+    let what_for = run.map(|run| {
+        let period = dues.iter().find(|due| due.of == run.of).and_then(|due| due.period.clone());
+        period.unwrap_or_else(|| shown(run.of[0]))
+    });
+    let outcome = run.map(|run| match run.state {
+        State::Begun => "begun",
+        State::Failed => "failed",
+        State::Done => "done",
+    });
+    Ok([
+        Some(job.name.clone()),
+        Some(job.run.join(" ")),
+        what_for,
+        outcome.map(str::to_owned),
+        at.map(shown),
+        note.and_then(|note| note.message),
+        next.map(shown),
+        Some(waiting.len().to_string()),
+    ])
 }

@@ -22,6 +22,8 @@ use crate::naive::generate::{self, NOW};
 use crate::naive::meter::{Bound, Meter, Question};
 use crate::naive::spell;
 use crate::naive::window::Window;
+use crate::program::meterhouse;
+use crate::storm::random::Random;
 
 /// What happens between two ingests.
 #[derive(Debug, Clone)]
@@ -250,7 +252,7 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
 fn the_program_makes_rollups_and_says_what_it_answers_from() {
     let folder = tempfile::tempdir().unwrap();
     let run = |args: &[&str], code: i32| {
-        let output = crate::program::meterhouse(folder.path(), args);
+        let output = meterhouse(folder.path(), args);
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let (data, said) = (text(output.stdout), text(output.stderr));
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
@@ -322,4 +324,97 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
     assert!(said.contains("no meter `bites`"), "{said}");
     let (plan, _) = run(&["usage", "bytes", "--total", "--explain"], 0);
     assert!(plan.contains("from states by month, up to version 2 of the events, and 0 rows since"));
+}
+
+/// How many refreshes are killed; more of them by `METERHOUSE_REFRESH_KILLS`.
+fn kills() -> u64 {
+    std::env::var("METERHOUSE_REFRESH_KILLS").map_or(12, |text| text.parse().unwrap())
+}
+
+#[test]
+fn a_killed_refresh_changes_no_answer_and_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let meters = folder.join("queries/meters");
+    std::fs::create_dir_all(&meters).unwrap();
+    for (name, text) in [
+        ("bytes", "aggregation: sum\nproperty: bytes\ndimensions: [region]\n"),
+        ("people", "aggregation: count_unique\nproperty: person\n"),
+        ("last", "aggregation: latest\nproperty: bytes\n"),
+    ] {
+        let text = format!("meter: {name}\nevent: e\n{text}");
+        std::fs::write(meters.join(format!("{name}.yaml")), text).unwrap();
+    }
+    let run = |args: &[&str]| -> String {
+        let output = meterhouse(folder, args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut random = Random::new(20_261_128);
+    let mut key = 0;
+    let mut ingest = |random: &mut Random, events: u64| {
+        let mut lines = String::new();
+        for _ in 0..events {
+            key += 1;
+            let (month, day) = (1 + random.below(3), 1 + random.below(28));
+            let event = serde_json::json!({
+                "event_name": "e",
+                "idempotency_key": format!("{key}"),
+                "customer_id": format!("c{}", random.below(7)),
+                "timestamp": format!("2026-{month:02}-{day:02}T{:02}:00:00Z", random.below(24)),
+                "properties": {
+                    "bytes": random.below(1_000),
+                    "person": format!("p{}", random.below(50)),
+                    "region": format!("r{}", random.below(3)),
+                },
+            });
+            lines.push_str(&(event.to_string() + "\n"));
+        }
+        std::fs::write(folder.join("e.ndjson"), lines).unwrap();
+        run(&["ingest", "e.ndjson", "-q"]);
+    };
+    let answers = |more: &[&str]| -> Vec<String> {
+        let ask = |meter: &str, by: &[&str]| {
+            let asked = ["usage", meter, "--period", "2026", "-o", "csv", "-q"];
+            run(&[&asked[..], by, more].concat())
+        };
+        vec![
+            ask("bytes", &["--by", "customer_id,region", "--window", "day"]),
+            ask("people", &["--window", "month"]),
+            ask("last", &["--total"]),
+        ]
+    };
+    ingest(&mut random, 300);
+    let started = std::time::Instant::now();
+    run(&["rollups", "refresh", "-q"]);
+    let pace = u64::try_from(started.elapsed().as_micros()).unwrap();
+    let mut killed = 0;
+    for round in 0..kills() {
+        ingest(&mut random, 20);
+        if round % 4 == 3 {
+            let key = format!("{}", 1 + random.below(300));
+            run(&["events", "amend", "--key", &key, "--set", "bytes=5", "--reason", "storm", "-q"]);
+        }
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_meterhouse"))
+            .args(["rollups", "refresh", "-q"])
+            .current_dir(folder)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(random.below(pace)));
+        let _ = child.kill();
+        killed += u64::from(child.wait().unwrap().code().is_none());
+        assert_eq!(answers(&[]), answers(&["--from-events"]), "round {round}");
+    }
+    eprintln!("{killed} of {} refreshes were killed", kills());
+    assert!(killed > 0, "every refresh ended before its kill");
+    // One that ends leaves states that tell everything, without the events.
+    run(&["rollups", "refresh", "-q"]);
+    assert_eq!(answers(&[]), answers(&["--from-events"]));
+    let output = meterhouse(folder, &["usage", "bytes", "--period", "2026", "--window", "day"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("rollup by ") && !said.contains("rows since"), "{said}");
+    run(&["verify", "-q"]);
 }
