@@ -26,6 +26,7 @@ use object_store::{
 
 use super::commit::{Commit, CommitOutcome, Operation};
 use super::location::{Location, Namespace};
+use super::put::{PART_BYTES, put_file};
 use super::staged::StagedFile;
 use super::table::Table;
 use super::writer::{Layout, ParquetFileWriter};
@@ -629,4 +630,18 @@ async fn a_local_store_hides_what_is_not_done() {
     std::fs::remove_dir_all(location.local_path().unwrap()).unwrap();
     store.put_opts(&at("parts"), "new".into(), create()).await.unwrap();
     assert_eq!(listed().await, [at("parts")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_disk_is_put_as_it_is_whatever_its_length() {
+    let location = Location::parse("memory://files").unwrap();
+    let place = location.root.clone().join("file");
+    for length in [0, 5, PART_BYTES - 1, PART_BYTES, 2 * PART_BYTES + 5] {
+        let content: Vec<u8> = (0..251).cycle().take(length).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, &content).unwrap();
+        put_file(&*location.store, &place, file).await.unwrap();
+        let there = location.store.get(&place).await.unwrap().bytes().await.unwrap();
+        assert!(there == content, "{length} bytes");
+    }
 }

@@ -444,3 +444,48 @@ fn missing_rights_are_told_with_what_they_would_have_to_be() {
         assert!(said.contains("; whoever runs this needs the right to list"), "{said}");
     }
 }
+
+#[test]
+fn exports_to_a_bucket_are_files_and_records_like_those_on_the_disk() {
+    let Some(store) = Store::start() else { return };
+    store.make_bucket("reports");
+    let meters = store.folder.path().join("queries/meters");
+    std::fs::create_dir_all(&meters).unwrap();
+    let meter = "meter: hits\nevent: hit\naggregation: sum\nproperty: n\n";
+    std::fs::write(meters.join("hits.yaml"), meter).unwrap();
+    store.answer(&["ingest", &store.events("events.ndjson", 0..70)]);
+    store.answer(&["periods", "close", "2026-06", "--grace", "0h"]);
+    let location = Location::parse_with("s3://reports", &store.settings()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let got = |place: &str| {
+        let place = object_store::path::Path::from(place);
+        runtime.block_on(async { location.store.get(&place).await.unwrap().bytes().await.unwrap() })
+    };
+    let told = |arguments: &[&str]| {
+        let output = store.run(arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        told
+    };
+    let folder = ["export", "statements", "--out", "s3://reports/all", "--format", "csv"];
+    assert!(told(&folder).starts_with("exported s3://reports/all/meter=hits/period=2026-06/"));
+    let here = ["export", "statements", "--out", "here", "--format", "csv"];
+    told(&here);
+    let on_disk = store.folder.path().join("here/meter=hits/period=2026-06/statement.csv");
+    let there = got("all/meter=hits/period=2026-06/statement.csv");
+    assert_eq!(there, std::fs::read(on_disk).unwrap());
+    let record: serde_json::Value =
+        serde_json::from_slice(&got("all/meter=hits/period=2026-06/_statement.csv.json")).unwrap();
+    assert_eq!(record["rows"], 7);
+    assert!(told(&folder).starts_with("unchanged "));
+    // What is not ours is not touched, whatever its name.
+    let foreign = "usage.csv".into();
+    runtime.block_on(async { location.store.put(&foreign, "mine".into()).await.unwrap() });
+    let usage = ["export", "usage", "hits", "--out", "s3://reports/usage.csv"];
+    let output = store.run(&usage);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("s3://reports/usage.csv is there and no export has written it"), "{said}");
+    let output = store.run(&["export", "usage", "hits", "--out", "s3://lakes/one/usage.csv"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("lies in the lake"), "{said}");
+}
