@@ -23,13 +23,16 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::tables::Lake;
 use crate::schedule::{
-    Due, Job, Run, Schedule, State, claim, due, finish, forget, next, parse, runs, told,
+    Due, Job, Run, Schedule, State, claim, due, finish, forget, next, parse, renew, runs, told,
     tried_again,
 };
 use crate::time::{Timestamp, format_in_zone, parse_zone};
 
 /// How often a scheduler looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// How often a scheduler says that it is still at a job.
+const RENEW_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// Runs the command.
 pub(super) async fn run(
@@ -169,7 +172,15 @@ async fn run_one(
         say(&format!("{}: {}", job.name, words.join(" ")));
     }
     let flags = Flags { global: global.clone(), command };
-    let failed = match dispatch(program, &flags).await {
+    let mut work = dispatch(program, &flags);
+    let ended = loop {
+        match tokio::time::timeout(RENEW_EVERY, &mut work).await {
+            Ok(ended) => break ended,
+            // One that cannot be renewed may be begun anew by somebody else, which does no harm.
+            Err(_) => drop(renew(&lake.events, &claimed, who()).await),
+        }
+    };
+    let failed = match ended {
         Ok(Outcome::Done) => None,
         Ok(other) => Some(format!("it ended with code {}", other.code())),
         Err(failure) => Some(failure.text()),

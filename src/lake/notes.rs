@@ -30,6 +30,16 @@ impl Table {
         Ok(put.map_err(|error| store_error(what(), error))?.is_none())
     }
 
+    /// Keeps `text` under `kind` and `name` in the place of what is there, which is then as new.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub async fn renew_note(&self, kind: &str, name: &str, text: impl Into<Bytes>) -> Result<()> {
+        let what = || format!("writing {kind}/{name} of {}", self.display());
+        let put = self.location().store.put(&self.note(kind, name), text.into().into()).await;
+        put.map(drop).map_err(|error| store_error(what(), error))
+    }
+
     /// The names of what is kept under `kind`.
     ///
     /// # Errors

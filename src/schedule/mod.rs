@@ -15,7 +15,7 @@ mod parse;
 mod runs;
 
 pub use parse::parse;
-pub use runs::{Claim, Run, State, Told, claim, finish, forget, runs, told};
+pub use runs::{Claim, Run, State, Told, claim, finish, forget, renew, runs, told};
 
 /// What is to be done when.
 #[derive(Debug, Clone)]
@@ -313,5 +313,19 @@ mod tests {
         }
         let found = parse("timezone: Mars/Base\njobs: []\n", "s.yaml").unwrap_err().to_string();
         assert!(found.contains("Mars/Base"), "{found}");
+    }
+
+    #[test]
+    fn the_schema_has_the_words_of_the_parser() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../queries/schema/schedule.schema.json"))
+                .unwrap();
+        for (pointer, words) in
+            [("/properties", &parse::FILE[..]), ("/$defs/job/properties", &parse::JOB)]
+        {
+            let known = schema.pointer(pointer).unwrap().as_object().unwrap().keys();
+            let known: std::collections::BTreeSet<&str> = known.map(String::as_str).collect();
+            assert_eq!(known, words.iter().copied().collect(), "{pointer}");
+        }
     }
 }

@@ -14,10 +14,11 @@ use crate::time::{
 };
 
 /// Keys of a file.
-const FILE: [&str; 2] = ["timezone", "jobs"];
+pub(super) const FILE: [&str; 2] = ["timezone", "jobs"];
 
 /// Keys of a job.
-const JOB: [&str; 8] = ["name", "cron", "each", "anchor", "cycle", "since", "after", "run"];
+pub(super) const JOB: [&str; 8] =
+    ["name", "cron", "each", "anchor", "cycle", "since", "after", "run"];
 
 /// What belongs to `each`.
 const OF_EACH: [&str; 4] = ["anchor", "cycle", "since", "after"];

@@ -1,7 +1,8 @@
 //! What was begun and what became of it, as notes in the lake.
 //!
-//! Whoever puts the note of a claim does the job. A claim holds for [`CLAIM_MICROS`], or until its outcome
-//! is put beside it; after that somebody was killed, and the next one claims the next attempt. The names of
+//! Whoever puts the note of a claim does the job. A claim holds for [`CLAIM_MICROS`] since it was last
+//! renewed, or until its outcome is put beside it; after that somebody was killed, and the next one claims
+//! the next attempt. The names of
 //! the notes say all that is needed to tell what is still to be done.
 
 use std::collections::BTreeMap;
@@ -138,6 +139,19 @@ pub async fn claim(
     Ok(is_ours.then_some(Claim(run)))
 }
 
+/// Says that a claim is still worked on.
+///
+/// # Errors
+/// A store that cannot be written.
+pub async fn renew(
+    events: &Table,
+    claim: &Claim,
+    (now, by): (Timestamp, Option<String>),
+) -> Result<()> {
+    let text = encode(&Told { at: now.to_string(), by, message: None })?;
+    events.renew_note(KIND, &claim.0.note(State::Begun), text).await
+}
+
 /// How long a run in this state keeps everybody from another attempt; `None` for good.
 pub(super) fn holds_micros(job: &Job, state: State) -> Option<i64> {
     match state {
@@ -207,7 +221,10 @@ pub async fn told(events: &Table, run: &Run) -> Result<Option<Told>> {
 }
 
 async fn put(events: &Table, run: &Run, state: State, told: Told) -> Result<bool> {
-    let text = serde_json::to_vec(&told)
-        .map_err(|error| Error::internal("the note of a run").with_source(error))?;
-    events.put_note(KIND, &run.note(state), text).await
+    events.put_note(KIND, &run.note(state), encode(&told)?).await
+}
+
+fn encode(told: &Told) -> Result<Vec<u8>> {
+    serde_json::to_vec(told)
+        .map_err(|error| Error::internal("the note of a run").with_source(error))
 }

@@ -484,7 +484,10 @@ fn exports_to_a_bucket_are_files_and_records_like_those_on_the_disk() {
     let usage = ["export", "usage", "hits", "--out", "s3://reports/usage.csv"];
     let output = store.run(&usage);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("s3://reports/usage.csv is there and no export has written it"), "{said}");
+    assert!(
+        said.contains("s3://reports/usage.csv is there and no export has written it"),
+        "{said}"
+    );
     let output = store.run(&["export", "usage", "hits", "--out", "s3://lakes/one/usage.csv"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("lies in the lake"), "{said}");

@@ -557,7 +557,10 @@ fn days_of_one_zone_make_no_windows_of_another() {
     // 4 on 2 days and 8 on 1, all others on all 31: 189 of 31.
     assert!(row.ends_with(",6.096774193548,4,0\n"), "{row}");
     let said = refused(folder.path(), &[&march[..], &["--tz", "Asia/Tokyo"]].concat());
-    assert!(said.contains("counts days of Europe/Berlin, which the windows asked for cut"), "{said}");
+    assert!(
+        said.contains("counts days of Europe/Berlin, which the windows asked for cut"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -4,8 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use meterhouse::clock::Clock;
+use meterhouse::lake::location::{Location, Namespace};
+use meterhouse::lake::tables::Lake;
+use meterhouse::schedule::{State, claim, due, finish, forget, parse, renew, runs};
 use serde_json::{Value, json};
 
+use crate::agreement::RUNTIME;
 use crate::program::meterhouse;
 use crate::storm::random::Random;
 
@@ -233,4 +238,35 @@ fn what_is_wrong_with_a_schedule_is_said_before_anything_is_done() {
         "{said}"
     );
     assert!(closed(folder).is_empty());
+}
+
+#[test]
+fn a_claim_that_is_renewed_holds_and_one_that_is_not_is_given_away() {
+    let folder = lake();
+    let text = "jobs:\n  - { name: j, each: month, since: 2026-07, run: [verify] }\n";
+    let job = parse(text, "s.yaml").unwrap().jobs.remove(0);
+    let zone = jiff::tz::TimeZone::UTC;
+    let now = || Clock::System.now();
+    let of = due(&job, &zone, now()).unwrap().remove(0);
+    RUNTIME.block_on(async {
+        let location = Location::parse(folder.path().join("lake").to_str().unwrap()).unwrap();
+        let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+        let who = || (now(), None);
+        let first = claim(&lake.events, &job, &of, who()).await.unwrap().unwrap();
+        assert!(claim(&lake.events, &job, &of, who()).await.unwrap().is_none());
+        age_claims(folder.path());
+        renew(&lake.events, &first, who()).await.unwrap();
+        assert!(claim(&lake.events, &job, &of, who()).await.unwrap().is_none());
+        age_claims(folder.path());
+        let second = claim(&lake.events, &job, &of, who()).await.unwrap().unwrap();
+        assert_ne!(first, second);
+        // Whichever ends first, it is done.
+        finish(&lake.events, first, None, who()).await.unwrap();
+        age_claims(folder.path());
+        assert!(claim(&lake.events, &job, &of, who()).await.unwrap().is_none());
+        finish(&lake.events, second, Some("late".to_owned()), who()).await.unwrap();
+        forget(&lake.events, &job).await.unwrap();
+        let left = runs(&lake.events).await.unwrap();
+        assert_eq!(left.iter().map(|run| run.state).collect::<Vec<_>>(), [State::Done]);
+    });
 }
