@@ -17,7 +17,7 @@ pub struct Record {
     /// How many rows the file has.
     pub rows: u64,
     /// How many rows of usage became no meter events: nothing was used, or nobody can be billed.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub left_out: u64,
     /// How long it is.
     pub bytes: u64,
@@ -28,11 +28,6 @@ pub struct Record {
     pub replaces: Option<String>,
     /// When, RFC 3339.
     pub written_at: String,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// What makes the rows of a meter what they are.

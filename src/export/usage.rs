@@ -5,7 +5,7 @@ use super::record::{Basis, Computed};
 use super::{Rows, stripe};
 use crate::error::{Error, Result};
 use crate::meter::version;
-use crate::time::{TimeRange, Windowing};
+use crate::time::{TimeRange, Timestamp, Windowing};
 use crate::usage::{
     Context, Grouping, Note, UsageRequest, answer_schema, usage_pinned, with_tables,
 };
@@ -95,7 +95,7 @@ fn one_meter(context: &Context, request: &UsageRequest) -> Result<stripe::Of> {
             "the period ends at {to} only: a meter event of it would keep out what is used until then"
         )));
     }
-    let text = |bound: Option<crate::time::Timestamp>| bound.map(|bound| bound.to_string());
+    let text = |bound: Option<Timestamp>| bound.map(|bound| bound.to_string());
     Ok(stripe::Of { meter: meter.name.clone(), from: text(from), to: text(to) })
 }
 

@@ -647,9 +647,9 @@ fn an_answer_that_spilled_is_that_of_the_second_implementation() {
         let want = answer(&intake.events, &meters, &question).unwrap();
         for (threads, memory_bytes) in LITTLE_MEMORY {
             let limits = Limits { memory_bytes, ..limits(threads) };
-            let spills = spills(&place, &definition(&meters[0]), limits.clone());
-            // Of several threads one may end before the others need its part of the memory.
-            assert!(spills > 0 || threads > 1, "{name} on {threads} threads did not spill");
+            // Of two threads one may now and then end before the other needs its part of the memory.
+            let mut runs = (0..5).map(|_| spills(&place, &definition(&meters[0]), limits.clone()));
+            assert!(runs.any(|spills| spills > 0), "{name} on {threads} threads did not spill");
             let have = place.ask(&meters, &question, limits).unwrap();
             let first = want.iter().zip(&have).find(|(want, have)| want != have);
             assert_eq!(first, None, "{name} on {threads} threads");

@@ -519,7 +519,7 @@ fn killed_exports_are_whole_or_not_there_and_end_as_if_undisturbed() {
         }
     }
     eprintln!("{killed} of {} exports were killed; {whole} files were whole already", kills());
-    assert!(killed > 0, "every export ended before its kill");
+    assert!(killed * 2 > kills(), "{killed}");
 }
 
 /// The files of exports in a folder, by name, without their records and what was left unfinished.
