@@ -19,7 +19,7 @@ use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::state::state_folder;
 use meterhouse::lake::tables::Lake;
 use meterhouse::meter::load_folder;
-use meterhouse::rollup::{describe, refresh};
+use meterhouse::rollup::{Merging, describe, refresh};
 use meterhouse::usage::{Context, Grouping, UsageRequest, usage};
 use serde_json::Value;
 
@@ -100,7 +100,7 @@ async fn rollups(lake: &str) -> Outcome<()> {
     for meter in context.meters.iter() {
         let started = Instant::now();
         let place = (&context.lake, &context.engine);
-        let done = refresh(place, meter, &snapshot, context.clock.now()).await?;
+        let done = refresh(place, meter, &snapshot, Merging::Worth, context.clock.now()).await?;
         let rows = describe(&context.lake, meter).await?.map_or(0, |rollup| rollup.rows);
         let seconds = started.elapsed().as_secs_f64();
         eprintln!(

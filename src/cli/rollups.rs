@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::meter::{Meter, version};
 use crate::plan::states::kept;
 use crate::render::OutputFormat;
-use crate::rollup::{self, Refreshed};
+use crate::rollup::{self, Merging, Refreshed};
 use crate::usage::{Context, with_tables};
 
 /// Runs the command.
@@ -43,7 +43,7 @@ async fn refresh(global: &Global, flags: &RefreshFlags) -> Result<()> {
     // What is wrong with one meter is no matter of the others.
     let mut wrong: Vec<Error> = Vec::new();
     for meter in &with {
-        match refresh_one(&context, meter).await {
+        match refresh_one(&context, meter, flags.compact).await {
             Ok((meter, done)) if !global.quiet => say(&told(&meter, &done)),
             Ok(_) => {}
             Err(error) if error.to_string().contains(&format!("meter `{}`", meter.name)) => {
@@ -62,11 +62,17 @@ async fn refresh(global: &Global, flags: &RefreshFlags) -> Result<()> {
     all_or(wrong, with.len() as u64, "refreshed")
 }
 
-async fn refresh_one(context: &Context, meter: &Meter) -> Result<(Meter, Refreshed)> {
+async fn refresh_one(
+    context: &Context,
+    meter: &Meter,
+    compact: bool,
+) -> Result<(Meter, Refreshed)> {
+    let merging = if compact { Merging::Whole } else { Merging::Worth };
     let snapshot = context.lake.events.snapshot(None).await?;
     let meter = with_tables(&context.lake, &snapshot, meter).await?;
     let place = (&context.lake, &context.engine);
-    let done = rollup::refresh(place, &meter, &snapshot, context.clock.now()).await?;
+    let now = context.clock.now();
+    let done = rollup::refresh(place, &meter, &snapshot, merging, now).await?;
     Ok((meter, done))
 }
 
@@ -78,9 +84,8 @@ fn told(meter: &Meter, done: &Refreshed) -> String {
         let (rows, files) = (grouped(done.rows_read), counted(done.files_added, "file"));
         text.push_str(&format!("{rows} rows read, {files} of states added"));
     }
-    if !done.months_anew.is_empty() {
-        let months = done.months_anew.len() as u64;
-        text.push_str(&format!(", {} made anew", counted(months, "month")));
+    if done.days_anew > 0 {
+        text.push_str(&format!(", {} made anew", counted(done.days_anew, "day")));
     }
     if done.files_merged > 0 {
         text.push_str(&format!(", {} merged", counted(done.files_merged, "file")));

@@ -1,7 +1,7 @@
 //! The exact percentile: the smallest value that at least a share of all values do not exceed.
 //!
-//! Arguments: value, and the share in millionths of a percent as a literal. Discrete, so the answer is
-//! a value that occurs. Every distinct value is kept with how often it came, so memory goes with the
+//! Arguments: value, the share in millionths of a percent as a literal, and, where a row stands for
+//! several, how often the value came. Discrete, so the answer is a value that occurs. Every distinct value is kept with how often it came, so memory goes with the
 //! distinct values of a group and not with its events.
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ use datafusion::physical_expr::expressions::Literal;
 use super::single::SingleGroup;
 use crate::meter::Percent;
 
-/// `percentile(value, millionths)` as a DataFusion aggregate.
+/// `percentile(value, millionths[, times])` as a DataFusion aggregate.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Percentile {
     signature: Signature,
@@ -56,15 +56,18 @@ impl AggregateUDFImpl for Percentile {
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let [value, _] = arguments else {
-            return exec_err!("percentile takes a value and a share, got {}", arguments.len());
+        let ([value, _] | [value, _, _]) = arguments else {
+            return exec_err!(
+                "percentile takes a value, a share and perhaps how often, got {}",
+                arguments.len()
+            );
         };
         let value = match value {
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Null => DataType::Int64,
             DataType::Int64 | DataType::Decimal128(..) | DataType::Decimal256(..) => value.clone(),
             other => return exec_err!("percentile takes exact numbers, got {other}"),
         };
-        Ok(vec![value, DataType::Int64])
+        Ok(std::iter::once(value).chain(vec![DataType::Int64; arguments.len() - 1]).collect())
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
@@ -180,10 +183,16 @@ where
     ) -> Result<()> {
         self.times.resize_with(total_num_groups, HashMap::new);
         let value = values[0].as_primitive::<T>();
+        let times = values.get(2).map(|times| times.as_primitive::<Int64Type>());
         for (row, &group) in group_indices.iter().enumerate() {
             let kept = opt_filter.is_none_or(|f| f.is_valid(row) && f.value(row));
-            if kept && value.is_valid(row) {
-                self.add(group, value.value(row), 1);
+            // Nothing comes less than not at all.
+            let times = times.map_or(1, |times| match times.is_valid(row) {
+                true => u64::try_from(times.value(row)).unwrap_or_default(),
+                false => 0,
+            });
+            if kept && value.is_valid(row) && times > 0 {
+                self.add(group, value.value(row), times);
             }
         }
         Ok(())

@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::lake::kernel::store_error;
 use crate::lake::log::AddedFile;
 use crate::lake::snapshot::{Snapshot, data_columns, data_files};
-use crate::lake::staged::StagedFile;
 use crate::lake::statistics::FileStatistics;
 use crate::lake::table::Table;
 
@@ -71,22 +70,6 @@ impl Table {
         let statistics = FileStatistics::parse(&columns, &rows)?;
         let rows = to.with_files(data_files(rows, &statistics), statistics);
         Ok(Brought { rows: Arc::new(rows), changed })
-    }
-
-    /// `base` with one file alone, which is in no commit yet.
-    ///
-    /// # Errors
-    /// A defect of ours: statistics that do not fit the table's columns.
-    pub fn staged_alone(&self, base: &Snapshot, file: &StagedFile) -> Result<Snapshot> {
-        let listed = vec![AddedFile {
-            path: file.path.clone(),
-            size: file.size,
-            partition: file.partition,
-            statistics: file.log_statistics().to_string(),
-        }];
-        let columns = data_columns(&base.schema, &self.log);
-        let statistics = FileStatistics::parse(&columns, &listed)?;
-        Ok(base.with_files(data_files(listed, &statistics), statistics))
     }
 
     /// The partition that a file's path names.

@@ -133,6 +133,16 @@ impl ParquetFileWriter {
         Ok(finished)
     }
 
+    /// Ends the row group under way, if it has that many rows at least.
+    pub fn end_row_group(&mut self, rows_min: usize) -> Result<()> {
+        match &mut self.open {
+            Some(file) if file.writer.in_progress_rows() >= rows_min => {
+                file.writer.flush().map_err(encoding)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The last file, if there are rows that [`Self::write`] has not given back.
     pub fn finish(mut self) -> Result<Option<EncodedFile>> {
         self.open.take().map(|file| self.close(file)).transpose()

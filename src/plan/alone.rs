@@ -189,25 +189,34 @@ fn results(
     query: &UsageQuery,
     operands: Operands<'_>,
 ) -> Built<Aggregated> {
-    const RESULT: &str = "result";
-    let own_window = query
-        .parts
-        .iter()
-        .map(|parts| windows::own(parts, query.windows.as_ref(), operands).alias("result_window"));
+    let own_window = query.parts.iter().map(|parts| {
+        windows::own(parts, query.windows.as_ref(), operands, &ident(TIMESTAMP))
+            .alias("result_window")
+    });
     let per = nested.per.iter().enumerate();
     let per = per.map(|(place, of)| operands.text(of).alias(format!("result_of_{place}")));
     let groups = keys.iter().map(|key| key.expr.clone().alias(&key.name));
     let inner: Vec<Expr> = groups.chain(own_window).chain(per).collect();
     let present = counted_operand(&nested.inner, operands);
-    let scan = scan.aggregate(
+    let results = scan.aggregate(
         inner,
         vec![
-            value_of(&nested.inner, operands).alias(RESULT),
+            value_of(&nested.inner, operands).alias(output::value(0)),
             count(present).alias(output::events(0)),
             count(lit(1_i64)).alias(output::matched(0)),
         ],
     )?;
-    let result = functions::arithmetic(Arithmetic::Checked).call(vec![ident(RESULT)]);
+    outer_results(results, keys, nested)
+}
+
+/// The outer aggregation of the inner results, which have the columns of an answer.
+pub(super) fn outer_results(
+    results: LogicalPlanBuilder,
+    keys: &[GroupKey],
+    nested: &Nested,
+) -> Built<Aggregated> {
+    let inner = ident(output::value(0));
+    let result = functions::arithmetic(Arithmetic::Checked).call(vec![inner]);
     let value = match nested.outer {
         Outer::Count => count_udaf().call(vec![result]),
         Outer::Sum => functions::exact_sum().call(vec![result]),
@@ -221,7 +230,7 @@ fn results(
     };
     let total = |name: String| functions::exact_sum().call(vec![ident(&name)]).alias(name);
     let outer: Vec<Expr> = keys.iter().map(|key| ident(&key.name)).collect();
-    let groups = scan.aggregate(
+    let groups = results.aggregate(
         outer,
         vec![value.alias(output::value(0)), total(output::events(0)), total(output::matched(0))],
     )?;

@@ -109,6 +109,12 @@ impl UsageQuery {
         of_calendars.map(|spans| spans.windows_from(i64::MIN).count()).max().unwrap_or(1)
     }
 
+    /// Whether windows hang on whose event it is.
+    pub fn by_customer_calendars(&self) -> bool {
+        let per_customer = matches!(self.windows, Some(Windows::PerCustomer(_)));
+        per_customer || self.parts.as_ref().is_some_and(|parts| !parts.of_calendars.is_empty())
+    }
+
     /// The range of events that are read to answer it for `meter`.
     pub fn reads(&self, meter: &Meter) -> TimeRange {
         match (&meter.period, meter.aggregation.carries()) {

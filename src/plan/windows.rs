@@ -57,13 +57,14 @@ fn key_of_calendars(calendars: &Calendars, operands: Operands<'_>, at: Option<&E
     GroupKey::new(output::WINDOW_START, functions::calendar_window_start().call(arguments))
 }
 
-/// The start of the window of the meter's own, in the calendar of an event's customer.
+/// The start of the window of the meter's own that has the instant `at`, in the calendar of an event's
+/// customer.
 pub(super) fn own(
     parts: &ByCalendar<WindowStarts>,
     windows: Option<&Windows>,
     operands: Operands<'_>,
+    at: &Expr,
 ) -> Expr {
-    let at = ident(TIMESTAMP);
     let literal = lit(parts.otherwise.to_literal());
     let otherwise = functions::window_start().call(vec![at.clone(), literal]);
     if parts.of_calendars.is_empty() {
@@ -71,7 +72,7 @@ pub(super) fn own(
     }
     let of_calendars = Calendars { starts: parts.of_calendars.clone(), ..Calendars::default() };
     let number = calendar(windows, operands.customer());
-    let arguments = vec![at, number, lit(of_calendars.starts_to_literal())];
+    let arguments = vec![at.clone(), number, lit(of_calendars.starts_to_literal())];
     coalesce(vec![functions::calendar_window_start().call(arguments), otherwise])
 }
 

@@ -47,14 +47,13 @@ pub async fn find(
     }
     let Some(asked) = over_states(meter, query) else { return Ok(None) };
     let zone = meter.zone();
-    let Some(grain) = Grain::all(meter).into_iter().find(|grain| grain.tells(&zone, query)) else {
+    // Whatever longer buckets tell, shorter ones do.
+    let Some(longest) = Grain::all(meter).into_iter().find(|grain| grain.tells(&zone, query))
+    else {
         return Ok(None);
     };
-    let has_keys = |level: &Level| asked.keys.iter().all(|key| level.keys.contains(key));
-    let levels = Level::all(meter).into_iter();
-    let Some(level) = levels.filter(|level| level.grain == grain).find(has_keys) else {
-        return Ok(None);
-    };
+    let answers = |level: &Level| level.grain <= longest && level.by.covers(&asked.by);
+    let Some(level) = Level::all(meter).into_iter().find(answers) else { return Ok(None) };
     let Some(table) = open(lake, meter).await? else { return Ok(None) };
     let Some((states, reached)) = as_of(lake, &table, snapshot.version).await? else {
         return Ok(None);
@@ -78,7 +77,7 @@ pub async fn find(
     let tail = Rows { source: provider_as_source(tail), facts: &tail_facts };
     let tail = (tail_rows > 0).then_some(tail);
     let plan = answer_plan(meter, (query, &asked), (&states, &level.name()), tail.as_ref())?;
-    Ok(Some(Answerable { plan, grain, events_version: reached, tail_rows }))
+    Ok(Some(Answerable { plan, grain: level.grain, events_version: reached, tail_rows }))
 }
 
 /// Whether a range has instants of a day of UTC.

@@ -1,11 +1,13 @@
 //! What states are kept by: the lengths of buckets and the keys, and which of them can answer a question.
 
+use std::collections::BTreeSet;
+
 use jiff::tz::TimeZone;
 
 use crate::error::Result;
-use crate::meter::Meter;
+use crate::meter::{Aggregation, Meter};
 use crate::plan::states::columns::key;
-use crate::plan::states::keys;
+use crate::plan::states::{By, Kept, kept, keys, over_states};
 use crate::plan::{UsageQuery, Windows};
 use crate::time::{Timestamp, Window, WindowStarts, window_starts};
 
@@ -14,47 +16,74 @@ const QUARTER_MICROS: i64 = HOUR_MICROS / 4;
 /// Most bounds of windows that are looked at.
 const BOUNDS_MAX: usize = 100_000;
 
-/// States of one length of bucket, told apart by some of the meter's keys beside the customer.
+/// States of one length of bucket, told apart by the customer or not, and by some of the meter's keys.
 ///
 /// All keys together hardly make fewer rows than there are events; one key alone, or none, does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level {
     /// How long the buckets are.
     pub grain: Grain,
-    /// The places of the keys among the meter's, ascending.
-    pub keys: Vec<usize>,
+    /// What its rows are told apart by.
+    pub by: By,
 }
 
 impl Level {
-    /// All levels of a meter: the longest buckets first, and of one length the fewest keys.
+    /// All levels of a meter: those of all customers together first, then the longest buckets, then
+    /// the fewest keys, so that the first that can answer a question has the fewest rows.
     pub fn all(meter: &Meter) -> Vec<Self> {
         let count = keys(meter).len();
-        let mut sets = vec![Vec::new()];
-        sets.extend((0..count).map(|place| vec![place]));
-        if count > 1 {
-            sets.push((0..count).collect());
-        }
+        let needed = needed(meter);
+        let whole = |customer| By { customer, keys: (0..count).collect() };
+        let single = |customer| {
+            let one = (0..count).map(move |place| By { customer, keys: BTreeSet::from([place]) });
+            std::iter::once(By { customer, ..By::default() }).chain(one)
+        };
         let grains = Grain::all(meter).into_iter();
-        let levels = grains.flat_map(|grain| {
-            let of_grain = sets.iter().cloned();
-            of_grain.map(move |keys| Self { grain, keys }).collect::<Vec<_>>()
-        });
-        levels.collect()
+        let grains = grains.filter(|grain| *grain != Grain::Month || !has_shorter_results(meter));
+        let levels = |grains: Vec<Grain>, sets: Vec<By>| {
+            grains.into_iter().flat_map(move |grain| {
+                let of_grain = sets.clone().into_iter();
+                of_grain.map(move |by| Self { grain, by })
+            })
+        };
+        // Values of all customers together are hardly fewer than those of each, and a month of days
+        // is as good as a month.
+        let apart = kept(meter).is_some_and(Kept::tells_values_apart);
+        let days = grains.clone().filter(|grain| *grain != Grain::Month && !apart).collect();
+        let of_all = levels(days, single(false).collect());
+        let whole = (count > 1).then(|| whole(true));
+        let of_each = levels(grains.collect(), single(true).chain(whole).collect());
+        of_all.chain(of_each).filter(|level| level.by.covers(&needed)).collect()
     }
 
     /// What it is called in the table: no longer than what the log keeps of a text.
     pub fn name(&self) -> String {
         let grain = self.grain.name();
-        match self.keys.as_slice() {
-            [] => grain.to_owned(),
-            [place] => format!("{grain} by {}", key(*place)),
-            _ => format!("{grain} by all keys"),
+        let of_all = if self.by.customer { "" } else { " in all" };
+        match self.by.keys.first() {
+            None => format!("{grain}{of_all}"),
+            Some(place) if self.by.keys.len() == 1 => format!("{grain}{of_all} by {}", key(*place)),
+            Some(_) => format!("{grain}{of_all} by all keys"),
         }
     }
 
-    /// Whether it tells all keys of a meter apart.
-    pub(super) fn is_whole(&self, meter: &Meter) -> bool {
-        self.keys.len() == keys(meter).len()
+    /// The level whose buckets can be left out day by day, as states of this one are made of them.
+    pub(super) fn of_days(&self) -> Self {
+        let grain = if self.grain == Grain::Month { Grain::Day } else { self.grain };
+        Self { grain, ..self.clone() }
+    }
+}
+
+/// What every question to a meter needs.
+fn needed(meter: &Meter) -> By {
+    over_states(meter, &UsageQuery::default()).map(|asked| asked.by).unwrap_or_default()
+}
+
+/// Whether months cannot tell the results that a meter computes over.
+fn has_shorter_results(meter: &Meter) -> bool {
+    match &meter.aggregation {
+        Aggregation::Nested(nested) => nested.window.is_some_and(|window| window != Window::MONTH),
+        _ => false,
     }
 }
 
@@ -139,8 +168,11 @@ impl Grain {
             Some(Windows::Shared(starts)) => vec![starts],
             Some(Windows::PerCustomer(calendars)) => calendars.starts.iter().collect(),
         };
+        let parts = query.parts.iter();
+        let parts = parts.flat_map(|own| std::iter::once(&own.otherwise).chain(&own.of_calendars));
+        let mut windows = windows.into_iter().chain(parts);
         bounds.into_iter().flatten().all(|bound| begins(bound.micros()))
-            && windows.into_iter().all(|starts| self.tells_windows(&begins, starts))
+            && windows.all(|starts| self.tells_windows(&begins, starts))
     }
 
     fn tells_windows(self, begins: &dyn Fn(i64) -> bool, starts: &WindowStarts) -> bool {

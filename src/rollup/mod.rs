@@ -1,9 +1,11 @@
 //! Rollups: states of meters beside the events, so that what is asked every day need not be computed
 //! from the events every day.
 //!
-//! A rollup belongs to one version of one meter and holds [states](crate::plan::states) by customer, by
-//! the meter's dimensions, all together, each alone and none, and by buckets of three lengths. It is a Delta table of its own, partitioned by
-//! the month of the meter's zone, and says with every commit up to which version of the events it goes.
+//! A rollup belongs to one version of one meter and holds [states](crate::plan::states) by customer and of
+//! all customers, by the meter's dimensions, all together, each alone and none, and by buckets of three
+//! lengths: its [levels](Level). It is a Delta table of its own, partitioned by the month of the meter's
+//! zone, each of whose files has all levels, one after the other, and says with every commit up to which
+//! version of the events it goes.
 //! What came later is added by [`refresh`], or read from the events by whoever asks: a rollup that is
 //! behind makes an answer slower, never another.
 
@@ -19,7 +21,7 @@ use crate::lake::tables::Lake;
 use crate::meter::{Meter, version};
 use crate::plan::TableFacts;
 use crate::plan::states::columns::{
-    AT, BUCKET, EVENTS, LEVEL, MATCHED, PLACE, RECEIVED, VALUE, key,
+    AT, BUCKET, EVENTS, LEVEL, MATCHED, PLACE, RECEIVED, VALUE, WEIGHTS, key,
 };
 use crate::plan::states::{Kept, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind, timestamp_type};
@@ -28,11 +30,13 @@ use crate::time::TimeRange;
 
 mod answer;
 mod grain;
+mod merge;
 mod refresh;
 mod write;
 
 pub use answer::{Answerable, find};
 pub use grain::{Grain, Level};
+pub use merge::Merging;
 pub use refresh::{Refreshed, refresh};
 
 /// Partition: the first date of the month of a bucket, in the zone of the meter.
@@ -40,6 +44,9 @@ const MONTH: &str = "month";
 
 /// Whose version (`txn` in the log) is the version of the events that a rollup goes up to.
 const APP: &str = "meterhouse.rollup";
+
+/// How states are laid out: those of another one are in a table of another name.
+const FORMAT: &str = "2";
 
 /// Notes of every commit.
 mod notes {
@@ -89,6 +96,7 @@ fn table_name(lake: &Lake, meter: &Meter) -> String {
         hasher.update(text.as_bytes());
         hasher.update(&[0]);
     };
+    hash(FORMAT);
     hash(lake.events.table_id());
     hash(&version(meter));
     hash(Grain::finest(meter).name());
@@ -116,12 +124,18 @@ fn columns_of(meter: &Meter, kept: Kept) -> Vec<Field> {
     fields.push(Field::new(BUCKET, timestamp_type(), false));
     let kinds: &[ValueKind] = match kept {
         Kept::Count => &[],
-        Kept::Distinct => &[ValueKind::Text],
-        Kept::Sum | Kept::Min | Kept::Max | Kept::Latest | Kept::Earliest => {
-            &[ValueKind::Integer, ValueKind::Decimal, ValueKind::Text]
-        }
+        Kept::Texts => &[ValueKind::Text],
+        Kept::Sum
+        | Kept::Weighed
+        | Kept::Min
+        | Kept::Max
+        | Kept::Latest
+        | Kept::Earliest
+        | Kept::Numbers => &[ValueKind::Integer, ValueKind::Decimal, ValueKind::Text],
     };
-    fields.extend(kinds.iter().map(|kind| kind.field(VALUE)));
+    let numbers: &[&str] = if kept == Kept::Weighed { &[VALUE, WEIGHTS] } else { &[VALUE] };
+    let of_kinds = |name: &&str| kinds.iter().map(|kind| kind.field(name)).collect::<Vec<_>>();
+    fields.extend(numbers.iter().flat_map(of_kinds));
     fields.extend([EVENTS, MATCHED].map(|name| Field::new(name, DataType::Int64, false)));
     if kept.has_place() {
         fields.extend([AT, RECEIVED, PLACE].map(|name| Field::new(name, DataType::Int64, true)));

@@ -1,5 +1,5 @@
 //! Brings a rollup up to the events: what commits brought since becomes states, added to those there
-//! are; a month in which rows changed is made anew.
+//! are; of a month in which rows changed, the days concerned are made anew.
 //!
 //! One commit, which says up to which version of the events the rollup goes from then on. Whoever is
 //! killed before it leaves files that nothing names; of two that do the same at the same time one wins,
@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
 use jiff::tz::TimeZone;
 
-use super::write::{Month, month_of, stage};
+use super::merge::Merging;
+use super::write::{MonthFiles, month_of};
 use super::{APP, Grain, Level, notes, open_or_create, scanned};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,28 +23,31 @@ use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
 use crate::meter::{Meter, version};
-use crate::plan::states::columns::LEVEL;
-use crate::plan::states::{Rows, states_of_events, states_of_states};
+use crate::plan::TableFacts;
+use crate::plan::states::{Buckets, Rows, Source, states_plan};
 use crate::table::EventsTable;
-use crate::time::{TimeRange, Timestamp, Window, window_starts};
+use crate::time::{TimeRange, Timestamp};
 
-const DAY_MICROS: i64 = 86_400_000_000;
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
 /// How often a commit is tried against others.
-const ATTEMPTS: u32 = 20;
-/// Files of one month and grain that are left beside each other while the month goes on.
-const FILES_MAX: usize = 8;
-/// A month is over when it ended this long ago: few events come for it any more.
-const SETTLED_MICROS: i64 = 2 * DAY_MICROS;
+pub(super) const ATTEMPTS: u32 = 20;
+/// Rows of events of several months that are made into states together: their files are written side
+/// by side.
+const STRETCH_ROWS_MAX: u64 = 1_000_000;
+/// How long those months may be together: the bounds of all their days are held.
+const STRETCH_MICROS_MAX: i64 = 1_000 * DAY_MICROS;
+/// Stretches of stale days that are read one by one.
+const STALE_STRETCHES_MAX: usize = 8;
 
 /// What a refresh did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refreshed {
     /// The version of the events that the rollup goes up to.
     pub events_version: u64,
-    /// Rows of events that were read for it, at least: those brought since, and those of months made anew.
+    /// Rows of events that were read for it, at least: those brought since, and those of days made anew.
     pub rows_read: u64,
-    /// Months that were made anew, by their first dates, in days since 1970.
-    pub months_anew: Vec<i32>,
+    /// Days of the meter's zone that were made anew, in which rows had changed.
+    pub days_anew: u64,
     /// Files of states that were added.
     pub files_added: u64,
     /// Files that were merged into fewer.
@@ -51,13 +55,13 @@ pub struct Refreshed {
 }
 
 /// What the rollup of a meter is made with.
-struct Work<'a> {
+pub(super) struct Work<'a> {
     lake: &'a Lake,
     engine: &'a Engine,
-    meter: &'a Meter,
+    pub(super) meter: &'a Meter,
     zone: TimeZone,
-    table: Table,
-    now: Timestamp,
+    pub(super) table: Table,
+    pub(super) now: Timestamp,
 }
 
 /// Brings the rollup of `meter`, whose tables are read as of `snapshot`, up to that version of the
@@ -69,12 +73,13 @@ pub async fn refresh(
     (lake, engine): (&Lake, &Engine),
     meter: &Meter,
     snapshot: &Arc<Snapshot>,
+    merging: Merging,
     now: Timestamp,
 ) -> Result<Refreshed> {
     let table = open_or_create(lake, meter).await?;
     let work = Work { lake, engine, meter, zone: meter.zone(), table, now };
     let mut done = work.bring_up(snapshot).await?;
-    done.files_merged = work.merge().await?;
+    done.files_merged = work.merge(merging).await?;
     Ok(done)
 }
 
@@ -92,15 +97,15 @@ impl Work<'_> {
                 None => None,
             };
             let goes_on = since.is_some();
-            let Since { rows, months } = since
-                .unwrap_or_else(|| Since { rows: Arc::clone(snapshot), months: BTreeSet::new() });
-            let (mut done, add) = self.states(&base, &rows, snapshot, &months).await?;
-            let stale = |month: Option<i32>| month.is_none_or(|month| months.contains(&month));
+            let all = || Since { rows: Arc::clone(snapshot), stale: BTreeMap::new() };
+            let since = since.unwrap_or_else(all);
+            let (mut done, add) = self.states(&base, &since, snapshot).await?;
+            let stale = |month: Option<i32>| month.is_none_or(|of| since.stale.contains_key(&of));
             let remove = base.files.iter().filter(|file| !goes_on || stale(file.partition));
             let remove: Vec<String> = remove.map(|file| file.path.clone()).collect();
             done.events_version = snapshot.version;
             done.files_added = add.len() as u64;
-            done.months_anew = months.into_iter().collect();
+            done.days_anew = self.days_in(since.stale.values().flatten())?;
             let app = i64::try_from(snapshot.version)
                 .map_err(|error| Error::internal("a version").with_source(error))?;
             let commit = Commit {
@@ -162,188 +167,204 @@ impl Work<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let months = self.months_of(&brought.changed)?;
-        Ok(Some(Since { rows: brought.rows, months }))
+        let stale = self.stale(&brought.changed)?;
+        Ok(Some(Since { rows: brought.rows, stale }))
     }
 
-    /// The months of the zone that days of UTC touch, by their first dates.
-    fn months_of(&self, days: &BTreeSet<i32>) -> Result<BTreeSet<i32>> {
-        let mut months = BTreeSet::new();
+    /// The months of the zone that a day of UTC touches, by their first dates.
+    fn months_of(&self, day: i32) -> Result<BTreeSet<i32>> {
+        let start = i64::from(day) * DAY_MICROS;
+        let at = Timestamp::from_micros;
+        let starts = Grain::Month.buckets(&self.zone, (at(start), at(start + DAY_MICROS)))?;
+        let instants = [start, start + DAY_MICROS - 1];
+        Ok(instants.map(|at| month_of(&self.zone, starts.start_of(at))).into_iter().collect())
+    }
+
+    /// The days of the zone that some days of UTC touch, as stretches within its months.
+    fn stale(&self, days: &BTreeSet<i32>) -> Result<BTreeMap<i32, Vec<TimeRange>>> {
+        let mut stale: BTreeMap<i32, Vec<TimeRange>> = BTreeMap::new();
         for day in days {
             let start = i64::from(*day) * DAY_MICROS;
             let at = Timestamp::from_micros;
-            let starts =
-                window_starts(Window::MONTH, &self.zone, at(start), at(start + DAY_MICROS))?;
-            for instant in [start, start + DAY_MICROS - 1] {
-                months.insert(month_of(&self.zone, starts.start_of(instant)));
+            let starts = Grain::Day.buckets(&self.zone, (at(start), at(start + DAY_MICROS)))?;
+            let mut instant = start;
+            while instant < start + DAY_MICROS {
+                let (from, to) =
+                    (starts.start_of(instant), starts.end_of(starts.start_of(instant)));
+                let of_day = TimeRange { from: Some(at(from)), to: Some(at(to)) };
+                let months = Grain::Month.buckets(&self.zone, (at(from), at(from)))?;
+                let month = month_of(&self.zone, months.start_of(from));
+                let stretches = stale.entry(month).or_default();
+                match stretches.last_mut() {
+                    Some(last) if last.to >= of_day.from => last.to = last.to.max(of_day.to),
+                    _ => stretches.push(of_day),
+                }
+                instant = to.max(instant + 1);
             }
         }
-        Ok(months)
+        for (month, stretches) in &mut stale {
+            // Each is a scan of its own.
+            if stretches.len() > STALE_STRETCHES_MAX {
+                *stretches = vec![self.range_of(*month)?];
+            }
+        }
+        Ok(stale)
     }
 
-    /// Files of the states of `rows`, without `months`, and of `months` as they are in `snapshot`.
-    async fn states(
-        &self,
-        base: &Snapshot,
-        rows: &Arc<Snapshot>,
-        snapshot: &Arc<Snapshot>,
-        months: &BTreeSet<i32>,
-    ) -> Result<(Refreshed, Vec<StagedFile>)> {
-        let mut done = Refreshed { rows_read: rows.rows(), ..Refreshed::default() };
-        let leave_out = |month: i32| months.contains(&month);
-        let mut staged = self.states_of(base, rows, TimeRange::default(), &leave_out).await?;
-        for month in months {
-            let range = self.range_of(*month)?;
-            let others = |other: i32| other != *month;
-            staged.extend(self.states_of(base, snapshot, range, &others).await?);
-            let days = |bound: Option<Timestamp>, shift: i64| {
-                bound.map(|bound| Timestamp::from_micros(bound.micros() + shift).date_days())
-            };
-            let (first, last) = (days(range.from, 0), days(range.to, -1));
-            let within = snapshot
-                .files
-                .iter()
-                .filter(|file| first <= file.partition && file.partition <= last);
-            done.rows_read += within.map(|file| file.rows).sum::<u64>();
+    /// How many days of the zone some stretches of whole days have.
+    fn days_in<'r>(&self, stretches: impl Iterator<Item = &'r TimeRange>) -> Result<u64> {
+        let mut count = 0;
+        for (from, to) in stretches.filter_map(|range| range.from.zip(range.to)) {
+            let days = Grain::Day.buckets(&self.zone, (from, to))?;
+            let mut at = from.micros();
+            while at < to.micros() {
+                count += 1;
+                at = days.end_of(at).max(at + 1);
+            }
         }
-        Ok((done, staged))
+        Ok(count)
     }
 
     /// A month of the zone as instants.
-    fn range_of(&self, month: i32) -> Result<TimeRange> {
+    pub(super) fn range_of(&self, month: i32) -> Result<TimeRange> {
         let noon = Timestamp::from_micros(i64::from(month) * DAY_MICROS + 10 * DAY_MICROS);
-        let starts = window_starts(Window::MONTH, &self.zone, noon, noon)?;
+        let starts = Grain::Month.buckets(&self.zone, (noon, noon))?;
         let from = starts.start_of(noon.micros());
         let at = Timestamp::from_micros;
         Ok(TimeRange { from: Some(at(from)), to: Some(at(starts.end_of(from))) })
     }
 
-    async fn states_of(
+    /// Files of the states of what is new, and of the months in which rows changed.
+    async fn states(
         &self,
         base: &Snapshot,
-        rows: &Arc<Snapshot>,
-        range: TimeRange,
-        leave_out: &dyn Fn(i32) -> bool,
-    ) -> Result<Vec<StagedFile>> {
-        let table = Arc::new(EventsTable::new(&self.lake.events, Arc::clone(rows))?);
-        let Some((first, last)) = table.days() else { return Ok(Vec::new()) };
-        let at = |day: i32| Timestamp::from_micros(i64::from(day) * DAY_MICROS);
-        let covered = (at(first), at(last.saturating_add(1)));
-        let facts = table.facts(range);
-        let events = Rows { source: provider_as_source(table), facts: &facts };
-        let months = Grain::Month.buckets(&self.zone, covered)?;
+        since: &Since,
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(Refreshed, Vec<StagedFile>)> {
+        let mut done = Refreshed { rows_read: since.rows.rows(), ..Refreshed::default() };
+        let new = EventsTable::new(&self.lake.events, Arc::clone(&since.rows))?;
+        let changed: Vec<TimeRange> = since.stale.values().flatten().copied().collect();
         let mut staged = Vec::new();
-        let levels = Level::all(self.meter);
-        let (whole, others): (Vec<Level>, Vec<Level>) =
-            levels.into_iter().partition(|level| level.is_whole(self.meter));
-        for level in whole {
-            let buckets = level.grain.buckets(&self.zone, covered)?;
-            let plan = states_of_events(&events, self.meter, range, (&buckets, &months))?;
-            let month = Month::Told(&self.zone, leave_out);
-            let into = (self.engine, &self.table);
-            let files = stage(into, self.meter, &level.name(), &plan, month).await?;
-            for fewer in others.iter().filter(|fewer| fewer.grain == level.grain) {
-                for file in &files {
-                    staged.extend(self.with_fewer_keys(base, file, &level, fewer).await?);
-                }
-            }
-            staged.extend(files);
+        let stretches = self.stretches(&new)?;
+        let new: Arc<dyn TableProvider> = Arc::new(new);
+        for (range, facts) in stretches {
+            let rows = Rows { source: provider_as_source(Arc::clone(&new)), facts: &facts };
+            let source = Source::Events(&rows, range, &changed);
+            staged.extend(self.made(range, |_| std::slice::from_ref(&source)).await?);
         }
-        Ok(staged)
+        for (month, stale) in &since.stale {
+            let (files, rows) = self.mended(base, *month, stale, snapshot).await?;
+            staged.extend(files);
+            done.rows_read += rows;
+        }
+        Ok((done, staged))
     }
 
-    /// The states of a file that is not committed yet, told apart by fewer keys.
-    async fn with_fewer_keys(
+    /// Months next to each other whose events are made into states together, with what is known of those.
+    fn stretches(&self, rows: &EventsTable) -> Result<Vec<(TimeRange, TableFacts)>> {
+        let mut by_month: BTreeMap<i32, u64> = BTreeMap::new();
+        for file in &rows.snapshot().files {
+            let Some(day) = file.partition else { continue };
+            for month in self.months_of(day)? {
+                *by_month.entry(month).or_default() += file.rows;
+            }
+        }
+        let mut stretches: Vec<(TimeRange, u64)> = Vec::new();
+        for (month, rows) in by_month {
+            let of_month = self.range_of(month)?;
+            match stretches.last_mut() {
+                Some((range, before))
+                    if *before + rows <= STRETCH_ROWS_MAX
+                        && within(*range, of_month, STRETCH_MICROS_MAX) =>
+                {
+                    *before += rows;
+                    range.to = of_month.to;
+                }
+                _ => stretches.push((of_month, rows)),
+            }
+        }
+        Ok(stretches.into_iter().map(|(range, _)| (range, rows.facts(range))).collect())
+    }
+
+    /// The states of a month that it had for all but the stale days, and those of the events for these;
+    /// how many rows of events were read for it, at least.
+    async fn mended(
         &self,
         base: &Snapshot,
-        file: &StagedFile,
-        level: &Level,
-        fewer: &Level,
-    ) -> Result<Vec<StagedFile>> {
-        let month = file.partition.ok_or_else(|| Error::internal("states of no month"))?;
-        let alone = Arc::new(self.table.staged_alone(base, file)?);
-        self.merged(alone, (month, level), fewer).await
-    }
-
-    /// States of a level as one file of the same level, or of one with fewer keys.
-    async fn merged(
-        &self,
-        of: Arc<Snapshot>,
-        (month, level): (i32, &Level),
-        into: &Level,
-    ) -> Result<Vec<StagedFile>> {
-        let (states, facts) = scanned(&self.table, of)?;
-        let rows = Rows { source: provider_as_source(states), facts: &facts };
-        let plan = states_of_states(&rows, self.meter, &level.name(), &into.keys)?;
-        let place = (self.engine, &self.table);
-        stage(place, self.meter, &into.name(), &plan, Month::Is(month)).await
-    }
-
-    /// Merges the files of months that are over, and of those that have many; how many there were.
-    async fn merge(&self) -> Result<u64> {
-        let mut merged = 0;
-        for _ in 0..ATTEMPTS {
-            let base = self.table.snapshot(None).await?;
-            let groups = self.groups(&base)?;
-            if groups.is_empty() {
-                return Ok(merged);
-            }
-            let (mut add, mut remove) = (Vec::new(), BTreeSet::new());
-            for ((month, level), paths) in groups {
-                let of = Arc::new(base.only(|file| paths.contains(&file.path))?);
-                add.extend(self.merged(of, (month, &level), &level).await?);
-                remove.extend(paths);
-            }
-            let info = self.table.commit_info(base.version).await?;
-            let count = remove.len() as u64;
-            let commit = Commit {
-                operation: Operation::Compact,
-                add,
-                remove: remove.into_iter().collect(),
-                info,
-                at_ms: self.now.micros().div_euclid(1_000),
-                ..Commit::default()
+        month: i32,
+        stale: &[TimeRange],
+        snapshot: &Arc<Snapshot>,
+    ) -> Result<(Vec<StagedFile>, u64)> {
+        let of_month = Arc::new(base.only(|file| file.partition == Some(month))?);
+        let events = Arc::new(EventsTable::new(&self.lake.events, Arc::clone(snapshot))?);
+        let facts: Vec<TableFacts> = stale.iter().map(|range| events.facts(*range)).collect();
+        let source = provider_as_source(events as Arc<dyn TableProvider>);
+        let rows: Vec<Rows<'_>> =
+            facts.iter().map(|facts| Rows { source: Arc::clone(&source), facts }).collect();
+        let (states, facts) = scanned(&self.table, of_month)?;
+        let states = Rows { source: provider_as_source(states), facts: &facts };
+        let levels: Vec<(Level, String)> = Level::all(self.meter)
+            .into_iter()
+            .map(|level| (level.clone(), level.of_days().name()))
+            .collect();
+        let sources: BTreeMap<Level, Vec<Source<'_>>> = levels
+            .iter()
+            .map(|(level, of_days)| {
+                let kept = std::iter::once(Source::States(&states, of_days, stale));
+                let anew = rows.iter().zip(stale);
+                let anew = anew.map(|(rows, range)| Source::Events(rows, *range, &[]));
+                (level.clone(), kept.chain(anew).collect())
+            })
+            .collect();
+        let range = self.range_of(month)?;
+        let files =
+            self.made(range, |level| sources.get(level).map_or(&[][..], Vec::as_slice)).await?;
+        let read = |range: &TimeRange| {
+            let days = |bound: Option<Timestamp>, shift: i64| {
+                bound.map(|bound| Timestamp::from_micros(bound.micros() + shift).date_days())
             };
-            match self.table.commit(&base, commit).await {
-                Ok(CommitOutcome::Committed(_)) => merged += count,
-                Ok(CommitOutcome::Lost { .. }) => {}
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // Others do it just now.
-        Ok(merged)
+            let (first, last) = (days(range.from, 0), days(range.to, -1));
+            let files = snapshot.files.iter();
+            let files = files.filter(|file| first <= file.partition && file.partition <= last);
+            files.map(|file| file.rows).sum::<u64>()
+        };
+        Ok((files, stale.iter().map(read).sum()))
     }
 
-    /// The files that are merged: of one month and level each, more than one.
-    fn groups(&self, base: &Snapshot) -> Result<BTreeMap<(i32, Level), BTreeSet<String>>> {
-        let names = base.stats().min(LEVEL);
-        let names = names.as_ref().map(|names| names.as_string::<i32>());
-        let levels: BTreeMap<String, Level> =
+    /// Files of all levels of the months of a range.
+    pub(super) async fn made<'s>(
+        &self,
+        range: TimeRange,
+        sources: impl Fn(&Level) -> &'s [Source<'s>],
+    ) -> Result<Vec<StagedFile>> {
+        let (Some(from), Some(to)) = (range.from, range.to) else {
+            return Err(Error::internal("states of months without an end"));
+        };
+        let months = Grain::Month.buckets(&self.zone, (from, to))?;
+        let mut levels: Vec<(String, Level)> =
             Level::all(self.meter).into_iter().map(|level| (level.name(), level)).collect();
-        let mut groups: BTreeMap<(i32, Level), BTreeSet<String>> = BTreeMap::new();
-        for (place, file) in base.files.iter().enumerate() {
-            let name = names.map(|names| names.value(place)).unwrap_or_default();
-            let (Some(level), Some(month)) = (levels.get(name), file.partition) else { continue };
-            groups.entry((month, level.clone())).or_default().insert(file.path.clone());
+        levels.sort();
+        let mut files = MonthFiles::new((self.engine, &self.table), self.meter)?;
+        for (name, level) in levels {
+            let starts = level.grain.buckets(&self.zone, (from, to))?;
+            let buckets = Buckets { starts: &starts, months: &months };
+            let plan = states_plan(self.meter, &level.by, &buckets, sources(&level))?;
+            files.add(&name, &plan).await?;
         }
-        let mut worth = BTreeMap::new();
-        for ((month, level), paths) in groups {
-            let over = self
-                .range_of(month)?
-                .to
-                .is_some_and(|to| to.micros() <= self.now.micros().saturating_sub(SETTLED_MICROS));
-            if paths.len() > if over { 1 } else { FILES_MAX } {
-                worth.insert((month, level), paths);
-            }
-        }
-        Ok(worth)
+        files.finish().await
     }
+}
+
+/// Whether two ranges, one after the other, are no longer than that with what is between them.
+fn within(first: TimeRange, last: TimeRange, micros: i64) -> bool {
+    let ends = first.from.zip(last.to);
+    ends.is_some_and(|(from, to)| to.micros().saturating_sub(from.micros()) <= micros)
 }
 
 /// What came after a version of the events.
 struct Since {
     rows: Arc<Snapshot>,
-    /// Months that are made anew, by their first dates.
-    months: BTreeSet<i32>,
+    /// The days, as stretches of the meter's zone, whose states are made anew, by the first dates of their
+    /// months.
+    stale: BTreeMap<i32, Vec<TimeRange>>,
 }

@@ -1,5 +1,7 @@
-//! Rows of states become files of a rollup, one after the other for each month.
+//! Rows of states become files of a rollup, one for each month.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -22,80 +24,102 @@ use crate::error::{Error, Result};
 use crate::functions::sum::OVERFLOW;
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
-use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
+use crate::lake::writer::{Layout, ParquetFileWriter};
 use crate::meter::Meter;
-use crate::plan::states::columns::{BUCKET, LEVEL, VALUE, key};
+use crate::plan::states::columns::{BUCKET, LEVEL, VALUE, WEIGHTS, key};
 use crate::plan::states::{Kept, MONTH, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind};
 
 /// Fractional digits of a stored decimal.
 const SCALE: u8 = 18;
 
-/// Which month rows of states belong to.
-pub(super) enum Month<'a> {
-    /// The one that the plan tells, in this zone; rows of some months are left out.
-    Told(&'a TimeZone, &'a dyn Fn(i32) -> bool),
-    /// This one, in days since 1970.
-    Is(i32),
+/// Rows of a row group below which a level shares it with the next.
+const LEVEL_ROWS_MIN: usize = 8_192;
+
+/// Files of states under way: one for each month, with all levels.
+pub(super) struct MonthFiles<'a> {
+    engine: &'a Engine,
+    table: &'a Table,
+    meter: &'a Meter,
+    kept: Kept,
+    zone: TimeZone,
+    schema: SchemaRef,
+    layout: Layout,
+    open: BTreeMap<i32, ParquetFileWriter>,
 }
 
-/// Runs a plan of states and stages its rows as files of `table`.
-///
-/// # Errors
-/// A sum beyond 76 digits; a plan that fails; a store that cannot be written.
-pub(super) async fn stage(
-    (engine, table): (&Engine, &Table),
-    meter: &Meter,
-    level: &str,
-    plan: &LogicalPlan,
-    month: Month<'_>,
-) -> Result<Vec<StagedFile>> {
-    let kept = kept(meter).ok_or_else(|| Error::internal("a meter without states"))?;
-    let schema: SchemaRef = Arc::new(Schema::new(columns_of(meter, kept)));
-    let layout = layout(meter);
-    let physical = engine.physical(plan, Reach::Broad).await?;
-    let mut rows = engine.execute(physical)?;
-    let mut staged = Vec::new();
-    let mut open: Option<(i32, ParquetFileWriter)> = None;
-    while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(engine_error)?;
-        for (of, rows) in by_month(&batch, &month)? {
-            if open.as_ref().is_some_and(|(open, _)| *open != of)
-                && let Some((_, full)) = open.take()
-            {
-                staged.extend(put(table, full.finish()?).await?);
+impl<'a> MonthFiles<'a> {
+    pub(super) fn new((engine, table): (&'a Engine, &'a Table), meter: &'a Meter) -> Result<Self> {
+        let kept = kept(meter).ok_or_else(|| Error::internal("a meter without states"))?;
+        Ok(Self {
+            engine,
+            table,
+            meter,
+            kept,
+            zone: meter.zone(),
+            schema: Arc::new(Schema::new(columns_of(meter, kept))),
+            layout: layout(meter),
+            open: BTreeMap::new(),
+        })
+    }
+
+    /// Adds the rows of a plan of states. Levels come in the order of their names.
+    ///
+    /// # Errors
+    /// A sum beyond 76 digits; a plan that fails.
+    pub(super) async fn add(&mut self, level: &str, plan: &LogicalPlan) -> Result<()> {
+        let physical = self.engine.physical(plan, Reach::Broad).await?;
+        let mut rows = self.engine.execute(physical)?;
+        while let Some(batch) = rows.next().await {
+            for (month, rows) in self.by_month(&batch.map_err(engine_error)?)? {
+                let rows = stored(&rows, (self.meter, self.kept), level, &self.schema)?;
+                let writer = match self.open.entry(month) {
+                    Entry::Occupied(open) => open.into_mut(),
+                    Entry::Vacant(place) => {
+                        let schema = Arc::clone(&self.schema);
+                        place.insert(ParquetFileWriter::new(schema, &self.layout, Some(month))?)
+                    }
+                };
+                // A month has no bound on its bytes, so that no file is ever full.
+                writer.write(&rows)?;
             }
-            let (_, writer) = match &mut open {
-                Some(open) => open,
-                None => {
-                    let writer = ParquetFileWriter::new(Arc::clone(&schema), &layout, Some(of))?;
-                    open.insert((of, writer))
-                }
-            };
-            let rows = stored(&rows, (meter, kept), level, &schema)?;
-            staged.extend(put(table, writer.write(&rows)?).await?);
         }
+        // Whoever asks for one level reads little of the others.
+        self.open.values_mut().try_for_each(|writer| writer.end_row_group(LEVEL_ROWS_MIN))
     }
-    if let Some((_, last)) = open {
-        staged.extend(put(table, last.finish()?).await?);
-    }
-    Ok(staged)
-}
 
-async fn put(
-    table: &Table,
-    files: impl IntoIterator<Item = EncodedFile>,
-) -> Result<Vec<StagedFile>> {
-    let mut staged = Vec::new();
-    for file in files {
-        staged.push(table.stage(file).await?);
+    /// The files, put where they belong.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub(super) async fn finish(self) -> Result<Vec<StagedFile>> {
+        let mut staged = Vec::new();
+        for writer in self.open.into_values() {
+            if let Some(file) = writer.finish()? {
+                staged.push(self.table.stage(file).await?);
+            }
+        }
+        Ok(staged)
     }
-    Ok(staged)
+
+    /// The rows of a batch by month, in days since 1970; they come sorted by it.
+    fn by_month(&self, batch: &RecordBatch) -> Result<Vec<(i32, RecordBatch)>> {
+        let starts = column(batch, MONTH)?.as_primitive::<TimestampMicrosecondType>().values();
+        let mut parts = Vec::new();
+        let mut first = 0;
+        while first < starts.len() {
+            let start = starts[first];
+            let rows = starts[first..].partition_point(|other| *other == start);
+            parts.push((month_of(&self.zone, start), batch.slice(first, rows)));
+            first += rows.max(1);
+        }
+        Ok(parts)
+    }
 }
 
 fn layout(meter: &Meter) -> Layout {
     let texts = (0..keys(meter).len()).map(|place| ValueKind::Text.column(&key(place)));
-    let sorted_by = std::iter::once(CUSTOMER_ID.to_owned()).chain(texts);
+    let sorted_by = [LEVEL, CUSTOMER_ID].map(ToOwned::to_owned).into_iter().chain(texts);
     Layout {
         sorted_by: sorted_by.chain([BUCKET.to_owned()]).collect(),
         // Months are asked whole; no two writers' files have one name.
@@ -103,27 +127,6 @@ fn layout(meter: &Meter) -> Layout {
         stamp: Some(Uuid::new_v4().to_string()),
         ..Layout::default()
     }
-}
-
-/// The rows of a batch by month, in days since 1970; they come sorted by it.
-fn by_month(batch: &RecordBatch, month: &Month<'_>) -> Result<Vec<(i32, RecordBatch)>> {
-    let (zone, leave_out) = match month {
-        Month::Is(month) => return Ok(vec![(*month, batch.clone())]),
-        Month::Told(zone, leave_out) => (zone, leave_out),
-    };
-    let starts = column(batch, MONTH)?.as_primitive::<TimestampMicrosecondType>().values();
-    let mut parts = Vec::new();
-    let mut first = 0;
-    while first < starts.len() {
-        let start = starts[first];
-        let rows = starts[first..].partition_point(|other| *other == start);
-        let month = month_of(zone, start);
-        if !leave_out(month) {
-            parts.push((month, batch.slice(first, rows)));
-        }
-        first += rows.max(1);
-    }
-    Ok(parts)
 }
 
 /// The date of the month that begins at an instant, in days since 1970.
@@ -150,27 +153,38 @@ fn stored(
     let defect = |error| Error::internal("rows of states").with_source(error);
     let value = match kept {
         Kept::Count => None,
-        Kept::Distinct => {
-            Some(Split { text: Arc::clone(column(rows, VALUE)?), ..Split::none(rows) })
-        }
-        Kept::Sum | Kept::Min | Kept::Max | Kept::Latest | Kept::Earliest => {
-            Some(split(column(rows, VALUE)?, meter)?)
-        }
+        Kept::Texts => Some(Split { text: Arc::clone(column(rows, VALUE)?), ..Split::none(rows) }),
+        Kept::Sum
+        | Kept::Weighed
+        | Kept::Min
+        | Kept::Max
+        | Kept::Latest
+        | Kept::Earliest
+        | Kept::Numbers => Some(split(column(rows, VALUE)?, meter)?),
+    };
+    let weights = match kept {
+        Kept::Weighed => Some(split(column(rows, WEIGHTS)?, meter)?),
+        _ => None,
+    };
+    let numbers = [(VALUE, &value), (WEIGHTS, &weights)];
+    let numbers = numbers.into_iter().filter_map(|(of, split)| Some((of, split.as_ref()?)));
+    let of_kind = |name: &str| {
+        numbers.clone().find_map(|(of, split)| match name {
+            name if name == ValueKind::Integer.column(of) => Some(&split.integer),
+            name if name == ValueKind::Decimal.column(of) => Some(&split.decimal),
+            name if name == ValueKind::Text.column(of) => Some(&split.text),
+            _ => None,
+        })
     };
     let arrays = schema.fields().iter().map(|field| {
-        let array = match (field.name().as_str(), &value) {
-            (LEVEL, _) => {
+        let name = field.name().as_str();
+        let array = match of_kind(name) {
+            Some(array) => Arc::clone(array),
+            None if name == LEVEL => {
                 let names = std::iter::repeat_n(level, rows.num_rows());
                 Arc::new(StringArray::from_iter_values(names)) as ArrayRef
             }
-            (name, Some(value)) if name == ValueKind::Integer.column(VALUE) => {
-                Arc::clone(&value.integer)
-            }
-            (name, Some(value)) if name == ValueKind::Decimal.column(VALUE) => {
-                Arc::clone(&value.decimal)
-            }
-            (name, Some(value)) if name == ValueKind::Text.column(VALUE) => Arc::clone(&value.text),
-            (name, _) => {
+            None => {
                 let of_key = name.strip_prefix(ValueKind::Text.prefix()).unwrap_or(name);
                 Arc::clone(column(rows, of_key)?)
             }

@@ -8,7 +8,7 @@ use meterhouse::engine::Engine;
 use meterhouse::error::Result;
 use meterhouse::ingest::IngestSettings;
 use meterhouse::plan::states::kept;
-use meterhouse::rollup::refresh;
+use meterhouse::rollup::{Merging, refresh};
 use meterhouse::time::Timestamp;
 use meterhouse::usage::{Context, UsageRequest, usage};
 use proptest::prelude::*;
@@ -29,11 +29,16 @@ use crate::storm::random::Random;
 #[derive(Debug, Clone)]
 enum Turn {
     Step(Step),
-    Refresh,
+    Refresh(Merging),
 }
 
 fn turn() -> BoxedStrategy<Turn> {
-    prop_oneof![2 => step().prop_map(Turn::Step), 3 => Just(Turn::Refresh)].boxed()
+    prop_oneof![
+        2 => step().prop_map(Turn::Step),
+        2 => Just(Turn::Refresh(Merging::Worth)),
+        1 => Just(Turn::Refresh(Merging::Whole)),
+    ]
+    .boxed()
 }
 
 /// What meters are broken down by, so that states are kept by it.
@@ -72,12 +77,12 @@ fn ask(context: &Context, request: &UsageRequest) -> (Result<Vec<Row>>, u64) {
     }
 }
 
-fn refresh_all(context: &Context) {
+fn refresh_all(context: &Context, merging: Merging) {
     let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
     for meter in context.meters.iter().filter(|meter| kept(meter).is_some()) {
         let place = (&context.lake, &context.engine);
         let now = Timestamp::from_micros(NOW);
-        let done = RUNTIME.block_on(refresh(place, meter, &snapshot, now));
+        let done = RUNTIME.block_on(refresh(place, meter, &snapshot, merging, now));
         // A sum that no column holds is refused; such a meter is answered from the events.
         if let Err(error) = done {
             assert!(error.to_string().contains("more than 76 digits"), "{error}");
@@ -150,7 +155,7 @@ proptest! {
             for turn in turns.iter().skip(place).step_by(3) {
                 match turn {
                     Turn::Step(step) => life.take(step),
-                    Turn::Refresh => refresh_all(&context),
+                    Turn::Refresh(merging) => refresh_all(&context, *merging),
                 }
                 for question in &questions {
                     let want = answer(&life.events(), &meters, question);
@@ -171,7 +176,7 @@ proptest! {
             }
         }
         // What was said of a version is said of it when the rollup has gone on.
-        refresh_all(&context);
+        refresh_all(&context, Merging::Whole);
         for (version, request, want) in answers {
             let (have, _) = ask(&context, &UsageRequest { at: Some(version), ..request });
             if let Some(difference) = difference(&want, &have) {
@@ -192,7 +197,9 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
         let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
         let place = (&context.lake, &engine);
         let now = Timestamp::from_micros(NOW);
-        RUNTIME.block_on(refresh(place, &context.meters[0], &snapshot, now)).unwrap()
+        RUNTIME
+            .block_on(refresh(place, &context.meters[0], &snapshot, Merging::Worth, now))
+            .unwrap()
     };
     let line = |n: usize| crate::corrections::line(n);
     let ingest = |life: &mut Life, numbers: std::ops::Range<usize>| {
@@ -225,7 +232,8 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
     let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
     let both = RUNTIME.block_on(async {
         let place = (&context.lake, &engine);
-        let once = || refresh(place, &context.meters[0], &snapshot, Timestamp::from_micros(NOW));
+        let now = Timestamp::from_micros(NOW);
+        let once = || refresh(place, &context.meters[0], &snapshot, Merging::Worth, now);
         tokio::join!(once(), once())
     });
     let added = [both.0.unwrap().rows_read, both.1.unwrap().rows_read];
@@ -241,7 +249,9 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
     assert_eq!(from_states, 0, "what a correction changed is read from the events");
     let want = answer(&life.events(), &meters, &question).unwrap();
     assert_eq!(have.unwrap(), want);
-    assert!(!refreshed().months_anew.is_empty());
+    let mended = refreshed();
+    assert!(mended.days_anew > 0, "{mended:?}");
+    assert!(mended.rows_read < 60, "only the days concerned are read: {mended:?}");
     let (have, from_states) = ask(&context, &request);
     assert_eq!((have.unwrap(), from_states), (want, 1));
 }

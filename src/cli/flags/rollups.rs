@@ -21,11 +21,15 @@ pub(in crate::cli) enum RollupsCommand {
 #[command(after_help = "Examples:
   meterhouse rollups refresh
   meterhouse rollups refresh bandwidth requests
+  meterhouse rollups refresh --compact
 
 `usage` answers from a rollup, and from the events that came after its last refresh, wherever that
 gives the same number; its note says so. What is read from rollups is what a meter groups by: its
 customer and dimensions.")]
 pub(in crate::cli) struct RefreshFlags {
+    /// Merge each month that is over into one file, however little came since
+    #[arg(long)]
+    pub(in crate::cli) compact: bool,
     /// Names of meters [default: all that can have a rollup]
     #[arg(value_name = "METER")]
     pub(in crate::cli) meters: Vec<String>,

@@ -1,0 +1,173 @@
+//! Merges files of a month of a rollup into one.
+//!
+//! The cost of a refresh goes with what is new, so a large file is rewritten only once much has come
+//! beside it: files of about one size are merged, and all of a month that is over once the others
+//! have an eighth of the rows of the largest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::datasource::provider_as_source;
+
+use super::refresh::{ATTEMPTS, DAY_MICROS, Work};
+use super::{Level, scanned};
+use crate::error::{ErrorKind, Result};
+use crate::lake::commit::{Commit, CommitOutcome, Operation};
+use crate::lake::snapshot::Snapshot;
+use crate::lake::staged::StagedFile;
+use crate::plan::states::{Rows, Source};
+
+/// A month is over when it ended this long ago: few events come for it any more.
+const SETTLED_MICROS: i64 = 2 * DAY_MICROS;
+/// Files of about one size that are merged at the least.
+const FILES_MIN: usize = 4;
+/// How many rows the largest file of a month that is over has for each one beside it, at most.
+const LARGEST_SHARE: u64 = 8;
+
+/// Which files are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merging {
+    /// Those that are worth it.
+    Worth,
+    /// All of a month that is over.
+    Whole,
+}
+
+impl Work<'_> {
+    /// Merges files; how many there were.
+    pub(super) async fn merge(&self, merging: Merging) -> Result<u64> {
+        let mut merged = 0;
+        for _ in 0..ATTEMPTS {
+            let base = self.table.snapshot(None).await?;
+            let groups = self.groups(&base, merging)?;
+            if groups.is_empty() {
+                return Ok(merged);
+            }
+            let (mut add, mut remove) = (Vec::new(), Vec::new());
+            for (month, paths) in groups {
+                add.extend(self.merged(&base, month, &paths).await?);
+                remove.extend(paths);
+            }
+            let info = self.table.commit_info(base.version).await?;
+            let count = remove.len() as u64;
+            let commit = Commit {
+                operation: Operation::Compact,
+                add,
+                remove,
+                info,
+                at_ms: self.now.micros().div_euclid(1_000),
+                ..Commit::default()
+            };
+            match self.table.commit(&base, commit).await {
+                Ok(CommitOutcome::Committed(_)) => merged += count,
+                Ok(CommitOutcome::Lost { .. }) => {}
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Others do it just now.
+        Ok(merged)
+    }
+
+    async fn merged(
+        &self,
+        base: &Snapshot,
+        month: i32,
+        paths: &BTreeSet<String>,
+    ) -> Result<Vec<StagedFile>> {
+        let of = Arc::new(base.only(|file| paths.contains(&file.path))?);
+        let (states, facts) = scanned(&self.table, of)?;
+        let rows = Rows { source: provider_as_source(states), facts: &facts };
+        let levels = Level::all(self.meter).into_iter();
+        let levels: Vec<(Level, String)> =
+            levels.map(|level| (level.clone(), level.name())).collect();
+        let sources: BTreeMap<&Level, Source<'_>> =
+            levels.iter().map(|(level, name)| (level, Source::States(&rows, name, &[]))).collect();
+        let of_level = |level: &Level| sources.get(level).map_or(&[][..], std::slice::from_ref);
+        self.made(self.range_of(month)?, of_level).await
+    }
+
+    /// The files that are merged, by month.
+    fn groups(&self, base: &Snapshot, merging: Merging) -> Result<BTreeMap<i32, BTreeSet<String>>> {
+        let mut months: BTreeMap<i32, Vec<(u64, &str)>> = BTreeMap::new();
+        for file in &base.files {
+            let Some(month) = file.partition else { continue };
+            months.entry(month).or_default().push((file.rows, &file.path));
+        }
+        let mut groups = BTreeMap::new();
+        for (month, mut files) in months {
+            let settled = self.now.micros().saturating_sub(SETTLED_MICROS);
+            let over = self.range_of(month)?.to.is_some_and(|to| to.micros() <= settled);
+            files.sort_unstable();
+            let rows: Vec<u64> = files.iter().map(|(rows, _)| *rows).collect();
+            let count = match merging {
+                Merging::Whole if over && rows.len() > 1 => rows.len(),
+                Merging::Whole | Merging::Worth => worth(&rows, over),
+            };
+            if count > 0 {
+                let paths = files.iter().take(count).map(|(_, path)| (*path).to_owned());
+                groups.insert(month, paths.collect());
+            }
+        }
+        Ok(groups)
+    }
+}
+
+/// How many of the smallest files of a month are merged, by their rows in ascending order.
+fn worth(rows: &[u64], over: bool) -> usize {
+    let Some((largest, others)) = rows.split_last() else { return 0 };
+    let beside: u64 = others.iter().sum();
+    if over && !others.is_empty() && beside.saturating_mul(LARGEST_SHARE) >= *largest {
+        return rows.len();
+    }
+    let (mut count, mut sum) = (0, 0_u64);
+    for rows in rows {
+        if count > 0 && *rows > sum.saturating_mul(2) {
+            break;
+        }
+        sum = sum.saturating_add(*rows);
+        count += 1;
+    }
+    if count < FILES_MIN { 0 } else { count }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_small_beside_the_largest_is_merged_among_itself() {
+        for (rows, over, want) in [
+            (&[][..], true, 0),
+            (&[5], true, 0),
+            (&[1, 9], true, 0),
+            (&[1, 8], true, 2),
+            (&[1, 8], false, 0),
+            (&[1, 1, 1, 1, 1_000], true, 4),
+            (&[1, 1, 1, 1, 1_000], false, 4),
+            (&[1, 1, 1, 900, 1_000], true, 5),
+            (&[1, 1, 1, 900, 1_000], false, 0),
+            (&[1, 2, 6, 18, 1_000], false, 4),
+        ] {
+            assert_eq!(worth(rows, over), want, "{rows:?} {over}");
+        }
+    }
+
+    /// However long it goes on, a row is rewritten a few times and a month has a few files.
+    #[test]
+    fn many_small_refreshes_rewrite_little() {
+        for over in [false, true] {
+            let (mut files, mut rewritten) = (vec![1_000_000_u64], 0);
+            for _ in 0..10_000 {
+                files.push(100);
+                files.sort_unstable();
+                let count = worth(&files, over);
+                let merged: u64 = files.drain(..count).sum();
+                files.extend(Some(merged).filter(|merged| *merged > 0));
+                rewritten += merged;
+                assert!(files.len() <= 24, "{files:?}");
+            }
+            assert!(rewritten < 20 * 1_000_000, "{rewritten}");
+        }
+    }
+}
