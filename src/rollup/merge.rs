@@ -1,28 +1,26 @@
 //! Merges files of a month of a rollup into one.
 //!
-//! The cost of a refresh goes with what is new, so a large file is rewritten only once much has come
-//! beside it: files of about one size are merged, and all of a month that is over once the others
-//! have an eighth of the rows of the largest.
+//! The files of a month become one when it is over. But for that, the cost of a refresh goes with what is
+//! new, so a large file is rewritten only once much has come beside it: files of about one size are
+//! merged, and all of a month that is over once the others have half as many rows as the largest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::datasource::provider_as_source;
 
-use super::refresh::{ATTEMPTS, DAY_MICROS, Work};
-use super::{Level, scanned};
+use super::refresh::{ATTEMPTS, Work};
+use super::{Level, notes, scanned};
 use crate::error::{ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::staged::StagedFile;
 use crate::plan::states::{Rows, Source};
 
-/// A month is over when it ended this long ago: few events come for it any more.
-const SETTLED_MICROS: i64 = 2 * DAY_MICROS;
 /// Files of about one size that are merged at the least.
 const FILES_MIN: usize = 4;
 /// How many rows the largest file of a month that is over has for each one beside it, at most.
-const LARGEST_SHARE: u64 = 8;
+const LARGEST_SHARE: u64 = 2;
 
 /// Which files are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +37,10 @@ impl Work<'_> {
         let mut merged = 0;
         for _ in 0..ATTEMPTS {
             let base = self.table.snapshot(None).await?;
-            let groups = self.groups(&base, merging)?;
+            let mut info = self.table.commit_info(base.version).await?;
+            let through = info.get(notes::WHOLE_THROUGH).and_then(|month| month.parse().ok());
+            let last_over = self.last_over()?;
+            let groups = groups(&base, merging, (through, last_over));
             if groups.is_empty() {
                 return Ok(merged);
             }
@@ -48,7 +49,8 @@ impl Work<'_> {
                 add.extend(self.merged(&base, month, &paths).await?);
                 remove.extend(paths);
             }
-            let info = self.table.commit_info(base.version).await?;
+            let last_over = last_over.map(|month| (notes::WHOLE_THROUGH, month.to_string()));
+            info.extend(last_over.map(|(name, month)| (name.to_owned(), month)));
             let count = remove.len() as u64;
             let commit = Commit {
                 operation: Operation::Compact,
@@ -86,31 +88,31 @@ impl Work<'_> {
         let of_level = |level: &Level| sources.get(level).map_or(&[][..], std::slice::from_ref);
         self.made(self.range_of(month)?, of_level).await
     }
+}
 
-    /// The files that are merged, by month.
-    fn groups(&self, base: &Snapshot, merging: Merging) -> Result<BTreeMap<i32, BTreeSet<String>>> {
-        let mut months: BTreeMap<i32, Vec<(u64, &str)>> = BTreeMap::new();
-        for file in &base.files {
-            let Some(month) = file.partition else { continue };
-            months.entry(month).or_default().push((file.rows, &file.path));
-        }
-        let mut groups = BTreeMap::new();
-        for (month, mut files) in months {
-            let settled = self.now.micros().saturating_sub(SETTLED_MICROS);
-            let over = self.range_of(month)?.to.is_some_and(|to| to.micros() <= settled);
-            files.sort_unstable();
-            let rows: Vec<u64> = files.iter().map(|(rows, _)| *rows).collect();
-            let count = match merging {
-                Merging::Whole if over && rows.len() > 1 => rows.len(),
-                Merging::Whole | Merging::Worth => worth(&rows, over),
-            };
-            if count > 0 {
-                let paths = files.iter().take(count).map(|(_, path)| (*path).to_owned());
-                groups.insert(month, paths.collect());
-            }
-        }
-        Ok(groups)
+/// The files that are merged, by month. Months up to the first of two were made whole before, and are over
+/// up to the second.
+fn groups(
+    base: &Snapshot,
+    merging: Merging,
+    (through, last_over): (Option<i32>, Option<i32>),
+) -> BTreeMap<i32, BTreeSet<String>> {
+    let mut months: BTreeMap<i32, Vec<(u64, &str)>> = BTreeMap::new();
+    for file in &base.files {
+        let Some(month) = file.partition else { continue };
+        months.entry(month).or_default().push((file.rows, &file.path));
     }
+    let merged = |(month, mut files): (i32, Vec<(u64, &str)>)| {
+        let over = last_over.is_some_and(|last| month <= last);
+        let was_whole = through.is_some_and(|through| month <= through);
+        let whole = over && files.len() > 1 && (merging == Merging::Whole || !was_whole);
+        files.sort_unstable();
+        let rows: Vec<u64> = files.iter().map(|(rows, _)| *rows).collect();
+        let count = if whole { rows.len() } else { worth(&rows, over) };
+        let paths = files.iter().take(count).map(|(_, path)| (*path).to_owned());
+        (count > 0).then(|| (month, paths.collect()))
+    };
+    months.into_iter().filter_map(merged).collect()
 }
 
 /// How many of the smallest files of a month are merged, by their rows in ascending order.
@@ -140,9 +142,9 @@ mod tests {
         for (rows, over, want) in [
             (&[][..], true, 0),
             (&[5], true, 0),
-            (&[1, 9], true, 0),
-            (&[1, 8], true, 2),
-            (&[1, 8], false, 0),
+            (&[1, 3], true, 0),
+            (&[1, 2], true, 2),
+            (&[1, 2], false, 0),
             (&[1, 1, 1, 1, 1_000], true, 4),
             (&[1, 1, 1, 1, 1_000], false, 4),
             (&[1, 1, 1, 900, 1_000], true, 5),

@@ -55,6 +55,8 @@ mod notes {
     pub(super) const EVENTS_VERSION: &str = "events_version";
     /// Tells that version from another one of the same number.
     pub(super) const EVENTS_MARK: &str = "events_mark";
+    /// The last month whose files were made one once it was over, by its first date in days since 1970.
+    pub(super) const WHOLE_THROUGH: &str = "whole_through";
 }
 
 /// The rollup of a meter whose tables are read; `None` while there is none.
@@ -76,7 +78,7 @@ pub async fn open(lake: &Lake, meter: &Meter) -> Result<Option<Table>> {
 pub async fn open_or_create(lake: &Lake, meter: &Meter) -> Result<Table> {
     let Some(kept) = kept(meter) else {
         return Err(Error::invalid(format!(
-            "meter `{}`: `{}` has no rollups yet; it is answered from the events",
+            "meter `{}`: `{}` has no rollups; it is answered from the events",
             meter.name,
             meter.aggregation.name()
         )));

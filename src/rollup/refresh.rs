@@ -28,9 +28,11 @@ use crate::plan::states::{Buckets, Rows, Source, states_plan};
 use crate::table::EventsTable;
 use crate::time::{TimeRange, Timestamp};
 
-pub(super) const DAY_MICROS: i64 = 86_400_000_000;
+const DAY_MICROS: i64 = 86_400_000_000;
 /// How often a commit is tried against others.
 pub(super) const ATTEMPTS: u32 = 20;
+/// A month is over when it ended this long ago: few events come for it any more.
+const SETTLED_MICROS: i64 = 2 * DAY_MICROS;
 /// Rows of events of several months that are made into states together: their files are written side
 /// by side.
 const STRETCH_ROWS_MAX: u64 = 1_000_000;
@@ -97,8 +99,15 @@ impl Work<'_> {
                 None => None,
             };
             let goes_on = since.is_some();
-            let all = || Since { rows: Arc::clone(snapshot), stale: BTreeMap::new() };
-            let since = since.unwrap_or_else(all);
+            let since = match since {
+                Some(since) => since,
+                // Each month becomes one file.
+                None => Since {
+                    rows: Arc::clone(snapshot),
+                    stale: BTreeMap::new(),
+                    whole_through: self.last_over()?,
+                },
+            };
             let (mut done, add) = self.states(&base, &since, snapshot).await?;
             let stale = |month: Option<i32>| month.is_none_or(|of| since.stale.contains_key(&of));
             let remove = base.files.iter().filter(|file| !goes_on || stale(file.partition));
@@ -113,7 +122,7 @@ impl Work<'_> {
                 add,
                 remove,
                 app: Some((APP.to_owned(), app)),
-                info: self.info(snapshot.version, &mark),
+                info: self.info((snapshot.version, &mark), since.whole_through),
                 at_ms: self.now.micros().div_euclid(1_000),
                 ..Commit::default()
             };
@@ -134,13 +143,20 @@ impl Work<'_> {
         ))
     }
 
-    fn info(&self, events_version: u64, mark: &str) -> BTreeMap<String, String> {
-        BTreeMap::from([
+    fn info(
+        &self,
+        (events_version, mark): (u64, &str),
+        whole_through: Option<i32>,
+    ) -> BTreeMap<String, String> {
+        let through = whole_through.map(|month| (notes::WHOLE_THROUGH, month.to_string()));
+        let mut info = BTreeMap::from([
             (notes::METER.to_owned(), self.meter.name.clone()),
             (notes::METER_VERSION.to_owned(), version(self.meter)),
             (notes::EVENTS_VERSION.to_owned(), events_version.to_string()),
             (notes::EVENTS_MARK.to_owned(), mark.to_owned()),
-        ])
+        ]);
+        info.extend(through.map(|(name, month)| (name.to_owned(), month)));
+        info
     }
 
     /// What came after the version `reached`, and the months that are made anew; `None` where nothing
@@ -168,7 +184,8 @@ impl Work<'_> {
             Err(error) => return Err(error),
         };
         let stale = self.stale(&brought.changed)?;
-        Ok(Some(Since { rows: brought.rows, stale }))
+        let whole_through = info.get(notes::WHOLE_THROUGH).and_then(|month| month.parse().ok());
+        Ok(Some(Since { rows: brought.rows, stale, whole_through }))
     }
 
     /// The months of the zone that a day of UTC touches, by their first dates.
@@ -223,6 +240,19 @@ impl Work<'_> {
             }
         }
         Ok(count)
+    }
+
+    /// The last month that is over, by its first date; none before the first instant.
+    pub(super) fn last_over(&self) -> Result<Option<i32>> {
+        let settled = Timestamp::from_micros(self.now.micros().saturating_sub(SETTLED_MICROS));
+        let months = Grain::Month.buckets(&self.zone, (settled, settled))?;
+        let last = months.start_of(settled.micros()).checked_sub(1);
+        last.map(|last| {
+            let last = Timestamp::from_micros(last);
+            let months = Grain::Month.buckets(&self.zone, (last, last))?;
+            Ok(month_of(&self.zone, months.start_of(last.micros())))
+        })
+        .transpose()
     }
 
     /// A month of the zone as instants.
@@ -367,4 +397,6 @@ struct Since {
     /// The days, as stretches of the meter's zone, whose states are made anew, by the first dates of their
     /// months.
     stale: BTreeMap<i32, Vec<TimeRange>>,
+    /// As the note of that name has it.
+    whole_through: Option<i32>,
 }

@@ -8,7 +8,7 @@ use meterhouse::engine::Engine;
 use meterhouse::error::Result;
 use meterhouse::ingest::IngestSettings;
 use meterhouse::plan::states::kept;
-use meterhouse::rollup::{Merging, refresh};
+use meterhouse::rollup::{Merging, describe, refresh};
 use meterhouse::time::Timestamp;
 use meterhouse::usage::{Context, UsageRequest, usage};
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn turn() -> BoxedStrategy<Turn> {
 }
 
 /// What meters are broken down by, so that states are kept by it.
-const DIMENSIONS: [&str; 6] = ["region", "source", "event_name", "größe", "looked_up", "bytes"];
+const DIMENSIONS: [&str; 3] = ["region", "looked_up", "bytes"];
 
 /// The meters, with the dimensions that states are kept by.
 fn context(life: &Life, meters: &[Meter], questions: &[Question]) -> Context {
@@ -256,6 +256,37 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
     assert_eq!((have.unwrap(), from_states), (want, 1));
 }
 
+#[test]
+fn a_month_becomes_one_file_when_it_is_over() {
+    let life = Life::new();
+    let context = context(&life, &[Meter::count("m")], &[]);
+    let (lake, meter) = (&context.lake, &context.meters[0]);
+    let refreshed = |merging: Merging, days_later: i64| {
+        let now = Timestamp::from_micros(NOW + days_later * 86_400_000_000);
+        RUNTIME.block_on(async {
+            let snapshot = lake.events.snapshot(None).await.unwrap();
+            refresh((lake, &context.engine), meter, &snapshot, merging, now).await.unwrap();
+            describe(lake, meter).await.unwrap().unwrap().files
+        })
+    };
+    let mut next = 0;
+    let mut ingest = |count: usize| {
+        let lines: Vec<_> = (next..next + count).map(crate::corrections::line).collect();
+        next += count;
+        life.place.ingest(&lines, &IngestSettings::default());
+    };
+    // NOW is the first of a month, and the events are of the nine days before.
+    for (events, files) in [(90, 2), (9, 4), (9, 6)] {
+        ingest(events);
+        assert_eq!(refreshed(Merging::Worth, 0), files);
+    }
+    assert_eq!(refreshed(Merging::Worth, 1), 6, "a month goes on for two days");
+    assert_eq!(refreshed(Merging::Worth, 3), 4);
+    ingest(9);
+    assert_eq!(refreshed(Merging::Worth, 3), 3, "late events stay beside, four small files do not");
+    assert_eq!(refreshed(Merging::Whole, 3), 2);
+}
+
 // ---- Through the program ----
 
 #[test]
@@ -276,8 +307,8 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
     )
     .unwrap();
     std::fs::write(
-        meters.join("p95.yaml"),
-        "meter: p95\naggregation: percentile\npercentile: 95\nproperty: bytes\n",
+        meters.join("seats.yaml"),
+        "meter: seats\naggregation: time_weighted\nproperty: bytes\nof: level\n",
     )
     .unwrap();
     let events = |name: &str, numbers: std::ops::Range<usize>| {
@@ -298,7 +329,7 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
     assert!(run(&["rollups", "list"], 0).1.contains("`meterhouse rollups refresh` makes them"));
     let (_, said) = run(&["rollups", "refresh"], 0);
     assert!(said.contains("30 rows read") && said.contains("up to version 1"), "{said}");
-    assert!(said.contains("answered from the events, without a rollup: p95"), "{said}");
+    assert!(said.contains("answered from the events, without a rollup: seats"), "{said}");
     events("two.ndjson", 30..35);
     let (listed, _) = run(&["rollups", "list", "-o", "csv"], 0);
     assert!(listed.lines().nth(1).unwrap().starts_with("bytes,"), "{listed}");
@@ -310,7 +341,7 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
             vec!["--from", "2026-01-10T03:00:00Z", "--to", "2026-01-10T05:00:00Z", "--by", "host"],
             "rollup by hour to version 1",
         ),
-        (vec!["--where", "region = 'r1'", "--total"], "rollup by month"),
+        (vec!["--where", "region = 'r1'", "--total"], "rollup by day"),
         (vec!["--total", "--tz", "Asia/Kolkata", "--window", "hour"], ""),
         (vec!["--where", "bytes > 3"], ""),
         (vec!["--from", "2026-01-10T03:30:00Z"], ""),
@@ -328,12 +359,135 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
     let (_, said) = run(&["rollups", "refresh"], 0);
     assert!(said.contains("5 rows read"), "{said}");
     assert!(run(&["rollups", "refresh", "bytes"], 0).1.contains("nothing new"));
-    let (_, said) = run(&["rollups", "refresh", "p95"], 1);
-    assert!(said.contains("meter `p95`: `percentile` has no rollups yet"), "{said}");
+    let (_, said) = run(&["rollups", "refresh", "seats"], 1);
+    assert!(said.contains("meter `seats`: `time_weighted` has no rollups"), "{said}");
     let (_, said) = run(&["rollups", "refresh", "bites"], 1);
     assert!(said.contains("no meter `bites`"), "{said}");
     let (plan, _) = run(&["usage", "bytes", "--total", "--explain"], 0);
-    assert!(plan.contains("from states by month, up to version 2 of the events, and 0 rows since"));
+    assert!(plan.contains("from states by day, up to version 2 of the events, and 0 rows since"));
+}
+
+/// A meter of every kind that has states: months of two files, a few events behind, once with a
+/// correction; and merged.
+#[test]
+fn every_kind_of_state_answers_as_the_events_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let output = meterhouse(folder.path(), args);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (data, said) = (text(output.stdout), text(output.stderr));
+        assert!(output.status.success(), "{args:?}: {said}");
+        (data, said)
+    };
+    let meters = folder.path().join("queries/meters");
+    std::fs::create_dir_all(&meters).unwrap();
+    let kinds = [
+        ("n", "aggregation: count"),
+        ("total", "aggregation: sum\nproperty: bytes"),
+        ("least", "aggregation: min\nproperty: bytes"),
+        ("most", "aggregation: max\nproperty: bytes"),
+        ("mean", "aggregation: average\nproperty: bytes"),
+        ("first", "aggregation: earliest\nproperty: bytes"),
+        ("last", "aggregation: latest\nproperty: bytes"),
+        ("people", "aggregation: count_unique\nproperty: person"),
+        ("p50", "aggregation: percentile\nproperty: bytes\npercentile: 50"),
+        ("p99", "aggregation: percentile\nproperty: bytes\npercentile: 99.9"),
+        ("sampled", "aggregation: count\nweight: rate"),
+        ("weighed", "aggregation: sum\nproperty: bytes\nweight: rate"),
+        ("weighed_mean", "aggregation: average\nproperty: bytes\nweight: rate"),
+        ("peaks", "aggregation: sum\nof: { aggregation: max, property: bytes, per: hour }"),
+        ("busiest", "aggregation: max\nof: { aggregation: count, per: [day, person] }"),
+        (
+            "typical",
+            "aggregation: percentile\npercentile: 50\nof: { aggregation: sum, property: bytes, per: [person] }",
+        ),
+        (
+            "crowd",
+            "aggregation: average\nof: { aggregation: count_unique, property: person, per: day }",
+        ),
+        (
+            "medians",
+            "aggregation: sum\nof: { aggregation: percentile, percentile: 50, property: bytes, per: day }",
+        ),
+    ];
+    for (name, text) in kinds {
+        let text = format!("meter: {name}\n{text}\ndimensions: [region]\ntimezone: Asia/Kolkata\n");
+        std::fs::write(meters.join(format!("{name}.yaml")), text).unwrap();
+    }
+    let mut random = Random::new(20_261_129);
+    let mut ingest = |numbers: std::ops::Range<usize>| {
+        let mut lines = String::new();
+        for n in numbers {
+            let bytes = match n % 9 {
+                0 => "none".to_owned(),
+                1 => format!("{}.25", random.below(50)),
+                2 => format!("{}", 10_u128.pow(20) + u128::from(random.below(9))),
+                _ => random.below(50).to_string(),
+            };
+            let rate = ["1", "2.5", "0", "-1", "x"][usize::try_from(random.below(5)).unwrap()];
+            let event = serde_json::json!({
+                "event_name": "e",
+                "idempotency_key": format!("k{n}"),
+                "customer_id": format!("c{}", random.below(3)),
+                "timestamp": format!(
+                    "2026-{:02}-{:02}T{:02}:{:02}:00Z",
+                    1 + random.below(2),
+                    1 + random.below(28),
+                    random.below(24),
+                    random.below(60)
+                ),
+                "properties": {
+                    "bytes": bytes,
+                    "rate": rate,
+                    "person": format!("p{}", random.below(6)),
+                    "region": format!("r{}", random.below(3)),
+                },
+            });
+            lines.push_str(&(event.to_string() + "\n"));
+        }
+        std::fs::write(folder.path().join("e.ndjson"), lines).unwrap();
+        run(&["ingest", "e.ndjson", "-q"]);
+    };
+    let compare = |what: &str| {
+        let questions: [&[&str]; 6] = [
+            &["--total"],
+            &["--by", "region", "--period", "2026-02"],
+            &["--by", "customer_id,region", "--window", "day"],
+            &["--by", "customer_id", "--window", "month"],
+            &["--customer", "c1", "--where", "region != 'r0'"],
+            &["--total", "--window", "month", "--where", "region in ('r1', 'r2')"],
+        ];
+        for question in questions {
+            let names = kinds.iter().map(|(name, _)| *name);
+            let asked: Vec<&str> = ["usage"]
+                .into_iter()
+                .chain(names)
+                .chain(["-o", "csv"])
+                .chain(question.to_vec())
+                .collect();
+            let want = run(&[&asked[..], &["--from-events"]].concat()).0;
+            let (have, said) = run(&asked);
+            assert_eq!(have, want, "{what}, {question:?}: {said}");
+            assert_eq!(said.matches("rollup by ").count(), kinds.len(), "{question:?}: {said}");
+        }
+    };
+    ingest(0..400);
+    run(&["rollups", "refresh", "-q"]);
+    ingest(400..440);
+    compare("rows since");
+    run(&["rollups", "refresh", "-q"]);
+    let amend = ["events", "amend", "--key", "k7", "--set", "bytes=77", "--reason", "wrong", "-q"];
+    run(&amend);
+    let (_, said) = run(&["rollups", "refresh"]);
+    assert!(said.contains("1 day made anew") || said.contains("2 days made anew"), "{said}");
+    compare("mended");
+    let (_, said) = run(&["rollups", "refresh", "--compact"]);
+    assert!(said.contains("merged"), "{said}");
+    let (listed, _) = run(&["rollups", "list", "-o", "csv"]);
+    // The last evening of February is in March there.
+    let files: Vec<&str> = listed.lines().skip(1).filter_map(|row| row.split(',').nth(5)).collect();
+    assert!(files.len() == kinds.len() && files.iter().all(|files| *files == "3"), "{listed}");
+    compare("merged");
 }
 
 /// How many refreshes are killed; more of them by `METERHOUSE_REFRESH_KILLS`.
