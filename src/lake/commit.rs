@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::lake::kernel::kernel_error;
 use crate::lake::log::{Entry, INFO, NONCE};
-use crate::lake::snapshot::{DataFile, Snapshot};
+use crate::lake::snapshot::{DataFile, Said, Snapshot};
 use crate::lake::staged::StagedFile;
 use crate::lake::table::{ENGINE, Table};
 
@@ -145,8 +145,19 @@ impl Table {
     /// # Errors
     /// A log that cannot be read or is damaged.
     pub async fn commit_mark(&self, version: u64) -> Result<Option<String>> {
-        let entry = self.log.read(version).await?;
-        Ok(entry.map(|entry| entry.nonce.clone().unwrap_or_else(|| mark_of(&entry))))
+        Ok(self.log.read(version).await?.map(|entry| mark(&entry)))
+    }
+
+    /// What is said of the commit that made a version, read once for each.
+    ///
+    /// # Errors
+    /// `NotFound` where the log no longer has its entry; a damaged log.
+    pub async fn said<'s>(&self, snapshot: &'s Snapshot) -> Result<&'s Said> {
+        let read = || async {
+            let entry = self.entry(snapshot.version).await?;
+            Ok(Said { mark: mark(&entry), info: entry.info })
+        };
+        snapshot.said.get_or_try_init(read).await
     }
 
     async fn try_commit(
@@ -281,8 +292,11 @@ impl Table {
     }
 }
 
-/// The mark of another program's commit: a hash of what it named.
-fn mark_of(entry: &Entry) -> String {
+/// Our own mark of a commit, or of another program's a hash of what it named.
+fn mark(entry: &Entry) -> String {
+    if let Some(own) = &entry.nonce {
+        return own.clone();
+    }
     let mut hash = blake3::Hasher::new();
     let added = entry.added.iter().map(|file| ("+", &file.path));
     for (sign, path) in added.chain(entry.removed.iter().map(|path| ("-", path))) {

@@ -14,6 +14,7 @@ use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::scan::{PartitionValuesOptions, StatsOptions};
 use delta_kernel::snapshot::Snapshot as KernelSnapshot;
 use delta_kernel::{Engine, KernelError, SnapshotRef};
+use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
 use crate::lake::kernel::{Kernel, kernel_error};
@@ -46,6 +47,17 @@ pub struct Snapshot {
     kernel: Kernel,
     /// What is known of applications' versions. Kept, for the kernel reads the whole log for one.
     apps: Mutex<Applications>,
+    /// What is said of the commit that made it, once it was asked for.
+    pub(super) said: Arc<OnceCell<Said>>,
+}
+
+/// What is said of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// What its writer said: [`crate::lake::commit::Commit::info`].
+    pub info: BTreeMap<String, String>,
+    /// What tells it from any other that could have made the version.
+    pub mark: String,
 }
 
 /// Versions of applications.
@@ -143,6 +155,7 @@ impl Snapshot {
             inner,
             kernel: kernel.clone(),
             apps: Mutex::default(),
+            said: Arc::default(),
         })
     }
 
@@ -156,6 +169,7 @@ impl Snapshot {
             inner: Arc::clone(&self.inner),
             kernel: self.kernel.clone(),
             apps: Mutex::new(self.apps().clone()),
+            said: Arc::clone(&self.said),
         }
     }
 
@@ -197,6 +211,7 @@ impl Snapshot {
             inner,
             kernel: self.kernel.clone(),
             apps: Mutex::new(apps),
+            said: Arc::default(),
         })
     }
 }

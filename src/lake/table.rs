@@ -282,7 +282,7 @@ impl Table {
         )))
     }
 
-    async fn entry(&self, version: u64) -> Result<Entry> {
+    pub(super) async fn entry(&self, version: u64) -> Result<Entry> {
         match self.log.read(version).await? {
             Some(entry) => Ok(entry),
             None => Err(self.no_version(version).await?),

@@ -1,6 +1,7 @@
 //! The tables that make up one namespace of a lake: events, quarantine, accounts and statements.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ErrorKind, Result};
 use crate::lake::location::{Location, Namespace};
@@ -21,6 +22,8 @@ pub struct Lake {
     pub namespace: Namespace,
     /// The events.
     pub events: Table,
+    /// Tables that are derived from the events, by name, once they were opened.
+    derived: Arc<Mutex<BTreeMap<String, Table>>>,
 }
 
 impl Lake {
@@ -30,7 +33,7 @@ impl Lake {
     /// `NotFound` where there is none.
     pub async fn open(location: &Location, namespace: &Namespace) -> Result<Self> {
         let events = Table::open(location, namespace, EVENTS).await?;
-        Ok(Self { location: location.clone(), namespace: namespace.clone(), events })
+        Ok(Self::of(location, namespace, events))
     }
 
     /// The tables that are there though the events, which are made first, are not.
@@ -55,7 +58,32 @@ impl Lake {
         let (columns, info) = (schema::events_schema(), BTreeMap::new());
         let events =
             Table::create(location, namespace, EVENTS, &columns, &[EVENT_DATE], &info).await?;
-        Ok(Self { location: location.clone(), namespace: namespace.clone(), events })
+        Ok(Self::of(location, namespace, events))
+    }
+
+    fn of(location: &Location, namespace: &Namespace, events: Table) -> Self {
+        let (location, namespace) = (location.clone(), namespace.clone());
+        Self { location, namespace, events, derived: Arc::default() }
+    }
+
+    /// A table that is derived from the events, opened once; `None` while there is none.
+    ///
+    /// # Errors
+    /// A damaged table.
+    pub async fn derived(&self, name: &str) -> Result<Option<Table>> {
+        let known = self.opened().get(name).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let found = optional(Table::open(&self.location, &self.namespace, name).await)?;
+        if let Some(table) = &found {
+            self.opened().insert(name.to_owned(), table.clone());
+        }
+        Ok(found)
+    }
+
+    fn opened(&self) -> MutexGuard<'_, BTreeMap<String, Table>> {
+        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The refused events, `None` while there were none.

@@ -49,6 +49,8 @@ const MAX_BOUND_BYTES: usize = 32;
 pub struct Layout {
     /// The columns by which the rows come sorted: ascending, nulls first.
     pub sorted_by: Vec<String>,
+    /// Texts of whose pages the bounds are written, though rows do not come sorted by them.
+    pub paged: Vec<String>,
     /// The column that gets a Bloom filter.
     pub bloom_filter: Option<String>,
     /// Integers and instants that are stored as differences.
@@ -66,6 +68,7 @@ impl Default for Layout {
     fn default() -> Self {
         Self {
             sorted_by: Vec::new(),
+            paged: Vec::new(),
             bloom_filter: None,
             delta_packed: Vec::new(),
             no_dictionary: Vec::new(),
@@ -241,7 +244,8 @@ fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, Parq
         );
     for field in schema.fields() {
         let (name, column) = (field.name(), ColumnPath::from(field.name().as_str()));
-        if layout.sorted_by.contains(name) || has_page_statistics(field.data_type()) {
+        let paged = layout.sorted_by.contains(name) || layout.paged.contains(name);
+        if paged || has_page_statistics(field.data_type()) {
             let page = EnabledStatistics::Page;
             builder = builder.set_column_statistics_enabled(column.clone(), page);
         }
@@ -401,7 +405,7 @@ mod tests {
             delta_packed: vec!["number".to_owned()],
             no_dictionary: vec!["key".to_owned()],
             target_bytes,
-            stamp: None,
+            ..Layout::default()
         }
     }
 

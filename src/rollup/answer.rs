@@ -55,7 +55,7 @@ pub async fn find(
     let answers = |level: &Level| level.grain <= longest && level.by.covers(&asked.by);
     let Some(level) = Level::all(meter).into_iter().find(answers) else { return Ok(None) };
     let Some(table) = open(lake, meter).await? else { return Ok(None) };
-    let Some((states, reached)) = as_of(lake, &table, snapshot.version).await? else {
+    let Some((states, reached)) = as_of(lake, &table, snapshot).await? else {
         return Ok(None);
     };
     let brought = match lake.events.brought(reached, snapshot).await {
@@ -91,22 +91,29 @@ fn touches(range: TimeRange, day: i32) -> bool {
 async fn as_of(
     lake: &Lake,
     table: &Table,
-    events_version: u64,
+    events: &Snapshot,
 ) -> Result<Option<(Arc<Snapshot>, u64)>> {
     let mut states = table.snapshot(None).await?;
     loop {
         let reached = states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok());
         // The first version of the table has no states.
         let Some(reached) = reached else { return Ok(None) };
-        if reached <= events_version {
-            let info = match table.commit_info(states.version).await {
-                Ok(info) => info,
+        if reached <= events.version {
+            let said = match table.said(&states).await {
+                Ok(said) => said,
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error),
             };
             // A lake that was restored may have another version of this number.
-            let mark = lake.events.commit_mark(reached).await?;
-            let same = mark.is_some() && mark.as_ref() == info.get(notes::EVENTS_MARK);
+            let mark = match reached == events.version {
+                true => lake.events.said(events).await.map(|said| Some(said.mark.clone())),
+                false => lake.events.commit_mark(reached).await,
+            };
+            let mark = match mark {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                mark => mark?,
+            };
+            let same = mark.is_some() && mark.as_ref() == said.info.get(notes::EVENTS_MARK);
             return Ok(same.then_some((states, reached)));
         }
         let Some(before) = states.version.checked_sub(1) else { return Ok(None) };

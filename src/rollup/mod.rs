@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
@@ -64,11 +64,7 @@ mod notes {
 /// # Errors
 /// A damaged table.
 pub async fn open(lake: &Lake, meter: &Meter) -> Result<Option<Table>> {
-    match Table::open(&lake.location, &lake.namespace, &table_name(lake, meter)).await {
-        Ok(table) => Ok(Some(table)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    lake.derived(&table_name(lake, meter)).await
 }
 
 /// The same, made where it is missing.

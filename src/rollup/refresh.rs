@@ -377,7 +377,8 @@ impl Work<'_> {
         let mut files = MonthFiles::new((self.engine, &self.table), self.meter)?;
         for (name, level) in levels {
             let starts = level.grain.buckets(&self.zone, (from, to))?;
-            let buckets = Buckets { starts: &starts, months: &months };
+            let buckets =
+                Buckets { starts: &starts, months: &months, days_first: level.is_by_day() };
             let plan = states_plan(self.meter, &level.by, &buckets, sources(&level))?;
             files.add(&name, &plan).await?;
         }

@@ -26,7 +26,7 @@ use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::{Layout, ParquetFileWriter};
 use crate::meter::Meter;
-use crate::plan::states::columns::{BUCKET, LEVEL, VALUE, WEIGHTS, key};
+use crate::plan::states::columns::{LEVEL, VALUE, WEIGHTS, key};
 use crate::plan::states::{Kept, MONTH, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind};
 
@@ -119,9 +119,10 @@ impl<'a> MonthFiles<'a> {
 
 fn layout(meter: &Meter) -> Layout {
     let texts = (0..keys(meter).len()).map(|place| ValueKind::Text.column(&key(place)));
-    let sorted_by = [LEVEL, CUSTOMER_ID].map(ToOwned::to_owned).into_iter().chain(texts);
+    let paged = [LEVEL, CUSTOMER_ID].map(ToOwned::to_owned).into_iter().chain(texts);
     Layout {
-        sorted_by: sorted_by.chain([BUCKET.to_owned()]).collect(),
+        // The order is not the same for all levels.
+        paged: paged.collect(),
         // Months are asked whole; no two writers' files have one name.
         target_bytes: usize::MAX,
         stamp: Some(Uuid::new_v4().to_string()),

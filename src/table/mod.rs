@@ -14,7 +14,6 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, DataFusionError, Result as EngineResult, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -33,8 +32,10 @@ use crate::plan::TableFacts;
 use crate::schema::{self, EVENT_DATE, KIND, KIND_EVENT, PROPERTIES, ValueKind};
 use crate::time::{TimeRange, Timestamp};
 
+mod footers;
 mod statistics;
 
+use footers::Footers;
 use statistics::{SnapshotStatistics, file_statistics};
 
 /// Longest `IN` list that files are pruned by.
@@ -291,9 +292,9 @@ impl TableProvider for EventsTable {
             groups.iter().filter_map(|group| group.file_statistics(None)),
             &schema,
         )?;
-        // Footers are read once per process: a file never changes under its name.
+        // A file never changes under its name.
         let runtime = state.runtime_env();
-        let footers = CachedParquetFileReaderFactory::new(
+        let footers = Footers::new(
             runtime.object_store(&self.store)?,
             runtime.cache_manager.get_file_metadata_cache(),
         );

@@ -35,11 +35,14 @@ pub struct Buckets<'a> {
     pub starts: &'a WindowStarts,
     /// The months.
     pub months: &'a WindowStarts,
+    /// Whether rows come day by day, which is for questions about all customers and a short time,
+    /// rather than customer by customer.
+    pub days_first: bool,
 }
 
 /// The states of all sources together, one for each bucket and whatever they are told apart by: columns
-/// [`MONTH`], [`CUSTOMER_ID`], the keys by name, [`BUCKET`] and what is kept; ordered by month, then all
-/// keys. What they are not told apart by is null.
+/// [`MONTH`], [`CUSTOMER_ID`], the keys by name, [`BUCKET`] and what is kept; ordered by month, perhaps by
+/// day of UTC, then by all keys. What they are not told apart by is null.
 ///
 /// # Errors
 /// A filter whose literal cannot be compared with its operand.
@@ -68,7 +71,7 @@ pub fn states_plan(
     let rows = all.ok_or_else(|| Error::internal("states of nothing"))?;
     let month = start(ident(BUCKET), buckets.months).alias(MONTH);
     merged(rows, &names, kept)
-        .and_then(|states| in_order(states, &names, kept, month))
+        .and_then(|states| in_order(states, &names, kept, (month, buckets.days_first)))
         .and_then(LogicalPlanBuilder::build)
         .map_err(defect)
 }
@@ -139,15 +142,17 @@ fn in_order(
     states: LogicalPlanBuilder,
     names: &[String],
     kept: Kept,
-    month: Expr,
+    (month, days_first): (Expr, bool),
 ) -> Built<LogicalPlanBuilder> {
     let value = (kept != Kept::Count).then_some(VALUE);
     let weights = (kept == Kept::Weighed).then_some(WEIGHTS);
     let counts = [EVENTS, MATCHED].map(|name| cast(ident(name), DataType::Int64).alias(name));
     let place = counts_and_place(kept).skip(2).map(ident);
     let values = kept.tells_values_apart().then(|| VALUE.to_owned());
-    let by = std::iter::once(MONTH).chain(names.iter().chain(&values).map(String::as_str));
-    let sorts: Vec<_> = by.map(|name| ident(name).sort(true, true)).collect();
+    let day = days_first.then(|| cast(ident(BUCKET), DataType::Date32));
+    let by = names.iter().chain(&values).map(ident);
+    let by = std::iter::once(ident(MONTH)).chain(day).chain(by);
+    let sorts: Vec<_> = by.map(|of| of.sort(true, true)).collect();
     let columns = std::iter::once(month).chain(names.iter().map(ident));
     let columns = columns.chain(value.into_iter().chain(weights).map(ident));
     states.project(columns.chain(counts).chain(place).collect::<Vec<_>>())?.sort(sorts)
