@@ -12,6 +12,7 @@ use crate::ingest::follow::Ledger;
 use crate::lake::log_cleanup::shorten_log;
 use crate::lake::vacuum::{Vacuumed, vacuum};
 use crate::period;
+use crate::rollup;
 
 /// Runs `vacuum`; the files are its data.
 pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome, Failure> {
@@ -23,6 +24,18 @@ pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome,
     }
     if !global.quiet {
         say(&told(&gone, flags.dry_run));
+    }
+    let mut of_rollups = Vacuumed::default();
+    for (name, table) in rollup::tables(&lake).await? {
+        let gone = vacuum(&table, flags.retention, now, flags.dry_run).await?;
+        for file in &gone.files {
+            write_text(&format!("{name}/{file}\n"))?;
+        }
+        of_rollups.bytes += gone.bytes;
+        of_rollups.files.extend(gone.files);
+    }
+    if !global.quiet && !of_rollups.files.is_empty() {
+        say(&format!("of rollups {}", deleted(&of_rollups, flags.dry_run)));
     }
     if let Some(keep) = flags.log {
         if !flags.dry_run {
@@ -44,15 +57,18 @@ pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome,
 }
 
 fn told(gone: &Vacuumed, dry_run: bool) -> String {
-    let done = if dry_run { "would delete" } else { "deleted" };
-    let files = counted(gone.files.len() as u64, "file");
     let pinned: Vec<String> = gone.pinned.iter().map(u64::to_string).collect();
     let pinned = match pinned.is_empty() {
         true => String::new(),
         false => format!(" and the pinned {}", pinned.join(", ")),
     };
-    let size = bytes(gone.bytes);
-    format!("{done} {files}, {size}; kept are versions from {} on{pinned}", gone.oldest)
+    let deleted = deleted(gone, dry_run);
+    format!("{deleted}; kept are versions from {} on{pinned}", gone.oldest)
+}
+
+fn deleted(gone: &Vacuumed, dry_run: bool) -> String {
+    let done = if dry_run { "would delete" } else { "deleted" };
+    format!("{done} {}, {}", counted(gone.files.len() as u64, "file"), bytes(gone.bytes))
 }
 
 /// Runs `pin`.

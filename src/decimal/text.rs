@@ -15,10 +15,21 @@ pub fn text_of_scaled(scaled: i256, scale: u8) -> String {
     if let Some(narrow) = scaled.to_i128() {
         return text_of_scaled_i128(narrow, scale);
     }
-    let text = scaled.to_string();
+    let text = wide_text(scaled);
     match text.strip_prefix('-') {
         Some(digits) => plain_text(true, digits, usize::from(scale)),
         None => plain_text(false, &text, usize::from(scale)),
+    }
+}
+
+/// The text of a whole number: of its two halves where both fit, which is faster than that of a wide one.
+fn wide_text(whole: i256) -> String {
+    const HALF: usize = 38;
+    let unit = i256::from_i128(10_i128.pow(38));
+    let halves = (whole / unit).to_i128().zip((whole % unit).to_i128());
+    match halves {
+        Some((high, low)) if high != 0 => format!("{high}{:0HALF$}", low.unsigned_abs()),
+        _ => whole.to_string(),
     }
 }
 
@@ -74,6 +85,14 @@ mod tests {
             text_of_scaled(-scaled, 38),
             "-123456789012.3456789012345678901234567890123456789"
         );
+        for text in [
+            "340282366920938463463374607431768211456",
+            "100000000000000000000000000000000000000000000",
+            "-9999999999999999999999999999999999999999999999999999999999999999999999999999",
+            "-1000000000000000000000000000000000000010000000000000000000000000000000000007",
+        ] {
+            assert_eq!(text_of_scaled(i256::from_string(text).unwrap(), 0), text);
+        }
         let least =
             "-57896044618658097711785492504343953926634992332820282019728792003956564819968";
         assert_eq!(text_of_scaled(i256::MIN, 0), least);

@@ -5,7 +5,7 @@
 //! overflow, and so is everything computed from it; [`Arithmetic::Checked`] makes an error of it, so
 //! that a plan can ask which event it was. Null where a side is null.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Builder, Decimal256Builder, Int64Builder};
 use arrow::datatypes::{
@@ -286,7 +286,13 @@ enum Outcome {
 }
 
 fn ten_to(digits: u32) -> Option<i256> {
-    i256::from(10).checked_pow(digits)
+    // Asked for with every row.
+    static POWERS: LazyLock<Vec<i256>> =
+        LazyLock::new(|| (0..=WIDE).map(|digits| i256::from(10).wrapping_pow(digits)).collect());
+    POWERS
+        .get(usize::try_from(digits).ok()?)
+        .copied()
+        .or_else(|| i256::from(10).checked_pow(digits))
 }
 
 fn computed(of: Arithmetic, operands: &[Scaled], scale: u32) -> Outcome {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{ErrorKind, Result};
+use crate::lake::kernel::store_error;
 use crate::lake::location::{Location, Namespace};
 use crate::lake::table::Table;
 use crate::schema::{self, EVENT_DATE};
@@ -80,6 +81,20 @@ impl Lake {
             self.opened().insert(name.to_owned(), table.clone());
         }
         Ok(found)
+    }
+
+    /// The names of the tables that there are whose names begin with that.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn names(&self, beginning: &str) -> Result<Vec<String>> {
+        let place = self.location.root.clone().join(self.namespace.as_str());
+        let listed = self.location.store.list_with_delimiter(Some(&place)).await;
+        let what = || format!("looking into {}/{}", self.location, self.namespace);
+        let listed = listed.map_err(|error| store_error(what(), error))?;
+        let names = listed.common_prefixes.iter().filter_map(|folder| folder.filename());
+        let names = names.filter(|name| name.starts_with(beginning));
+        Ok(names.map(ToOwned::to_owned).collect())
     }
 
     fn opened(&self) -> MutexGuard<'_, BTreeMap<String, Table>> {

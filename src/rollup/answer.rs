@@ -58,6 +58,11 @@ pub async fn find(
     let Some((states, reached)) = as_of(lake, &table, snapshot).await? else {
         return Ok(None);
     };
+    let newest = table.snapshot(None).await?.version;
+    // What vacuum took is told by the events.
+    if states.version < newest && table.missing_file(&states).await?.is_some() {
+        return Ok(None);
+    }
     let brought = match lake.events.brought(reached, snapshot).await {
         Ok(brought) => brought,
         // The log was shortened: nothing tells what came since.

@@ -45,6 +45,9 @@ const MONTH: &str = "month";
 /// Whose version (`txn` in the log) is the version of the events that a rollup goes up to.
 const APP: &str = "meterhouse.rollup";
 
+/// How the names of tables of states begin.
+const NAME: &str = "rollup-";
+
 /// How states are laid out: those of another one are in a table of another name.
 const FORMAT: &str = "2";
 
@@ -67,7 +70,22 @@ pub async fn open(lake: &Lake, meter: &Meter) -> Result<Option<Table>> {
     lake.derived(&table_name(lake, meter)).await
 }
 
-/// The same, made where it is missing.
+/// The tables of states of all meters and versions, by name.
+///
+/// # Errors
+/// A store that cannot be read, a damaged table.
+pub async fn tables(lake: &Lake) -> Result<Vec<(String, Table)>> {
+    let mut tables = Vec::new();
+    for name in lake.names(NAME).await? {
+        // One that is just being made has nothing yet.
+        if let Some(table) = lake.derived(&name).await? {
+            tables.push((name, table));
+        }
+    }
+    Ok(tables)
+}
+
+/// The same as [`open`], made where it is missing.
 ///
 /// # Errors
 /// A meter that has no states; a place that cannot hold a table.
@@ -103,7 +121,7 @@ fn table_name(lake: &Lake, meter: &Meter) -> String {
         hash(&number.to_string());
     }
     let digits = hasher.finalize().to_hex();
-    format!("rollup-{}", digits.get(..16).unwrap_or(digits.as_str()))
+    format!("{NAME}{}", digits.get(..16).unwrap_or(digits.as_str()))
 }
 
 fn schema(meter: &Meter, kept: Kept) -> Schema {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
+use meterhouse::clock::Clock;
 use meterhouse::engine::Engine;
 use meterhouse::error::Result;
 use meterhouse::ingest::IngestSettings;
+use meterhouse::lake::vacuum::{RETENTION_DEFAULT, vacuum};
 use meterhouse::plan::states::kept;
-use meterhouse::rollup::{Merging, describe, refresh};
+use meterhouse::rollup::{Merging, describe, refresh, tables};
 use meterhouse::time::Timestamp;
 use meterhouse::usage::{Context, UsageRequest, usage};
 use proptest::prelude::*;
@@ -284,7 +286,24 @@ fn a_month_becomes_one_file_when_it_is_over() {
     assert_eq!(refreshed(Merging::Worth, 3), 4);
     ingest(9);
     assert_eq!(refreshed(Merging::Worth, 3), 3, "late events stay beside, four small files do not");
+    let between = RUNTIME.block_on(lake.events.snapshot(None)).unwrap().version;
+    ingest(9);
     assert_eq!(refreshed(Merging::Whole, 3), 2);
+    // What vacuum takes of states is read from the events.
+    let total =
+        UsageRequest { meters: vec!["m".to_owned()], at: Some(between), ..UsageRequest::default() };
+    let (want, from_states) = ask(&context, &total);
+    assert_eq!(from_states, 1);
+    let gone = RUNTIME.block_on(async {
+        let [(_, table)] = &tables(lake).await.unwrap()[..] else { panic!("one rollup") };
+        let later = Timestamp::from_micros(Clock::System.now().micros() + 40 * 86_400_000_000);
+        vacuum(table, RETENTION_DEFAULT, later, false).await.unwrap()
+    });
+    assert!(gone.files.len() > 6, "{gone:?}");
+    let (have, from_states) = ask(&context, &total);
+    assert_eq!((have.unwrap(), from_states), (want.unwrap(), 0));
+    let (_, from_states) = ask(&context, &UsageRequest { at: None, ..total });
+    assert_eq!(from_states, 1);
 }
 
 // ---- Through the program ----
