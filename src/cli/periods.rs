@@ -103,12 +103,23 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
         if global.quiet {
             continue;
         }
-        say(&match closed {
-            Closed::Now(record) => format!("closed {}", record_text(&record)),
-            Closed::Before(record) => {
-                format!("closed already, nothing changed: {}", record_text(&record))
+        let mut later = Vec::new();
+        for closed in closed {
+            match closed {
+                Closed::Now(record) => say(&format!("closed {}", record_text(&record))),
+                Closed::Before(record) => {
+                    say(&format!("closed already, nothing changed: {}", record_text(&record)));
+                }
+                Closed::Later { closable, .. } => later.push(closable),
             }
-        });
+        }
+        if let Some(first) = later.iter().min() {
+            let periods = counted(later.len() as u64, "period");
+            say(&format!(
+                "{}: {periods} of other customers can be closed later, the first from {first} on",
+                meter.name
+            ));
+        }
     }
     all_or(wrong, all, "closed")
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
 
-use super::line::{Line, lines_of};
+use super::line::{Line, lines_of, lines_of_period};
 use super::{Closing, Record, definition, store};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
 use crate::render::hexadecimal;
-use crate::time::BillingPeriod;
+use crate::time::{BILLING_PERIOD, BillingPeriod};
 use crate::usage::{Context, UsageRequest, reference, usage};
 
 /// What came of comparing a closed period with the events it was made of.
@@ -91,11 +91,13 @@ pub async fn verify(context: &Context, closing: &Closing) -> Result<Verdict> {
 /// What the lines of a closing are by the events of version `at`, the newest if none.
 async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Result<Vec<Line>> {
     let meter = definition(context, record).await?;
+    let period = record.range()?;
     // The days of a billing period are those of its own zone, which its bounds alone do not tell.
     let is_billing = BillingPeriod::named(&record.period)?.is_some();
     let of_bounds = |bound: &String| (!is_billing).then(|| bound.clone());
     let request = UsageRequest {
         meters: vec![reference(&meter)],
+        window: record.own.then(|| BILLING_PERIOD.to_owned()),
         period: is_billing.then(|| record.period.clone()),
         from: of_bounds(&record.from),
         to: of_bounds(&record.to),
@@ -108,7 +110,10 @@ async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Resu
     let context = Context { meters: Arc::new(vec![meter]), ..context.clone() };
     let mut lines = Vec::new();
     let mut take = |rows: RecordBatch| {
-        lines.extend(lines_of(&rows)?);
+        lines.extend(match record.own {
+            true => lines_of_period(&rows, period)?,
+            false => lines_of(&rows)?,
+        });
         Ok(true)
     };
     usage(&context, &request, &mut take).await?;

@@ -1,12 +1,13 @@
 //! Closes a period, or opens it again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::line::lines_of;
+use super::line::{Line, lines_of, lines_of_period};
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
 use super::{Closing, closings, list, pins};
 use crate::error::{Error, Result};
@@ -14,11 +15,13 @@ use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
-use crate::meter::{Bundle, Meter, version};
+use crate::meter::{Billing, Bundle, Meter, version};
 use crate::registry;
 use crate::render::hexadecimal;
 use crate::schema::statements;
-use crate::time::{BillingPeriod, TimeRange, Timestamp, format_in_zone, parse_zone};
+use crate::time::{
+    BILLING_PERIOD, BillingPeriod, TimeRange, Timestamp, format_in_zone, parse_zone,
+};
 use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
 
 /// How a period is closed.
@@ -45,27 +48,126 @@ pub enum Closed {
     Now(Record),
     /// The period was closed already; nothing changed.
     Before(Record),
+    /// It is some customers' own and cannot be closed yet.
+    Later {
+        /// Its first instant.
+        from: Timestamp,
+        /// Its end.
+        to: Timestamp,
+        /// From when on it can be closed.
+        closable: Timestamp,
+    },
 }
 
-/// Closes a period of `meter`, which `bundle` defines; one without was published.
+/// Closes a period of `meter`, which `bundle` defines; one without was published. Where customers have
+/// billing periods of their own, those are closed that can be by now, each bounds apart.
 ///
 /// # Errors
 /// A period without an end, that has not ended or whose grace has not, or that overlaps a closed one;
-/// as [`usage`]; a store that cannot be written. Nothing is closed then.
+/// as [`usage`]; a store that cannot be written. Of own periods, those before are closed then.
 pub async fn close(
     context: &Context,
     (meter, bundle): (&Meter, Option<&Bundle>),
     terms: &Terms,
-) -> Result<Closed> {
+) -> Result<Vec<Closed>> {
+    check_lasts(meter, terms)?;
     let request = UsageRequest {
         meters: vec![reference(meter)],
         period: Some(terms.period.clone()),
         timezone: terms.timezone.clone(),
         ..UsageRequest::default()
     };
-    let (from, to) = bounds(context, meter, &request, terms)?;
+    let now = context.clock.now();
+    if let Some(periods) = own_periods(context, meter, &request, terms).await? {
+        return close_own(context, (meter, bundle), (&request, terms), periods).await;
+    }
+    let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
+        let what = what(meter, terms);
+        return Err(Error::invalid(format!("{what} has no end: only what has one is closed")));
+    };
+    let closable = closable(to, terms);
+    if now < closable {
+        let why = match now < to {
+            true => format!("ends at {to} only"),
+            false => format!("ended at {to}, and late events are waited for"),
+        };
+        return Err(Error::invalid(format!(
+            "{} {why}: it can be closed from {closable} on (--grace)",
+            what(meter, terms)
+        )));
+    }
+    Ok(vec![close_one(context, (meter, bundle), (request, terms), (from, to)).await?])
+}
+
+/// The periods of customers that have periods of their own, where such are asked for.
+async fn own_periods(
+    context: &Context,
+    meter: &Meter,
+    request: &UsageRequest,
+    terms: &Terms,
+) -> Result<Option<Vec<TimeRange>>> {
+    let named = BillingPeriod::named(&terms.period)?;
+    if named.is_none() || !matches!(meter.billing, Some(Billing::PerCustomer(_))) {
+        return Ok(None);
+    }
+    let events = context.lake.events.snapshot(terms.at).await?;
+    let meter = with_tables(&context.lake, &events, meter).await?;
+    request.own_bounds(&meter, context.clock.now())
+}
+
+/// Closes those of the periods that can be closed by now.
+async fn close_own(
+    context: &Context,
+    (meter, bundle): (&Meter, Option<&Bundle>),
+    (request, terms): (&UsageRequest, &Terms),
+    periods: Vec<TimeRange>,
+) -> Result<Vec<Closed>> {
+    let now = context.clock.now();
+    let mut all = Vec::new();
+    for period in periods {
+        let TimeRange { from: Some(from), to: Some(to) } = period else { continue };
+        let closable = closable(to, terms);
+        if now < closable {
+            all.push(Closed::Later { from, to, closable });
+            continue;
+        }
+        let request = UsageRequest {
+            period: None,
+            from: Some(from.to_string()),
+            to: Some(to.to_string()),
+            window: Some(BILLING_PERIOD.to_owned()),
+            ..request.clone()
+        };
+        all.push(close_one(context, (meter, bundle), (request, terms), (from, to)).await?);
+    }
+    let first = all.iter().find_map(|closed| match closed {
+        Closed::Later { closable, .. } => Some(*closable),
+        Closed::Now(_) | Closed::Before(_) => None,
+    });
+    let waits = all.iter().all(|closed| matches!(closed, Closed::Later { .. }));
+    match (waits, first) {
+        (true, Some(closable)) => Err(Error::invalid(format!(
+            "{}: no customer's period can be closed yet, the first from {closable} on (--grace)",
+            what(meter, terms)
+        ))),
+        (true, None) => Err(Error::invalid(format!(
+            "{}: no customer has such a billing period",
+            what(meter, terms)
+        ))),
+        (false, _) => Ok(all),
+    }
+}
+
+async fn close_one(
+    context: &Context,
+    (meter, bundle): (&Meter, Option<&Bundle>),
+    (request, terms): (UsageRequest, &Terms),
+    (from, to): (Timestamp, Timestamp),
+) -> Result<Closed> {
     let lake = &context.lake;
-    if let Some(record) = closed_before(&list(lake, Some(&meter.name)).await?, meter, from, to)? {
+    let own = request.window.is_some();
+    let all = list(lake, Some(&meter.name)).await?;
+    if let Before { record: Some(record), .. } = closed_before(&all, meter, (from, to), own)? {
         return Ok(Closed::Before(record));
     }
     let events = lake.events.snapshot(terms.at).await?;
@@ -100,14 +202,21 @@ async fn close_pinned(
     let base = table.snapshot(None).await?;
     let app = store::app(&meter.name, &from_text, &to_text);
     let turn = base.app_version(&app).await?.unwrap_or(0);
+    let own = request.window.is_some();
+    let period = match own {
+        // Its name is that of others too, with bounds of their own.
+        true => format!("{from}..{to}"),
+        false => lasting_name(&request, meter, (from, to), context.clock.now())?,
+    };
     let mut record = Record {
         id: Uuid::new_v4().to_string(),
         meter: meter.name.clone(),
         meter_version: version(meter),
-        period: lasting_name(&request, meter, (from, to), context.clock.now())?,
+        period,
         from: from_text,
         to: to_text,
         zone: request.period_zone(meter)?,
+        own,
         revision: turn / 2 + 1,
         table_version: version_of_events,
         lookups: meter.table_versions().into_iter().collect(),
@@ -130,9 +239,11 @@ async fn close_pinned(
         // What is looked at is what the commit builds on: nobody closes anything in between.
         let base = table.snapshot(None).await?;
         let all = closings(&table, &base, Some(&meter.name)).await?;
-        if let Some(record) = closed_before(&all, meter, from, to)? {
+        let before = closed_before(&all, meter, (from, to), own)?;
+        if let Some(record) = before.record {
             return Ok(Closed::Before(record));
         }
+        check_customers(&table, &record, &before.overlapping).await?;
         if base.app_version(&record.app()).await?.unwrap_or(0) != turn {
             break;
         }
@@ -154,42 +265,28 @@ fn overtaken(table: &Table) -> Error {
 /// How often a closing is tried while others close other periods.
 const COMMIT_ATTEMPTS: usize = 100;
 
-/// The bounds of the period, if it can be closed by now.
-fn bounds(
-    context: &Context,
-    meter: &Meter,
-    request: &UsageRequest,
-    terms: &Terms,
-) -> Result<(Timestamp, Timestamp)> {
-    let now = context.clock.now();
-    let what = || format!("period `{}` of meter `{}`", terms.period, meter.name);
+fn what(meter: &Meter, terms: &Terms) -> String {
+    format!("period `{}` of meter `{}`", terms.period, meter.name)
+}
+
+/// Refuses a period that is another one with every moment.
+fn check_lasts(meter: &Meter, terms: &Terms) -> Result<()> {
     let digits = terms.period.trim_end_matches(['d', 'h']);
-    if !digits.is_empty()
-        && digits != terms.period
-        && digits.bytes().all(|byte| byte.is_ascii_digit())
-    {
+    let is_length = !digits.is_empty() && digits != terms.period;
+    if is_length && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Error::invalid(format!(
             "{} ends with the clock and is another one by now: close days, such as \
              2026-10-01..2026-10-08",
-            what()
+            what(meter, terms)
         )));
     }
-    let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
-        return Err(Error::invalid(format!("{} has no end: only what has one is closed", what())));
-    };
+    Ok(())
+}
+
+/// From when on a period with that end can be closed.
+fn closable(to: Timestamp, terms: &Terms) -> Timestamp {
     let grace = i64::try_from(terms.grace_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-    let closable = Timestamp::from_micros(to.micros().saturating_add(grace));
-    if now < closable {
-        let why = match now < to {
-            true => format!("ends at {to} only"),
-            false => format!("ended at {to}, and late events are waited for"),
-        };
-        return Err(Error::invalid(format!(
-            "{} {why}: it can be closed from {closable} on (--grace)",
-            what()
-        )));
-    }
-    Ok((from, to))
+    Timestamp::from_micros(to.micros().saturating_add(grace))
 }
 
 /// How long after now a name has to mean the same, in microseconds.
@@ -226,33 +323,78 @@ pub fn lasting_name(
     Ok(found.unwrap_or_else(|| format!("{from}..{to}")))
 }
 
-/// The closing that holds of this very period.
+/// What was closed before of a period.
+#[derive(Default)]
+struct Before {
+    /// The closing that holds of this very period.
+    record: Option<Record>,
+    /// Own periods of other customers, as it seems, that overlap it.
+    overlapping: Vec<Record>,
+}
+
+/// What was closed before of a period, that of all customers or the own one of some.
 ///
 /// # Errors
-/// One that holds of a period that overlaps it.
+/// A closing that holds of a period that overlaps it, unless both are of customers of their own.
 fn closed_before(
     all: &[Closing],
     meter: &Meter,
-    from: Timestamp,
-    to: Timestamp,
-) -> Result<Option<Record>> {
+    (from, to): (Timestamp, Timestamp),
+    own: bool,
+) -> Result<Before> {
+    let mut before = Before::default();
     for closing in all.iter().filter(|closing| closing.holds()) {
         let record = &closing.record;
         let TimeRange { from: Some(held_from), to: Some(held_to) } = record.range()? else {
             continue;
         };
-        if (held_from, held_to) == (from, to) {
-            return Ok(Some(record.clone()));
-        }
-        if held_from < to && from < held_to {
-            return Err(Error::conflict(format!(
-                "meter `{}`: the period from {from} to {to} overlaps the closed period `{}`, from \
-                 {held_from} to {held_to}: nothing was closed",
-                meter.name, record.period
-            )));
+        let is_same = (held_from, held_to) == (from, to) && record.own == own;
+        let overlaps = held_from < to && from < held_to;
+        match (is_same, overlaps) {
+            (true, _) => before.record = Some(record.clone()),
+            (false, true) if own && record.own => before.overlapping.push(record.clone()),
+            (false, true) => {
+                return Err(Error::conflict(format!(
+                    "meter `{}`: the period from {from} to {to} overlaps the closed period `{}`, from \
+                     {held_from} to {held_to}: nothing was closed",
+                    meter.name, record.period
+                )));
+            }
+            (false, false) => {}
         }
     }
-    Ok(None)
+    Ok(before)
+}
+
+/// Refuses lines of a customer that has one in a closed period that overlaps theirs: its billing periods
+/// were changed in between.
+async fn check_customers(table: &Table, record: &Record, overlapping: &[Record]) -> Result<()> {
+    if overlapping.is_empty() {
+        return Ok(());
+    }
+    let mut customers = BTreeSet::new();
+    let take = |lines: Vec<Line>| {
+        customers.extend(lines.into_iter().map(|line| line.customer));
+        Ok(())
+    };
+    store::each_line(table, record, take).await?;
+    for other in overlapping {
+        let check = |lines: Vec<Line>| match lines.iter().find(|l| customers.contains(&l.customer))
+        {
+            None => Ok(()),
+            Some(line) => Err(Error::conflict(format!(
+                "meter `{}`: customer `{}` has a line in the closed period `{}`, which overlaps its period \
+                 from {} to {}: open that one again, or let its next period begin where that ended",
+                record.meter,
+                line.customer.as_deref().unwrap_or_default(),
+                other.period,
+                record.from,
+                record.to
+            ))),
+        };
+        store::each_line(table, other, check).await?;
+    }
+    Ok(())
 }
 
 /// Asks for the lines and stages them; puts into `record` what comes of them.
@@ -270,8 +412,12 @@ async fn stage_lines(
     let mut full: Vec<EncodedFile> = Vec::new();
     let mut count = 0;
     let shared = record.clone();
+    let period = record.range()?;
     let mut take = |rows: RecordBatch| {
-        let lines = lines_of(&rows)?;
+        let lines = match shared.own {
+            true => lines_of_period(&rows, period)?,
+            false => lines_of(&rows)?,
+        };
         for line in &lines {
             hasher.update(line.text(&shared)?.as_bytes());
             hasher.update(b"\n");

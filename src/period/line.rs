@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::store::Record;
 use crate::error::{Error, Result};
 use crate::schema::CUSTOMER_ID;
+use crate::time::{TimeRange, Timestamp};
 use crate::usage::columns;
 
 /// What a closed period says of one customer: the numbers of usage, as the texts that it printed.
@@ -78,6 +79,33 @@ impl Line {
 /// # Errors
 /// A column that is missing or of another type.
 pub(super) fn lines_of(rows: &RecordBatch) -> Result<Vec<Line>> {
+    lines_of_some(rows, |_| Ok(true))
+}
+
+/// The lines in rows of usage by customer and billing period, of those whose period this is.
+///
+/// # Errors
+/// As [`lines_of`].
+pub(super) fn lines_of_period(rows: &RecordBatch, period: TimeRange) -> Result<Vec<Line>> {
+    let missing = |name: &str| Error::internal(format!("rows of periods have no `{name}`"));
+    let bound = |name: &str, row: usize| -> Result<Option<Timestamp>> {
+        let column = rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        let texts = column.ok_or_else(|| missing(name))?;
+        texts.is_valid(row).then(|| super::instant(texts.value(row))).transpose()
+    };
+    // One that the range cuts is shown with the bounds of the range.
+    let partial = rows.column_by_name(columns::PARTIAL).and_then(|column| column.as_boolean_opt());
+    lines_of_some(rows, |row| {
+        let cut = partial.is_some_and(|cut| cut.is_valid(row) && cut.value(row));
+        let [from, to] = [columns::WINDOW_START, columns::WINDOW_END];
+        Ok(!cut && bound(from, row)? == period.from && bound(to, row)? == period.to)
+    })
+}
+
+fn lines_of_some(
+    rows: &RecordBatch,
+    is_wanted: impl Fn(usize) -> Result<bool>,
+) -> Result<Vec<Line>> {
     let missing = |name: &str| Error::internal(format!("a statement has no column `{name}`"));
     let text = |name: &str, row: usize| -> Result<Option<String>> {
         let Some(column) = rows.column_by_name(name) else { return Ok(None) };
@@ -88,7 +116,7 @@ pub(super) fn lines_of(rows: &RecordBatch) -> Result<Vec<Line>> {
         let column = rows.column_by_name(name).and_then(|c| c.as_primitive_opt::<Int64Type>());
         Ok(column.ok_or_else(|| missing(name))?.value(row))
     };
-    let line = |row: usize| {
+    let line = |row: usize| -> Result<Line> {
         Ok(Line {
             customer: text(CUSTOMER_ID, row)?,
             value: text(columns::VALUE, row)?,
@@ -98,5 +126,11 @@ pub(super) fn lines_of(rows: &RecordBatch) -> Result<Vec<Line>> {
             skipped: number(columns::SKIPPED, row)?,
         })
     };
-    (0..rows.num_rows()).map(line).collect()
+    let mut lines = Vec::with_capacity(rows.num_rows());
+    for row in 0..rows.num_rows() {
+        if is_wanted(row)? {
+            lines.push(line(row)?);
+        }
+    }
+    Ok(lines)
 }

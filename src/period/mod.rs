@@ -86,7 +86,7 @@ pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closin
         let is_meant = match record.period == period {
             true => true,
             false => match named(context, record, period).await {
-                Ok(range) => record.range()? == range,
+                Ok(ranges) => ranges.contains(&record.range()?),
                 Err(error) => {
                     unreadable.get_or_insert(error);
                     false
@@ -151,15 +151,21 @@ pub async fn unprovable(lake: &Lake) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The bounds that `period` has for the meter of `record`.
-async fn named(context: &Context, record: &Record, period: &str) -> Result<TimeRange> {
+/// The bounds that `period` has for the meter of `record`, or for its customers.
+async fn named(context: &Context, record: &Record, period: &str) -> Result<Vec<TimeRange>> {
     let meter = definition(context, record).await?;
     let request = UsageRequest {
         period: Some(period.to_owned()),
         timezone: Some(record.zone.clone()),
         ..UsageRequest::default()
     };
-    request.bounds(&meter, context.clock.now())
+    let now = context.clock.now();
+    if record.own
+        && let Some(own) = request.own_bounds(&meter, now)?
+    {
+        return Ok(own);
+    }
+    Ok(vec![request.bounds(&meter, now)?])
 }
 
 /// The definition that a period was closed by.

@@ -36,6 +36,9 @@ pub struct Record {
     pub to: String,
     /// IANA zone that the period was told in.
     pub zone: String,
+    /// Whether the lines are those of the customers whose own billing period this is, and no others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
     /// 1 for the first closing of the period, one more each time it was opened again.
     pub revision: i64,
     /// Version of the events that it is of.

@@ -100,8 +100,24 @@ impl BillingHistory {
         Ok([start, periods.end_of(start)].map(Timestamp::from_micros))
     }
 
-    /// The bounds of the only period that begins on one of these days, the last one excluded.
-    fn beginning_in(&self, first: i64, end: i64) -> Result<[Timestamp; 2]> {
+    /// The bounds of every period that a name may mean, as of `now`: none, one, or several that begin in a
+    /// month.
+    ///
+    /// # Errors
+    /// As [`Self::bounds`], but for months.
+    pub fn all_bounds(&self, period: BillingPeriod, now: Timestamp) -> Result<Vec<TimeRange>> {
+        let BillingPeriod::BeginningIn { first, end } = period else {
+            return Ok(vec![self.bounds(period, now)?]);
+        };
+        let range = |start: Timestamp| {
+            let [from, to] = self.around(start)?;
+            Ok(TimeRange { from: Some(from), to: Some(to) })
+        };
+        self.starts_in(first, end)?.into_iter().map(range).collect()
+    }
+
+    /// The starts of the periods that begin on one of these days, the last one excluded.
+    fn starts_in(&self, first: i64, end: i64) -> Result<Vec<Timestamp>> {
         let zone = parse_zone(self.zone())?;
         let (from, to) = (beginning(&zone, first), beginning(&zone, end));
         let periods = self.periods(from, to)?;
@@ -113,6 +129,14 @@ impl BillingHistory {
             }
             start = periods.end_of(start);
         }
+        Ok(starts)
+    }
+
+    /// The bounds of the only period that begins on one of these days, the last one excluded.
+    fn beginning_in(&self, first: i64, end: i64) -> Result<[Timestamp; 2]> {
+        let zone = parse_zone(self.zone())?;
+        let from = beginning(&zone, first);
+        let starts = self.starts_in(first, end)?;
         let Date { year, month, .. } = date_of_days(first);
         match starts.as_slice() {
             [only] => self.around(*only),
@@ -287,6 +311,8 @@ mod tests {
                 let begins = (0..all.len()).filter(|at| shown[*at].starts_with(&name));
                 let begins: Vec<usize> = begins.collect();
                 let got = cycle.bounds(named(&format!("billing:{name}")), now);
+                let whole = cycle.all_bounds(named(&format!("billing:{name}")), now).unwrap();
+                assert_eq!(whole, begins.iter().map(|at| bounds(*at)).collect::<Vec<_>>());
                 match begins.as_slice() {
                     [only] => assert_eq!(got.unwrap(), bounds(*only), "{cycle:?} {name}"),
                     several => {

@@ -6,7 +6,7 @@ use super::answer::columns;
 use super::conditions::parse_conditions;
 use super::fill::Fill;
 use super::parts::{self, Parts};
-use super::windows::{Asked, ResolvedWindows, one_billing};
+use super::windows::{Asked, ResolvedWindows, one_billing, own_billing};
 use crate::error::{Error, Result};
 use crate::meter::{Field, Filter, Meter, Operand, resolve};
 use crate::plan::UsageQuery;
@@ -179,6 +179,25 @@ impl UsageRequest {
     pub fn bounds(&self, meter: &Meter, now: Timestamp) -> Result<TimeRange> {
         let zone_name = self.zone_name(meter);
         self.range_of((meter, zone_name), &parse_zone(zone_name)?, now)
+    }
+
+    /// The periods of `meter` that a billing period means, by their bounds, where customers have periods
+    /// of their own; `None` where all have the same.
+    ///
+    /// # Errors
+    /// A period that cannot be read, a zone that is none.
+    pub fn own_bounds(&self, meter: &Meter, now: Timestamp) -> Result<Option<Vec<TimeRange>>> {
+        let Some(named) = self.billing_period()? else { return Ok(None) };
+        let Some(cycles) = own_billing(self, meter, self.zone_name(meter))? else {
+            return Ok(None);
+        };
+        let mut all = Vec::new();
+        for cycles in cycles {
+            all.extend(cycles.all_bounds(named, now)?);
+        }
+        all.sort_by_key(|range| (range.from, range.to));
+        all.dedup();
+        Ok(Some(all))
     }
 
     /// The IANA name of the zone of periods and windows.

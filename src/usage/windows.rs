@@ -239,6 +239,25 @@ pub(super) fn one_billing(
     }
 }
 
+/// The cycles of all customers, each once, where a request may mean periods that differ between them.
+///
+/// # Errors
+/// An anchor or cycle that cannot be.
+pub(super) fn own_billing(
+    request: &UsageRequest,
+    meter: &Meter,
+    zone_name: &str,
+) -> Result<Option<Vec<BillingHistory>>> {
+    if anchored(request, zone_name)?.is_some() || request.customer.is_some() {
+        return Ok(None);
+    }
+    let Some(Billing::PerCustomer(table)) = &meter.billing else { return Ok(None) };
+    let otherwise = table.otherwise.clone().map(BillingHistory::from);
+    let all = table.rows.values().cloned().chain(otherwise);
+    let all = all.map(|cycles| ((cycles.phase(), cycles.zone().to_owned()), cycles));
+    Ok(Some(all.collect::<BTreeMap<_, _>>().into_values().collect()))
+}
+
 /// The windows of a customer that has no billing periods.
 fn without_periods() -> ResolvedWindows {
     let windows = Windows::PerCustomer(Calendars::default());

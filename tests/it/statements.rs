@@ -278,6 +278,140 @@ fn a_period_is_made_again_with_the_lookups_and_anchor_that_it_had() {
 }
 
 #[test]
+fn customers_with_periods_of_their_own_have_them_closed_each_with_its_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("queries/meters")).unwrap();
+    let billing = "billing: { file: cycles.csv, key: customer, anchor: since, cycle: length, timezone: zone }\n";
+    let cycles = |anna: &str| {
+        // Of the same bounds are anna's and zoe's; the last has two periods in May, and eve none at all.
+        let rows = format!(
+            "customer,since,length,zone\nanna,{anna},monthly,UTC\nbob,2026-01-15,monthly,Europe/Berlin\n\
+             zoe,2025-03-01,monthly,UTC\ncarl,2026-01-31,quarterly,UTC\ndora,2026-05-04,14 days,UTC\n"
+        );
+        fs::write(folder.join("queries/meters/cycles.csv"), rows).unwrap();
+    };
+    let kinds = [
+        (
+            "bytes",
+            "aggregation: sum\nproperty: bytes\nunit: { name: kB, divide_by: 1000, round: up }\n",
+        ),
+        ("level", "aggregation: time_weighted\nproperty: bytes\nof: level\nper: [customer_id]\n"),
+    ];
+    for (name, text) in kinds {
+        let text = format!("meter: {name}\nevent: e\n{text}{billing}");
+        fs::write(folder.join(format!("queries/meters/{name}.yaml")), text).unwrap();
+    }
+    cycles("2026-04-01");
+    let mut events = Vec::new();
+    let mut random = Random::new(20_261_127);
+    for n in 0..400 {
+        let customer = ["anna", "bob", "zoe", "carl", "dora", "eve"][(n % 6) as usize];
+        let at = format!(
+            "2026-{:02}-{:02}T{:02}:30:00Z",
+            4 + n % 5,
+            1 + random.below(28),
+            random.below(24)
+        );
+        let event = json!({
+            "event_name": "e", "idempotency_key": format!("{n}"), "customer_id": customer,
+            "timestamp": at, "properties": { "bytes": random.below(10_000) },
+        });
+        events.push(event.to_string() + "\n");
+    }
+    ingest(folder, &events);
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-05"], 0);
+    let closed = said.matches("closed ").count();
+    assert_eq!(closed, 2 * 4, "of each meter, four bounds: {said}");
+    // Every customer has a line in the period that is its own, and there alone.
+    let mut of_customers = std::collections::BTreeMap::new();
+    for closing in list(folder) {
+        let [meter, period] =
+            ["meter", "period"].map(|key| closing[key].as_str().unwrap().to_owned());
+        let show = ["periods", "show", &meter, &period, "-o", "ndjson", "-q"];
+        for line in
+            run(folder, &show, 0).0.lines().map(|line| serde_json::from_str::<Value>(line).unwrap())
+        {
+            let customer = line["customer_id"].as_str().unwrap().to_owned();
+            let usage = [
+                "usage",
+                &meter,
+                "--period",
+                &period,
+                "--customer",
+                &customer,
+                "--window",
+                "billing_period",
+                "-o",
+                "ndjson",
+                "-q",
+            ];
+            let asked: Value = serde_json::from_str(run(folder, &usage, 0).0.trim()).unwrap();
+            for key in ["value", "billable", "events", "skipped"] {
+                assert_eq!(line[key], asked[key], "{meter} {period} {customer}: {asked}");
+            }
+            let bounds: &mut Vec<String> =
+                of_customers.entry((meter.clone(), customer)).or_default();
+            bounds.push(period.clone());
+        }
+    }
+    let want = [
+        ("anna", vec!["2026-05-01T00:00:00Z..2026-06-01T00:00:00Z"]),
+        ("bob", vec!["2026-05-14T22:00:00Z..2026-06-14T22:00:00Z"]),
+        (
+            "dora",
+            vec![
+                "2026-05-04T00:00:00Z..2026-05-18T00:00:00Z",
+                "2026-05-18T00:00:00Z..2026-06-01T00:00:00Z",
+            ],
+        ),
+        ("zoe", vec!["2026-05-01T00:00:00Z..2026-06-01T00:00:00Z"]),
+    ];
+    for (meter, _) in kinds {
+        for (customer, bounds) in &want {
+            assert_eq!(
+                of_customers[&(meter.to_owned(), (*customer).to_owned())],
+                *bounds,
+                "{meter} {customer}"
+            );
+        }
+    }
+    assert_eq!(of_customers.len(), 2 * want.len(), "{of_customers:?}");
+    // Closed once; made again byte for byte; told apart from what came later.
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-05"], 0);
+    assert_eq!(said.matches("closed already").count(), 8, "{said}");
+    run(folder, &["periods", "verify"], 0);
+    ingest(folder, &[event("late", Some("anna"), 20, 7)]);
+    run(folder, &["periods", "verify"], 0);
+    let bounds = "2026-05-01T00:00:00Z..2026-06-01T00:00:00Z";
+    let (data, _) = run(folder, &["periods", "adjustments", "bytes", bounds, "-o", "csv"], 0);
+    assert_eq!(data.lines().count(), 2, "{data}");
+    assert!(data.lines().nth(1).unwrap().starts_with("anna,"), "{data}");
+    let (_, said) = run(folder, &["periods", "show", "bytes", "billing:2026-05"], 1);
+    assert!(said.contains("may be two closed periods"), "{said}");
+    // The next month goes on where this one ended, whatever the bounds; carl's quarter was open in May.
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-06", "bytes"], 0);
+    assert_eq!(said.matches("closed ").count(), 5, "{said}");
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-04", "bytes"], 0);
+    assert_eq!(said.matches("closed ").count(), 5, "{said}");
+    // A customer whose periods change is billed nowhere twice.
+    cycles("2026-04-10");
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-05", "bytes"], 1);
+    assert!(
+        said.contains("customer `anna` has a line in the closed period")
+            && said.contains("overlaps"),
+        "{said}"
+    );
+    let (_, said) = run(folder, &["periods", "close", "2026-05", "bytes"], 1);
+    assert!(said.contains("overlaps the closed period"), "{said}");
+    let (_, said) = run(folder, &["periods", "close", "this-billing-period", "bytes"], 1);
+    assert!(said.contains("no customer's period can be closed yet"), "{said}");
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-13", "bytes"], 1);
+    assert!(said.contains("2026-13"), "{said}");
+    run(folder, &["periods", "verify"], 0);
+}
+
+#[test]
 fn a_period_that_is_named_by_today_gets_a_name_that_lasts() {
     let folder = lake();
     let folder = folder.path();

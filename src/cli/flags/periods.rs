@@ -68,6 +68,7 @@ pub(in crate::cli) struct PeriodFlags {
   meterhouse periods close last-month bandwidth requests --grace 3d
   meterhouse periods close billing:2026-10 seats
 
+Where customers have billing periods of their own, each that begins in the month and has ended is closed.
 A closed period never changes: closing it again does nothing, and what comes later is told by
 `periods adjustments`. The version of the events that it was made of is pinned, and the meter's
 definition is kept in the lake.")]
