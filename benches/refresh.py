@@ -4,7 +4,7 @@
     cargo build --release
     python3 benches/refresh.py --binary target/release/meterhouse --events 1000000,20000000
 """
-import argparse, os, statistics, subprocess, sys, tempfile, time
+import argparse, contextlib, os, statistics, subprocess, sys, tempfile, time
 
 METERS = {
     "bytes": "aggregation: sum\nproperty: bytes\ndimensions: [status]",
@@ -37,30 +37,47 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     binary = os.path.abspath(options.binary)
-    print("| events before | first refresh s | peak MiB | refresh of 100,000 new s | peak MiB |\n|---|---|---|---|---|")
-    for events in map(int, options.events.split(",")):
-        with tempfile.TemporaryDirectory() as folder:
-            os.makedirs(os.path.join(folder, "queries", "meters"))
-            for name, meter in METERS.items():
-                with open(os.path.join(folder, "queries", "meters", f"{name}.yaml"), "w", encoding="ascii") as out:
-                    out.write(f"meter: {name}\n{meter}\n")
+    with contextlib.ExitStack() as folders:
+        lakes = []
+        for events in map(int, options.events.split(",")):
+            lake = Lake(binary, folders.enter_context(tempfile.TemporaryDirectory()), events)
+            lakes.append((lake, lake.begin()))
+        print("prepared; from here on nothing else should run", file=sys.stderr, flush=True)
+        # In turns, so that a slow minute of the machine is one of all.
+        new = [[lake.more() for lake, _ in lakes] for _ in range(options.runs)]
+        print("| events before | first refresh s | peak MiB | refresh of 100,000 new s | peak MiB |\n|---|---|---|---|---|")
+        for (lake, whole), runs in zip(lakes, zip(*new)):
+            print(f"| {lake.events:,} | {whole[0]:.1f} | {whole[1]:.0f} | {statistics.median(run[0] for run in runs):.2f} "
+                  f"| {max(run[1] for run in runs):.0f} |")
 
-            def ingest(first, count):
-                path = os.path.join(folder, "events.ndjson")
-                with open(path, "w", encoding="ascii") as out:
-                    out.writelines(lines(first, count))
-                measured([binary, "ingest", "events.ndjson"], folder)
-                os.remove(path)
 
-            ingest(0, events)
-            measured([binary, "compact"], folder)
-            whole = measured([binary, "rollups", "refresh"], folder)
-            new = []
-            for run in range(options.runs):
-                ingest(events + run * NEW, NEW)
-                new.append(measured([binary, "rollups", "refresh"], folder))
-            print(f"| {events:,} | {whole[0]:.1f} | {whole[1]:.0f} | {statistics.median(run[0] for run in new):.2f} "
-                  f"| {max(run[1] for run in new):.0f} |", flush=True)
+class Lake:
+    def __init__(self, binary, folder, events):
+        self.binary, self.folder, self.events, self.next = binary, folder, events, 0
+        os.makedirs(os.path.join(folder, "queries", "meters"))
+        for name, meter in METERS.items():
+            with open(os.path.join(folder, "queries", "meters", f"{name}.yaml"), "w", encoding="ascii") as out:
+                out.write(f"meter: {name}\n{meter}\n")
+
+    def run(self, *arguments):
+        return measured([self.binary, *arguments], self.folder)
+
+    def ingest(self, count):
+        path = os.path.join(self.folder, "events.ndjson")
+        with open(path, "w", encoding="ascii") as out:
+            out.writelines(lines(self.next, count))
+        self.run("ingest", "events.ndjson")
+        os.remove(path)
+        self.next += count
+
+    def begin(self):
+        self.ingest(self.events)
+        self.run("compact")
+        return self.run("rollups", "refresh")
+
+    def more(self):
+        self.ingest(NEW)
+        return self.run("rollups", "refresh")
 
 
 if __name__ == "__main__":

@@ -78,6 +78,13 @@ async fn refresh_one(
 
 fn told(meter: &Meter, done: &Refreshed) -> String {
     let mut text = format!("{}@{}: ", meter.name, version(meter));
+    if done.of_other_history {
+        return format!(
+            "{text}it goes up to version {0} of another history of the events, which were set back: they \
+             are read until there is a version after {0} and it is made anew",
+            done.events_version
+        );
+    }
     if done.rows_read == 0 && done.files_added == 0 {
         text.push_str("nothing new");
     } else {

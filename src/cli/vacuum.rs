@@ -4,15 +4,19 @@ use super::actor::actor;
 use super::flags::{Global, PinFlags, UnpinFlags, VacuumFlags};
 use super::numbers::{bytes, counted};
 use super::opening::open_lake;
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, all_or};
 use super::output::{say, write_text};
 use crate::clock::Clock;
+use crate::error::{Error, Result};
 use crate::ingest::accounts;
 use crate::ingest::follow::Ledger;
 use crate::lake::log_cleanup::shorten_log;
+use crate::lake::table::Table;
+use crate::lake::tables::Lake;
 use crate::lake::vacuum::{Vacuumed, vacuum};
 use crate::period;
 use crate::rollup;
+use crate::time::Timestamp;
 
 /// Runs `vacuum`; the files are its data.
 pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome, Failure> {
@@ -25,18 +29,7 @@ pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome,
     if !global.quiet {
         say(&told(&gone, flags.dry_run));
     }
-    let mut of_rollups = Vacuumed::default();
-    for (name, table) in rollup::tables(&lake).await? {
-        let gone = vacuum(&table, flags.retention, now, flags.dry_run).await?;
-        for file in &gone.files {
-            write_text(&format!("{name}/{file}\n"))?;
-        }
-        of_rollups.bytes += gone.bytes;
-        of_rollups.files.extend(gone.files);
-    }
-    if !global.quiet && !of_rollups.files.is_empty() {
-        say(&format!("of rollups {}", deleted(&of_rollups, flags.dry_run)));
-    }
+    let wrong = of_rollups(global, &lake, flags, now).await?;
     if let Some(keep) = flags.log {
         if !flags.dry_run {
             // What only the log tells is written down before it goes.
@@ -53,7 +46,57 @@ pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome,
             say(&format!("{done} the log by {files}; its oldest version is {oldest}"));
         }
     }
+    all_or(wrong, 1, "cleaned")?;
     Ok(Outcome::Done)
+}
+
+/// The same for the rollups; what is wrong with those that are damaged.
+async fn of_rollups(
+    global: &Global,
+    lake: &Lake,
+    flags: &VacuumFlags,
+    now: Timestamp,
+) -> Result<Vec<Error>> {
+    let (mut all, mut emptied, mut wrong) = (Vacuumed::default(), 0, Vec::new());
+    for (name, table) in rollup::tables(lake).await? {
+        match of_rollup(lake, table, flags, now).await {
+            Ok((gone, is_emptied)) => {
+                for file in &gone.files {
+                    write_text(&format!("{name}/{file}\n"))?;
+                }
+                all.bytes += gone.bytes;
+                all.files.extend(gone.files);
+                emptied += u64::from(is_emptied);
+            }
+            Err(error) => wrong.push(error),
+        }
+    }
+    if !global.quiet && emptied > 0 {
+        let rollups = counted(emptied, "rollup");
+        say(&format!("{rollups} not refreshed for so long, though events came: emptied"));
+    }
+    if !global.quiet && !all.files.is_empty() {
+        say(&format!("of rollups {}", deleted(&all, flags.dry_run)));
+    }
+    Ok(wrong)
+}
+
+async fn of_rollup(
+    lake: &Lake,
+    table: Result<Table>,
+    flags: &VacuumFlags,
+    now: Timestamp,
+) -> Result<(Vacuumed, bool)> {
+    let table = table?;
+    let emptied = match flags.dry_run {
+        true => 0,
+        false => rollup::empty_if_idle(lake, &table, flags.retention, now).await?,
+    };
+    let gone = vacuum(&table, flags.retention, now, flags.dry_run).await?;
+    if let Some(keep) = flags.log {
+        shorten_log(&table, keep.max(flags.retention), now, flags.dry_run).await?;
+    }
+    Ok((gone, emptied > 0))
 }
 
 fn told(gone: &Vacuumed, dry_run: bool) -> String {

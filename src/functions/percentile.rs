@@ -1,8 +1,9 @@
 //! The exact percentile: the smallest value that at least a share of all values do not exceed.
 //!
 //! Arguments: value, the share in millionths of a percent as a literal, and, where a row stands for
-//! several, how often the value came. Discrete, so the answer is a value that occurs. Every distinct value is kept with how often it came, so memory goes with the
-//! distinct values of a group and not with its events.
+//! several, how often the value came. Discrete, so the answer is a value that occurs. Every distinct
+//! value is kept with how often it came, so memory goes with the distinct values of a group and not
+//! with its events.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -141,11 +142,16 @@ where
         Self { share, out, times: Vec::new(), places: 0 }
     }
 
-    fn add(&mut self, group: usize, value: T::Native, times: u64) {
+    fn add(&mut self, group: usize, value: T::Native, times: u64) -> Result<()> {
         let of_group = &mut self.times[group];
         let before = of_group.capacity();
-        *of_group.entry(value).or_default() += times;
+        let came = of_group.entry(value).or_default();
+        let Some(sum) = came.checked_add(times) else {
+            return exec_err!("percentile: a value comes more than {} times", u64::MAX);
+        };
+        *came = sum;
         self.places += of_group.capacity() - before;
+        Ok(())
     }
 
     fn take(&mut self, emit_to: EmitTo) -> Vec<HashMap<T::Native, u64>> {
@@ -156,9 +162,10 @@ where
 
     /// The value at the share, of values and how often each came.
     fn at_share(&self, times: HashMap<T::Native, u64>) -> Option<T::Native> {
-        let all: u64 = times.values().sum();
-        let share = u128::from(all) * u128::from(self.share.millionths());
-        let wanted = share.div_ceil(u128::from(Percent::WHOLE));
+        // No group has as many values as would make this overflow.
+        let all: u128 = times.values().map(|times| u128::from(*times)).sum();
+        let wanted =
+            (all * u128::from(self.share.millionths())).div_ceil(u128::from(Percent::WHOLE));
         let mut sorted: Vec<(T::Native, u64)> = times.into_iter().collect();
         sorted.sort_unstable_by_key(|(value, _)| *value);
         let mut reached = 0;
@@ -192,7 +199,7 @@ where
                 false => 0,
             });
             if kept && value.is_valid(row) && times > 0 {
-                self.add(group, value.value(row), times);
+                self.add(group, value.value(row), times)?;
             }
         }
         Ok(())
@@ -213,7 +220,7 @@ where
             let (of_row, times) = (lists.value(row), times.value(row));
             let pairs = of_row.as_primitive::<T>().values().iter();
             for (&value, &times) in pairs.zip(times.as_primitive::<UInt64Type>().values()) {
-                self.add(group, value, times);
+                self.add(group, value, times)?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use arrow::array::{
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
     ArrowNativeTypeOp, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType,
-    Decimal128Type, Decimal256Type, DecimalType, Field, FieldRef, Int64Type, i256,
+    Decimal128Type, Decimal256Type, Field, FieldRef, Int64Type, i256,
 };
 use datafusion::common::{Result, exec_err, not_impl_err};
 use datafusion::functions_aggregate::sum::Sum;
@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 };
 use datafusion_functions_aggregate_common::aggregate::groups_accumulator::accumulate::NullState;
 
+use super::number::WIDE_SCALE;
 use super::single::SingleGroup;
 
 /// The exact sum as a DataFusion aggregate.
@@ -237,10 +238,11 @@ where
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let sums: ArrayRef = Arc::new(self.take(emit_to));
-        if self.state_type == self.out_type {
-            return Ok(sums);
+        match self.out_type {
+            DataType::Decimal256(_, scale) => Ok(marked(&sums, scale)),
+            _ if self.state_type == self.out_type => Ok(sums),
+            _ => narrow(&sums, &self.out_type),
         }
-        narrow(&sums, &self.out_type)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
@@ -343,10 +345,12 @@ impl GroupsAccumulator for WideSumGroups {
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let (mut sums, wraps, seen) = self.take(emit_to);
+        let limit = match self.out_type {
+            DataType::Decimal256(_, scale) if !self.overflow_is_error => beyond(scale),
+            _ => beyond(WIDE_SCALE),
+        };
         for (sum, wraps) in sums.iter_mut().zip(wraps) {
-            let fits =
-                Decimal256Type::validate_decimal_precision(*sum, DECIMAL256_MAX_PRECISION, 0);
-            if wraps != 0 || fits.is_err() {
+            if wraps != 0 || *sum >= limit || *sum <= -limit {
                 if self.overflow_is_error {
                     return exec_err!("sum overflows {}", self.out_type);
                 }
@@ -381,6 +385,22 @@ impl GroupsAccumulator for WideSumGroups {
             + self.wraps.capacity() * size_of::<i64>()
             + self.seen.size()
     }
+}
+
+/// The sums, those of more than 38 integer digits marked: as that many are what a value may have, it is
+/// the same whether a total is summed up at once or of parts that were stored.
+fn marked(sums: &ArrayRef, scale: i8) -> ArrayRef {
+    let limit = beyond(scale);
+    let fits = |sum: i256| sum < limit && sum > -limit;
+    let mark = |sum| if fits(sum) { sum } else { OVERFLOW };
+    let sums: PrimitiveArray<Decimal256Type> = sums.as_primitive::<Decimal256Type>().unary(mark);
+    Arc::new(sums.with_data_type(DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale)))
+}
+
+/// The least whole number of units of this scale that has more than 38 integer digits.
+fn beyond(scale: i8) -> i256 {
+    let digits = u32::from(DECIMAL128_MAX_PRECISION) + u32::from(scale.max(0).unsigned_abs());
+    i256::from(10).wrapping_pow(digits.min(u32::from(DECIMAL256_MAX_PRECISION)))
 }
 
 /// What a total beyond 38 integer digits evaluates to, so that whoever knows the group can name it

@@ -136,6 +136,12 @@ impl ParquetFileWriter {
         Ok(finished)
     }
 
+    /// The bytes of the file under way that are held, roughly.
+    pub fn bytes(&self) -> usize {
+        let held = |file: &OpenFile| file.writer.bytes_written() + file.writer.memory_size();
+        self.open.as_ref().map_or(0, held)
+    }
+
     /// Ends the row group under way, if it has that many rows at least.
     pub fn end_row_group(&mut self, rows_min: usize) -> Result<()> {
         match &mut self.open {

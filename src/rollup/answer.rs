@@ -1,18 +1,21 @@
 //! Finds the states that answer a question, and the events that are in none of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlan;
+use jiff::tz::TimeZone;
 
+use super::grain::BOUNDS_MAX;
 use super::{APP, Grain, Level, notes, open, scanned};
 use crate::error::{ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
 use crate::meter::Meter;
-use crate::plan::UsageQuery;
-use crate::plan::states::{Rows, answer_plan, kept, over_states};
+use crate::plan::states::{Kept, Rows, Stored, answer_plan, kept, over_states};
+use crate::plan::{UsageQuery, Windows};
 use crate::table::EventsTable;
 use crate::time::TimeRange;
 
@@ -54,15 +57,16 @@ pub async fn find(
     };
     let answers = |level: &Level| level.grain <= longest && level.by.covers(&asked.by);
     let Some(level) = Level::all(meter).into_iter().find(answers) else { return Ok(None) };
-    let Some(table) = open(lake, meter).await? else { return Ok(None) };
+    let table = match open(lake, meter).await {
+        Ok(table) => table,
+        // The events tell it all the same; a refresh says what is wrong.
+        Err(error) if is_damage(error.kind()) => None,
+        Err(error) => return Err(error),
+    };
+    let Some(table) = table else { return Ok(None) };
     let Some((states, reached)) = as_of(lake, &table, snapshot).await? else {
         return Ok(None);
     };
-    let newest = table.snapshot(None).await?.version;
-    // What vacuum took is told by the events.
-    if states.version < newest && table.missing_file(&states).await?.is_some() {
-        return Ok(None);
-    }
     let brought = match lake.events.brought(reached, snapshot).await {
         Ok(brought) => brought,
         // The log was shortened: nothing tells what came since.
@@ -77,12 +81,53 @@ pub async fn find(
     let within = |day: Option<i32>| day.is_none_or(|day| touches(query.range, day));
     let tail_rows = brought.rows.files.iter().filter(|file| within(file.partition));
     let tail_rows: u64 = tail_rows.map(|file| file.rows).sum();
+    let are_groups = level.by == asked.grouped
+        && are_windows(&level, &zone, query)
+        && !kept(meter).is_some_and(Kept::tells_values_apart)
+        && each_once(&states);
     let (states, facts) = scanned(&table, states)?;
-    let states = Rows { source: provider_as_source(states), facts: &facts };
+    let states = Stored {
+        rows: Rows { source: provider_as_source(states), facts: &facts },
+        level: &level.name(),
+        are_groups,
+    };
     let tail = Rows { source: provider_as_source(tail), facts: &tail_facts };
     let tail = (tail_rows > 0).then_some(tail);
-    let plan = answer_plan(meter, (query, &asked), (&states, &level.name()), tail.as_ref())?;
+    let plan = answer_plan(meter, (query, &asked), &states, tail.as_ref())?;
     Ok(Some(Answerable { plan, grain: level.grain, events_version: reached, tail_rows }))
+}
+
+/// Whether no two files have states of the same month, and so none of the same bucket.
+fn each_once(states: &Snapshot) -> bool {
+    let mut months = BTreeSet::new();
+    states.files.iter().all(|file| months.insert(file.partition))
+}
+
+/// Whether each window of a query is one bucket of a level.
+fn are_windows(level: &Level, zone: &TimeZone, query: &UsageQuery) -> bool {
+    let (Some(Windows::Shared(windows)), (Some(from), Some(to))) =
+        (&query.windows, (query.range.from, query.range.to))
+    else {
+        return false;
+    };
+    let Ok(buckets) = level.grain.buckets(zone, (from, to)) else { return false };
+    let mut start = from.micros();
+    for _ in 0..BOUNDS_MAX {
+        if start >= to.micros() {
+            return true;
+        }
+        let ends =
+            (windows.end_of(windows.start_of(start)), buckets.end_of(buckets.start_of(start)));
+        if ends.0 != ends.1 || ends.0 <= start {
+            return false;
+        }
+        start = ends.0;
+    }
+    false
+}
+
+fn is_damage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Invalid | ErrorKind::Corrupt)
 }
 
 /// Whether a range has instants of a day of UTC.
@@ -98,34 +143,59 @@ async fn as_of(
     table: &Table,
     events: &Snapshot,
 ) -> Result<Option<(Arc<Snapshot>, u64)>> {
-    let mut states = table.snapshot(None).await?;
-    loop {
-        let reached = states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok());
+    let newest = table.snapshot(None).await?;
+    let states = match reached(&newest).await? {
+        Some(at) if at <= events.version => Some((newest, at)),
+        Some(_) => match before(table, newest.version, events.version).await? {
+            // What vacuum took is told by the events.
+            Some((states, _)) if table.missing_file(&states).await?.is_some() => None,
+            found => found,
+        },
         // The first version of the table has no states.
-        let Some(reached) = reached else { return Ok(None) };
-        if reached <= events.version {
-            let said = match table.said(&states).await {
-                Ok(said) => said,
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            // A lake that was restored may have another version of this number.
-            let mark = match reached == events.version {
-                true => lake.events.said(events).await.map(|said| Some(said.mark.clone())),
-                false => lake.events.commit_mark(reached).await,
-            };
-            let mark = match mark {
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                mark => mark?,
-            };
-            let same = mark.is_some() && mark.as_ref() == said.info.get(notes::EVENTS_MARK);
-            return Ok(same.then_some((states, reached)));
-        }
-        let Some(before) = states.version.checked_sub(1) else { return Ok(None) };
-        states = match table.snapshot(Some(before)).await {
-            Ok(states) => states,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        None => None,
+    };
+    let Some((states, at)) = states else { return Ok(None) };
+    let said = match table.said(&states).await {
+        Ok(said) => said,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // A lake that was restored may have another version of this number.
+    let mark = match at == events.version {
+        true => lake.events.said(events).await.map(|said| Some(said.mark.clone())),
+        false => lake.events.commit_mark(at).await,
+    };
+    let mark = match mark {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        mark => mark?,
+    };
+    let same = mark.is_some() && mark.as_ref() == said.info.get(notes::EVENTS_MARK);
+    Ok(same.then_some((states, at)))
+}
+
+/// The version of the events that states go up to.
+async fn reached(states: &Snapshot) -> Result<Option<u64>> {
+    Ok(states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok()))
+}
+
+/// The last version before `end`, which goes too far, that goes no further than version `most` of the
+/// events: they go further and further, so that half of those that are left fall away with each look.
+async fn before(table: &Table, end: u64, most: u64) -> Result<Option<(Arc<Snapshot>, u64)>> {
+    let (mut first, mut end, mut found) = (0, end, None);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        match table.snapshot(Some(middle)).await {
+            Ok(states) => match reached(&states).await? {
+                Some(at) if at > most => end = middle,
+                at => {
+                    found = at.map(|at| (states, at));
+                    first = middle + 1;
+                }
+            },
+            // The log was shortened.
+            Err(error) if error.kind() == ErrorKind::NotFound => first = middle + 1,
             Err(error) => return Err(error),
-        };
+        }
     }
+    Ok(found)
 }

@@ -14,7 +14,7 @@ use crate::time::{Timestamp, Window, WindowStarts, window_starts};
 const HOUR_MICROS: i64 = 3_600_000_000;
 const QUARTER_MICROS: i64 = HOUR_MICROS / 4;
 /// Most bounds of windows that are looked at.
-const BOUNDS_MAX: usize = 100_000;
+pub(super) const BOUNDS_MAX: usize = 100_000;
 
 /// States of one length of bucket, told apart by the customer or not, and by some of the meter's keys.
 ///
@@ -28,32 +28,25 @@ pub struct Level {
 }
 
 impl Level {
-    /// All levels of a meter: those of all customers together first, then the longest buckets, then
-    /// the fewest keys, so that the first that can answer a question has the fewest rows.
+    /// All levels of a meter: the longest buckets first, of these all customers together, then the fewest
+    /// keys. Whatever a level can answer, no later one answers from fewer rows.
     pub fn all(meter: &Meter) -> Vec<Self> {
         let count = keys(meter).len();
         let needed = needed(meter);
-        let whole = |customer| By { customer, keys: (0..count).collect() };
         let single = |customer| {
             let one = (0..count).map(move |place| By { customer, keys: BTreeSet::from([place]) });
             std::iter::once(By { customer, ..By::default() }).chain(one)
         };
         let grains = Grain::all(meter).into_iter();
         let grains = grains.filter(|grain| *grain != Grain::Month || !has_shorter_results(meter));
-        let levels = |grains: Vec<Grain>, sets: Vec<By>| {
-            grains.into_iter().flat_map(move |grain| {
-                let of_grain = sets.clone().into_iter();
-                of_grain.map(move |by| Self { grain, by })
-            })
-        };
-        // Values of all customers together are hardly fewer than those of each, and a month of days
-        // is as good as a month.
+        // Values of all customers together are hardly fewer than those of each.
         let apart = kept(meter).is_some_and(Kept::tells_values_apart);
-        let days = grains.clone().filter(|grain| *grain != Grain::Month && !apart).collect();
-        let of_all = levels(days, single(false).collect());
-        let whole = (count > 1).then(|| whole(true));
-        let of_each = levels(grains.collect(), single(true).chain(whole).collect());
-        of_all.chain(of_each).filter(|level| level.by.covers(&needed)).collect()
+        let mut sets: Vec<By> = if apart { Vec::new() } else { single(false).collect() };
+        sets.extend(single(true));
+        sets.extend((count > 1).then(|| By { customer: true, keys: (0..count).collect() }));
+        sets.retain(|by| by.covers(&needed));
+        let of_grain = |grain| sets.iter().cloned().map(move |by| Self { grain, by });
+        grains.flat_map(of_grain).collect()
     }
 
     /// What it is called in the table: no longer than what the log keeps of a text.
@@ -93,6 +86,23 @@ fn has_shorter_results(meter: &Meter) -> bool {
     }
 }
 
+/// From when on a zone is how many seconds away from UTC, since 1970 and far enough for any rule that it
+/// has by now.
+pub(super) fn offsets(zone: &TimeZone) -> Vec<(i64, i32)> {
+    let begin = jiff::Timestamp::from_second(0).unwrap_or_default();
+    let later = zone.following(begin).take(200);
+    let later = later.map(|change| (change.timestamp().as_second(), change.offset().seconds()));
+    std::iter::once((0, zone.to_offset(begin).seconds())).chain(later).collect()
+}
+
+/// Whether a meter computes over results of parts of an hour.
+fn has_results_of_minutes(meter: &Meter) -> bool {
+    match &meter.aggregation {
+        Aggregation::Nested(nested) => nested.window.and_then(Window::minutes).is_some(),
+        _ => false,
+    }
+}
+
 /// How long the buckets of states are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grain {
@@ -107,17 +117,11 @@ pub enum Grain {
 }
 
 impl Grain {
-    /// The shortest buckets of a meter: hours, unless its zone is not whole hours away from UTC.
+    /// The shortest buckets of a meter: hours, unless its zone is not whole hours away from UTC, or it
+    /// computes over results of quarters of an hour.
     pub fn finest(meter: &Meter) -> Self {
-        let zone = meter.zone();
-        let begin = jiff::Timestamp::from_second(0).unwrap_or_default();
-        // Far enough for any rule that a zone has by now.
-        let later = zone.following(begin).take(200).map(|change| change.offset());
-        let mut offsets = std::iter::once(zone.to_offset(begin)).chain(later);
-        match offsets.all(|offset| offset.seconds() % 3_600 == 0) {
-            true => Self::Hour,
-            false => Self::Quarter,
-        }
+        let whole = offsets(&meter.zone()).iter().all(|(_, offset)| offset % 3_600 == 0);
+        if whole && !has_results_of_minutes(meter) { Self::Hour } else { Self::Quarter }
     }
 
     /// All lengths that a meter has, the longest first.
@@ -153,7 +157,7 @@ impl Grain {
     }
 
     /// Whether an instant is the first one of a bucket.
-    fn begins_at(self, zone: &TimeZone, micros: i64) -> bool {
+    pub(super) fn begins_at(self, zone: &TimeZone, micros: i64) -> bool {
         let at = Timestamp::from_micros(micros);
         match self {
             Self::Quarter => micros.rem_euclid(QUARTER_MICROS) == 0,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use datafusion::datasource::provider_as_source;
 
 use super::refresh::{ATTEMPTS, Work};
-use super::{Level, notes, scanned};
+use super::{Level, notes, scanned, slices};
 use crate::error::{ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
 use crate::lake::snapshot::Snapshot;
@@ -37,9 +37,14 @@ impl Work<'_> {
         let mut merged = 0;
         for _ in 0..ATTEMPTS {
             let base = self.table.snapshot(None).await?;
-            let mut info = self.table.commit_info(base.version).await?;
+            let mut info = match self.table.said(&base).await {
+                Ok(said) => said.info.clone(),
+                // Nothing tells what it is of: the next refresh makes it anew.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(merged),
+                Err(error) => return Err(error),
+            };
             let through = info.get(notes::WHOLE_THROUGH).and_then(|month| month.parse().ok());
-            let last_over = self.last_over()?;
+            let last_over = slices::last_over(&self.zone, self.now)?;
             let groups = groups(&base, merging, (through, last_over));
             if groups.is_empty() {
                 return Ok(merged);
@@ -86,7 +91,7 @@ impl Work<'_> {
         let sources: BTreeMap<&Level, Source<'_>> =
             levels.iter().map(|(level, name)| (level, Source::States(&rows, name, &[]))).collect();
         let of_level = |level: &Level| sources.get(level).map_or(&[][..], std::slice::from_ref);
-        self.made(self.range_of(month)?, of_level).await
+        self.made(slices::range_of(&self.zone, month)?, of_level).await
     }
 }
 

@@ -11,10 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lake::commit::{Commit, CommitOutcome, Operation};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
@@ -26,12 +28,13 @@ use crate::plan::states::columns::{
 use crate::plan::states::{Kept, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind, timestamp_type};
 use crate::table::EventsTable;
-use crate::time::TimeRange;
+use crate::time::{TimeRange, Timestamp};
 
 mod answer;
 mod grain;
 mod merge;
 mod refresh;
+mod slices;
 mod write;
 
 pub use answer::{Answerable, find};
@@ -70,19 +73,57 @@ pub async fn open(lake: &Lake, meter: &Meter) -> Result<Option<Table>> {
     lake.derived(&table_name(lake, meter)).await
 }
 
-/// The tables of states of all meters and versions, by name.
+/// The tables of states of all meters and versions, by name; of a damaged one what is wrong with it.
 ///
 /// # Errors
-/// A store that cannot be read, a damaged table.
-pub async fn tables(lake: &Lake) -> Result<Vec<(String, Table)>> {
+/// A store that cannot be read.
+pub async fn tables(lake: &Lake) -> Result<Vec<(String, Result<Table>)>> {
     let mut tables = Vec::new();
     for name in lake.names(NAME).await? {
         // One that is just being made has nothing yet.
-        if let Some(table) = lake.derived(&name).await? {
+        if let Some(table) = lake.derived(&name).await.transpose() {
             tables.push((name, table));
         }
     }
     Ok(tables)
+}
+
+/// Takes the states out of a table that was not refreshed for `retention` though events came: nobody asks
+/// that version of the meter, or asks it from the events. Whoever refreshes it makes it anew. Says how many
+/// files have gone out of it; they lie there until vacuum takes them.
+///
+/// # Errors
+/// A store that cannot be read or written.
+pub async fn empty_if_idle(
+    lake: &Lake,
+    table: &Table,
+    retention: Duration,
+    now: Timestamp,
+) -> Result<u64> {
+    let states = table.snapshot(None).await?;
+    let reached = states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok());
+    let behind = reached < Some(lake.events.snapshot(None).await?.version);
+    let refreshed = table.history(Some(1)).await?.first().and_then(|last| last.committed_at);
+    let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    let idle = refreshed.is_some_and(|at| at.micros() < now.micros().saturating_sub(micros));
+    if states.files.is_empty() || !behind || !idle {
+        return Ok(0);
+    }
+    let commit = Commit {
+        operation: Operation::Correct,
+        remove: states.files.iter().map(|file| file.path.clone()).collect(),
+        // Of no version of the events: whoever asks reads the events.
+        info: BTreeMap::new(),
+        at_ms: now.micros().div_euclid(1_000),
+        ..Commit::default()
+    };
+    match table.commit(&states, commit).await {
+        Ok(CommitOutcome::Committed(_)) => Ok(states.files.len() as u64),
+        // It is refreshed just now.
+        Ok(CommitOutcome::Lost { .. }) => Ok(0),
+        Err(error) if error.kind() == ErrorKind::Conflict => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 /// The same as [`open`], made where it is missing.
@@ -115,7 +156,13 @@ fn table_name(lake: &Lake, meter: &Meter) -> String {
     hash(FORMAT);
     hash(lake.events.table_id());
     hash(&version(meter));
-    hash(Grain::finest(meter).name());
+    for level in Level::all(meter) {
+        hash(&level.name());
+    }
+    // What a zone is called may come to mean other midnights.
+    for (instant, offset) in grain::offsets(&meter.zone()) {
+        hash(&format!("{instant} {offset}"));
+    }
     for (name, number) in meter.table_versions() {
         hash(&name);
         hash(&number.to_string());

@@ -5,7 +5,7 @@
 //! killed before it leaves files that nothing names; of two that do the same at the same time one wins,
 //! and the other finds nothing left to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -13,8 +13,8 @@ use datafusion::datasource::provider_as_source;
 use jiff::tz::TimeZone;
 
 use super::merge::Merging;
-use super::write::{MonthFiles, month_of};
-use super::{APP, Grain, Level, notes, open_or_create, scanned};
+use super::write::MonthFiles;
+use super::{APP, Grain, Level, notes, open_or_create, scanned, slices};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
@@ -28,18 +28,13 @@ use crate::plan::states::{Buckets, Rows, Source, states_plan};
 use crate::table::EventsTable;
 use crate::time::{TimeRange, Timestamp};
 
-const DAY_MICROS: i64 = 86_400_000_000;
 /// How often a commit is tried against others.
 pub(super) const ATTEMPTS: u32 = 20;
-/// A month is over when it ended this long ago: few events come for it any more.
-const SETTLED_MICROS: i64 = 2 * DAY_MICROS;
 /// Rows of events of several months that are made into states together: their files are written side
 /// by side.
 const STRETCH_ROWS_MAX: u64 = 1_000_000;
 /// How long those months may be together: the bounds of all their days are held.
-const STRETCH_MICROS_MAX: i64 = 1_000 * DAY_MICROS;
-/// Stretches of stale days that are read one by one.
-const STALE_STRETCHES_MAX: usize = 8;
+const STRETCH_MICROS_MAX: i64 = 1_000 * 86_400_000_000;
 
 /// What a refresh did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,8 +43,11 @@ pub struct Refreshed {
     pub events_version: u64,
     /// Rows of events that were read for it, at least: those brought since, and those of days made anew.
     pub rows_read: u64,
-    /// Days of the meter's zone that were made anew, in which rows had changed.
+    /// Days of the meter's zone that were made anew: those in which rows had changed, or all of a month.
     pub days_anew: u64,
+    /// Whether the rollup goes up to that version of another history: the lake was set back. It is made
+    /// anew with the first version after that.
+    pub of_other_history: bool,
     /// Files of states that were added.
     pub files_added: u64,
     /// Files that were merged into fewer.
@@ -61,7 +59,7 @@ pub(super) struct Work<'a> {
     lake: &'a Lake,
     engine: &'a Engine,
     pub(super) meter: &'a Meter,
-    zone: TimeZone,
+    pub(super) zone: TimeZone,
     pub(super) table: Table,
     pub(super) now: Timestamp,
 }
@@ -70,7 +68,7 @@ pub(super) struct Work<'a> {
 /// events, making it where there is none.
 ///
 /// # Errors
-/// A meter without states; a sum beyond 76 digits; a store that cannot be written.
+/// A meter without states; a sum of more than 38 integer digits; a store that cannot be written.
 pub async fn refresh(
     (lake, engine): (&Lake, &Engine),
     meter: &Meter,
@@ -92,7 +90,10 @@ impl Work<'_> {
             let base = self.table.snapshot(None).await?;
             let reached = base.app_version(APP).await?.and_then(|at| u64::try_from(at).ok());
             if let Some(reached) = reached.filter(|reached| *reached >= snapshot.version) {
-                return Ok(Refreshed { events_version: reached, ..Refreshed::default() });
+                let of_other_history = !self.goes_up_to(&base, reached).await?;
+                let done =
+                    Refreshed { events_version: reached, of_other_history, ..Refreshed::default() };
+                return Ok(done);
             }
             let since = match reached {
                 Some(reached) => self.since((&base, reached), snapshot).await?,
@@ -105,16 +106,16 @@ impl Work<'_> {
                 None => Since {
                     rows: Arc::clone(snapshot),
                     stale: BTreeMap::new(),
-                    whole_through: self.last_over()?,
+                    whole_through: slices::last_over(&self.zone, self.now)?,
                 },
             };
             let (mut done, add) = self.states(&base, &since, snapshot).await?;
-            let stale = |month: Option<i32>| month.is_none_or(|of| since.stale.contains_key(&of));
+            let stale = |month: Option<i32>| month.is_some_and(|of| since.stale.contains_key(&of));
             let remove = base.files.iter().filter(|file| !goes_on || stale(file.partition));
             let remove: Vec<String> = remove.map(|file| file.path.clone()).collect();
             done.events_version = snapshot.version;
             done.files_added = add.len() as u64;
-            done.days_anew = self.days_in(since.stale.values().flatten())?;
+            done.days_anew = slices::days_in(&self.zone, since.stale.values().flatten())?;
             let app = i64::try_from(snapshot.version)
                 .map_err(|error| Error::internal("a version").with_source(error))?;
             let commit = Commit {
@@ -159,6 +160,17 @@ impl Work<'_> {
         info
     }
 
+    /// Whether `base` is of the version `reached` of the events, as they are, and no other of that number.
+    async fn goes_up_to(&self, base: &Snapshot, reached: u64) -> Result<bool> {
+        let said = match self.table.said(base).await {
+            Ok(said) => said,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mark = self.lake.events.commit_mark(reached).await?;
+        Ok(mark.is_some() && mark.as_ref() == said.info.get(notes::EVENTS_MARK))
+    }
+
     /// What came after the version `reached`, and the months that are made anew; `None` where nothing
     /// tells that: the log was shortened, or the lake was restored and has another such version.
     async fn since(
@@ -166,102 +178,26 @@ impl Work<'_> {
         (base, reached): (&Snapshot, u64),
         snapshot: &Arc<Snapshot>,
     ) -> Result<Option<Since>> {
-        let events = &self.lake.events;
-        let (info, mark) = (self.table.commit_info(base.version), events.commit_mark(reached));
-        let (info, mark) = match (info.await, mark.await) {
-            (Ok(info), Ok(mark)) => (info, mark),
-            (Err(error), _) | (_, Err(error)) if error.kind() != ErrorKind::NotFound => {
-                return Err(error);
-            }
-            (Err(_), _) | (_, Err(_)) => return Ok(None),
-        };
-        if mark.is_none() || mark.as_ref() != info.get(notes::EVENTS_MARK) {
+        if !self.goes_up_to(base, reached).await? {
             return Ok(None);
         }
+        let info = &self.table.said(base).await?.info;
+        let events = &self.lake.events;
         let brought = match events.brought(reached, snapshot).await {
             Ok(brought) => brought,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let stale = self.stale(&brought.changed)?;
+        let stale = slices::stale(&self.zone, &brought.changed)?;
+        // Kept states and those of the events must not share a bucket.
+        let finest = Grain::finest(self.meter);
+        let bounds = stale.values().flatten().flat_map(|range| [range.from, range.to]);
+        let mut bounds = bounds.flatten();
+        if !bounds.all(|bound| finest.begins_at(&self.zone, bound.micros())) {
+            return Ok(None);
+        }
         let whole_through = info.get(notes::WHOLE_THROUGH).and_then(|month| month.parse().ok());
         Ok(Some(Since { rows: brought.rows, stale, whole_through }))
-    }
-
-    /// The months of the zone that a day of UTC touches, by their first dates.
-    fn months_of(&self, day: i32) -> Result<BTreeSet<i32>> {
-        let start = i64::from(day) * DAY_MICROS;
-        let at = Timestamp::from_micros;
-        let starts = Grain::Month.buckets(&self.zone, (at(start), at(start + DAY_MICROS)))?;
-        let instants = [start, start + DAY_MICROS - 1];
-        Ok(instants.map(|at| month_of(&self.zone, starts.start_of(at))).into_iter().collect())
-    }
-
-    /// The days of the zone that some days of UTC touch, as stretches within its months.
-    fn stale(&self, days: &BTreeSet<i32>) -> Result<BTreeMap<i32, Vec<TimeRange>>> {
-        let mut stale: BTreeMap<i32, Vec<TimeRange>> = BTreeMap::new();
-        for day in days {
-            let start = i64::from(*day) * DAY_MICROS;
-            let at = Timestamp::from_micros;
-            let starts = Grain::Day.buckets(&self.zone, (at(start), at(start + DAY_MICROS)))?;
-            let mut instant = start;
-            while instant < start + DAY_MICROS {
-                let (from, to) =
-                    (starts.start_of(instant), starts.end_of(starts.start_of(instant)));
-                let of_day = TimeRange { from: Some(at(from)), to: Some(at(to)) };
-                let months = Grain::Month.buckets(&self.zone, (at(from), at(from)))?;
-                let month = month_of(&self.zone, months.start_of(from));
-                let stretches = stale.entry(month).or_default();
-                match stretches.last_mut() {
-                    Some(last) if last.to >= of_day.from => last.to = last.to.max(of_day.to),
-                    _ => stretches.push(of_day),
-                }
-                instant = to.max(instant + 1);
-            }
-        }
-        for (month, stretches) in &mut stale {
-            // Each is a scan of its own.
-            if stretches.len() > STALE_STRETCHES_MAX {
-                *stretches = vec![self.range_of(*month)?];
-            }
-        }
-        Ok(stale)
-    }
-
-    /// How many days of the zone some stretches of whole days have.
-    fn days_in<'r>(&self, stretches: impl Iterator<Item = &'r TimeRange>) -> Result<u64> {
-        let mut count = 0;
-        for (from, to) in stretches.filter_map(|range| range.from.zip(range.to)) {
-            let days = Grain::Day.buckets(&self.zone, (from, to))?;
-            let mut at = from.micros();
-            while at < to.micros() {
-                count += 1;
-                at = days.end_of(at).max(at + 1);
-            }
-        }
-        Ok(count)
-    }
-
-    /// The last month that is over, by its first date; none before the first instant.
-    pub(super) fn last_over(&self) -> Result<Option<i32>> {
-        let settled = Timestamp::from_micros(self.now.micros().saturating_sub(SETTLED_MICROS));
-        let months = Grain::Month.buckets(&self.zone, (settled, settled))?;
-        let last = months.start_of(settled.micros()).checked_sub(1);
-        last.map(|last| {
-            let last = Timestamp::from_micros(last);
-            let months = Grain::Month.buckets(&self.zone, (last, last))?;
-            Ok(month_of(&self.zone, months.start_of(last.micros())))
-        })
-        .transpose()
-    }
-
-    /// A month of the zone as instants.
-    pub(super) fn range_of(&self, month: i32) -> Result<TimeRange> {
-        let noon = Timestamp::from_micros(i64::from(month) * DAY_MICROS + 10 * DAY_MICROS);
-        let starts = Grain::Month.buckets(&self.zone, (noon, noon))?;
-        let from = starts.start_of(noon.micros());
-        let at = Timestamp::from_micros;
-        Ok(TimeRange { from: Some(at(from)), to: Some(at(starts.end_of(from))) })
     }
 
     /// Files of the states of what is new, and of the months in which rows changed.
@@ -295,17 +231,17 @@ impl Work<'_> {
         let mut by_month: BTreeMap<i32, u64> = BTreeMap::new();
         for file in &rows.snapshot().files {
             let Some(day) = file.partition else { continue };
-            for month in self.months_of(day)? {
+            for month in slices::months_of(&self.zone, day)? {
                 *by_month.entry(month).or_default() += file.rows;
             }
         }
         let mut stretches: Vec<(TimeRange, u64)> = Vec::new();
         for (month, rows) in by_month {
-            let of_month = self.range_of(month)?;
+            let of_month = slices::range_of(&self.zone, month)?;
             match stretches.last_mut() {
                 Some((range, before))
                     if *before + rows <= STRETCH_ROWS_MAX
-                        && within(*range, of_month, STRETCH_MICROS_MAX) =>
+                        && slices::within(*range, of_month, STRETCH_MICROS_MAX) =>
                 {
                     *before += rows;
                     range.to = of_month.to;
@@ -346,7 +282,7 @@ impl Work<'_> {
                 (level.clone(), kept.chain(anew).collect())
             })
             .collect();
-        let range = self.range_of(month)?;
+        let range = slices::range_of(&self.zone, month)?;
         let files =
             self.made(range, |level| sources.get(level).map_or(&[][..], Vec::as_slice)).await?;
         let read = |range: &TimeRange| {
@@ -384,12 +320,6 @@ impl Work<'_> {
         }
         files.finish().await
     }
-}
-
-/// Whether two ranges, one after the other, are no longer than that with what is between them.
-fn within(first: TimeRange, last: TimeRange, micros: i64) -> bool {
-    let ends = first.from.zip(last.to);
-    ends.is_some_and(|(from, to)| to.micros().saturating_sub(from.micros()) <= micros)
 }
 
 /// What came after a version of the events.

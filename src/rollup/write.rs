@@ -12,6 +12,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Decimal128Type, Decimal256Type, Schema, SchemaRef, TimestampMicrosecondType, i256,
 };
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use jiff::tz::TimeZone;
@@ -46,6 +47,9 @@ pub(super) struct MonthFiles<'a> {
     schema: SchemaRef,
     layout: Layout,
     open: BTreeMap<i32, ParquetFileWriter>,
+    /// What the open files have of the memory of questions: plans spill the sooner. A file is held to its
+    /// end, so there is no less of it to ask for.
+    memory: MemoryReservation,
 }
 
 impl<'a> MonthFiles<'a> {
@@ -60,13 +64,14 @@ impl<'a> MonthFiles<'a> {
             schema: Arc::new(Schema::new(columns_of(meter, kept))),
             layout: layout(meter),
             open: BTreeMap::new(),
+            memory: engine.memory("files of states"),
         })
     }
 
     /// Adds the rows of a plan of states. Levels come in the order of their names.
     ///
     /// # Errors
-    /// A sum beyond 76 digits; a plan that fails.
+    /// A sum of more than 38 integer digits; a plan that fails.
     pub(super) async fn add(&mut self, level: &str, plan: &LogicalPlan) -> Result<()> {
         let physical = self.engine.physical(plan, Reach::Broad).await?;
         let mut rows = self.engine.execute(physical)?;
@@ -80,9 +85,12 @@ impl<'a> MonthFiles<'a> {
                         place.insert(ParquetFileWriter::new(schema, &self.layout, Some(month))?)
                     }
                 };
-                // A month has no bound on its bytes, so that no file is ever full.
-                writer.write(&rows)?;
+                if !writer.write(&rows)?.is_empty() {
+                    return Err(Error::internal("a file of a month is full"));
+                }
             }
+            let bytes = self.open.values().map(ParquetFileWriter::bytes).sum();
+            self.memory.resize(bytes);
         }
         // Whoever asks for one level reads little of the others.
         self.open.values_mut().try_for_each(|writer| writer.end_row_group(LEVEL_ROWS_MIN))
@@ -123,7 +131,7 @@ fn layout(meter: &Meter) -> Layout {
     Layout {
         // The order is not the same for all levels.
         paged: paged.collect(),
-        // Months are asked whole; no two writers' files have one name.
+        // A month is one file, whatever its bytes; no two writers' files have one name.
         target_bytes: usize::MAX,
         stamp: Some(Uuid::new_v4().to_string()),
         ..Layout::default()
@@ -222,7 +230,7 @@ fn split(values: &ArrayRef, meter: &Meter) -> Result<Split> {
         if let Some((scaled, scale)) = value {
             if scaled == OVERFLOW {
                 return Err(Error::invalid(format!(
-                    "meter `{}`: a sum has more than 76 digits, so that there can be no rollup",
+                    "meter `{}`: a sum has more than 38 integer digits, so that there can be no rollup",
                     meter.name
                 )));
             }

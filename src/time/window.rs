@@ -88,6 +88,14 @@ impl Window {
         self.0
     }
 
+    /// How many minutes it has, if it is a part of an hour.
+    pub fn minutes(self) -> Option<i64> {
+        match self.0 {
+            Step::Minutes(minutes) => Some(minutes),
+            Step::Hours(_) | Step::Day | Step::Week | Step::Months(_) => None,
+        }
+    }
+
     /// Whether every window begins with a day.
     pub fn is_of_days(self) -> bool {
         matches!(self.0, Step::Day | Step::Week | Step::Months(_))

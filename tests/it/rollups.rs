@@ -10,7 +10,7 @@ use meterhouse::error::Result;
 use meterhouse::ingest::IngestSettings;
 use meterhouse::lake::vacuum::{RETENTION_DEFAULT, vacuum};
 use meterhouse::plan::states::kept;
-use meterhouse::rollup::{Merging, describe, refresh, tables};
+use meterhouse::rollup::{Merging, describe, empty_if_idle, refresh, tables};
 use meterhouse::time::Timestamp;
 use meterhouse::usage::{Context, UsageRequest, usage};
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ fn refresh_all(context: &Context, merging: Merging) {
         let done = RUNTIME.block_on(refresh(place, meter, &snapshot, merging, now));
         // A sum that no column holds is refused; such a meter is answered from the events.
         if let Err(error) = done {
-            assert!(error.to_string().contains("more than 76 digits"), "{error}");
+            assert!(error.to_string().contains("more than 38 integer digits"), "{error}");
         }
     }
 }
@@ -295,15 +295,117 @@ fn a_month_becomes_one_file_when_it_is_over() {
     let (want, from_states) = ask(&context, &total);
     assert_eq!(from_states, 1);
     let gone = RUNTIME.block_on(async {
-        let [(_, table)] = &tables(lake).await.unwrap()[..] else { panic!("one rollup") };
+        let [(_, Ok(table))] = &tables(lake).await.unwrap()[..] else { panic!("one rollup") };
         let later = Timestamp::from_micros(Clock::System.now().micros() + 40 * 86_400_000_000);
         vacuum(table, RETENTION_DEFAULT, later, false).await.unwrap()
     });
     assert!(gone.files.len() > 6, "{gone:?}");
     let (have, from_states) = ask(&context, &total);
     assert_eq!((have.unwrap(), from_states), (want.unwrap(), 0));
-    let (_, from_states) = ask(&context, &UsageRequest { at: None, ..total });
-    assert_eq!(from_states, 1);
+    let newest = UsageRequest { at: None, ..total };
+    assert_eq!(ask(&context, &newest).1, 1);
+    // A rollup that nobody refreshes goes once events came, and is made anew by whoever does.
+    let idle = |days: i64| {
+        let now = Timestamp::from_micros(Clock::System.now().micros() + days * 86_400_000_000);
+        RUNTIME.block_on(async {
+            let [(_, Ok(table))] = &tables(lake).await.unwrap()[..] else { panic!("one rollup") };
+            empty_if_idle(lake, table, RETENTION_DEFAULT, now).await.unwrap()
+        })
+    };
+    assert_eq!(idle(100), 0, "it tells all there is");
+    ingest(9);
+    assert_eq!(idle(0), 0, "it was refreshed just now");
+    let (want, _) = ask(&context, &newest);
+    assert_eq!(idle(100), 3);
+    let (have, from_states) = ask(&context, &newest);
+    assert_eq!((have.unwrap(), from_states), (want.unwrap(), 0));
+    assert_eq!(refreshed(Merging::Worth, 3), 2);
+    assert_eq!(ask(&context, &newest).1, 1);
+}
+
+/// The events are set back and go on another way: states of what is no more are never read.
+#[test]
+fn states_of_another_history_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let output = meterhouse(folder.path(), args);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (data, said) = (text(output.stdout), text(output.stderr));
+        assert!(output.status.success(), "{args:?}: {said}");
+        (data, said)
+    };
+    let meters = folder.path().join("queries/meters");
+    std::fs::create_dir_all(&meters).unwrap();
+    std::fs::write(meters.join("bytes.yaml"), "meter: bytes\naggregation: sum\nproperty: bytes\n")
+        .unwrap();
+    let ingest = |key: &str, bytes: u32| {
+        let event = serde_json::json!({
+            "event_name": "e", "idempotency_key": key, "customer_id": "c",
+            "timestamp": "2026-05-05T05:05:05Z", "properties": { "bytes": bytes },
+        });
+        std::fs::write(folder.path().join("e.ndjson"), event.to_string()).unwrap();
+        run(&["ingest", "e.ndjson", "-q"]);
+    };
+    let total = |want: &str, from_states: bool| {
+        let (data, said) = run(&["usage", "bytes", "--total", "-o", "csv"]);
+        assert!(data.contains(&format!("\n{want},")), "{want}: {data}");
+        assert_eq!(said.contains("rollup by"), from_states, "{said}");
+    };
+    let events = folder.path().join("lake/default/events");
+    let log = events.join("_delta_log");
+    ingest("one", 1);
+    ingest("two", 10);
+    run(&["rollups", "refresh", "-q"]);
+    total("11", true);
+    // The second version goes, and another one takes its number.
+    std::fs::remove_file(log.join("00000000000000000002.json")).unwrap();
+    ingest("other", 100);
+    total("101", false);
+    let (_, said) = run(&["rollups", "refresh"]);
+    assert!(said.contains("version 2 of another history"), "{said}");
+    total("101", false);
+    ingest("more", 1_000);
+    total("1101", false);
+    let (_, said) = run(&["rollups", "refresh"]);
+    assert!(said.contains("3 rows read"), "all is made anew: {said}");
+    total("1101", true);
+}
+
+/// A total of more than 38 integer digits is refused, of events and of states alike.
+#[test]
+fn a_total_that_is_too_long_is_refused_from_states_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let meters = folder.path().join("queries/meters");
+    std::fs::create_dir_all(&meters).unwrap();
+    std::fs::write(
+        meters.join("area.yaml"),
+        "meter: area\naggregation: sum\nproperty: bytes\nweight: rate\ndimensions: [day]\n",
+    )
+    .unwrap();
+    let (mut lines, large) = (String::new(), 9_000_000_000_000_000_000_u64);
+    for (key, month, bytes) in [("a", 1, large), ("b", 2, large), ("c", 3, 2)] {
+        let event = serde_json::json!({
+            "event_name": "e", "idempotency_key": key, "customer_id": "c",
+            "timestamp": format!("2026-0{month}-05T05:05:05Z"),
+            "properties": { "bytes": bytes, "rate": large },
+        });
+        lines.push_str(&(event.to_string() + "\n"));
+    }
+    std::fs::write(folder.path().join("e.ndjson"), lines).unwrap();
+    assert!(meterhouse(folder.path(), &["ingest", "e.ndjson", "-q"]).status.success());
+    let ask = |more: &[&str]| {
+        let args = [&["usage", "area", "-o", "csv"], more].concat();
+        let output = meterhouse(folder.path(), &args);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    assert!(meterhouse(folder.path(), &["rollups", "refresh", "-q"]).status.success());
+    for (question, fits) in [(&["--total"][..], false), (&["--total", "--window", "month"], true)] {
+        let (of_states, of_events) = (ask(question), ask(&[question, &["--from-events"]].concat()));
+        assert_eq!((of_states.0, &of_states.1), (of_events.0, &of_events.1), "{question:?}");
+        assert_eq!(of_events.0 == Some(0), fits, "{of_events:?}");
+        assert!(fits || of_states.2.contains("area"), "{of_states:?}");
+    }
 }
 
 // ---- Through the program ----
@@ -360,7 +462,7 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
             vec!["--from", "2026-01-10T03:00:00Z", "--to", "2026-01-10T05:00:00Z", "--by", "host"],
             "rollup by hour to version 1",
         ),
-        (vec!["--where", "region = 'r1'", "--total"], "rollup by day"),
+        (vec!["--where", "region = 'r1'", "--total"], "rollup by month"),
         (vec!["--total", "--tz", "Asia/Kolkata", "--window", "hour"], ""),
         (vec!["--where", "bytes > 3"], ""),
         (vec!["--from", "2026-01-10T03:30:00Z"], ""),
@@ -383,7 +485,7 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
     let (_, said) = run(&["rollups", "refresh", "bites"], 1);
     assert!(said.contains("no meter `bites`"), "{said}");
     let (plan, _) = run(&["usage", "bytes", "--total", "--explain"], 0);
-    assert!(plan.contains("from states by day, up to version 2 of the events, and 0 rows since"));
+    assert!(plan.contains("from states by month, up to version 2 of the events, and 0 rows since"));
 }
 
 /// A meter of every kind that has states: months of two files, a few events behind, once with a

@@ -25,6 +25,16 @@ use crate::schema::TIMESTAMP;
 /// The window of an inner result.
 pub(super) const INNER_WINDOW: &str = "result_window";
 
+/// The stored states of a level.
+pub struct Stored<'a> {
+    /// The states.
+    pub rows: Rows<'a>,
+    /// The name of their level.
+    pub level: &'a str,
+    /// Whether each of them is a row of the answer of its own, so that none must be put together.
+    pub are_groups: bool,
+}
+
 /// The plan that answers a query, also as one of states, for `meter` from stored states of a level and
 /// the events that are in no state: the columns and the order of [`crate::plan::usage_plan`].
 ///
@@ -33,9 +43,10 @@ pub(super) const INNER_WINDOW: &str = "result_window";
 pub fn answer_plan(
     meter: &Meter,
     (query, over): (&UsageQuery, &OverStates),
-    (states, level): (&Rows<'_>, &str),
+    stored_states: &Stored<'_>,
     tail: Option<&Rows<'_>>,
 ) -> Result<LogicalPlan> {
+    let Stored { rows: states, level, are_groups } = stored_states;
     let kept = kept(meter).ok_or_else(|| Error::internal("a meter without states"))?;
     let of_states = &over.query;
     let lookups = BTreeMap::new();
@@ -47,7 +58,7 @@ pub fn answer_plan(
     let inner = inner_keys(of_states, &over.per, operands, &bucket);
     let inner_names: Vec<String> = inner.iter().map(|(name, _)| name.clone()).collect();
     let all_names = [names.as_slice(), inner_names.as_slice()].concat();
-    let mut condition = vec![ident(LEVEL).eq(lit(level))];
+    let mut condition = vec![ident(LEVEL).eq(lit(*level))];
     condition.extend(query.range.from.map(|from| ident(BUCKET).gt_eq(instant(from.micros()))));
     condition.extend(query.range.to.map(|to| ident(BUCKET).lt(instant(to.micros()))));
     condition.extend(query.customer.as_ref().map(|of| operands.customer().eq(lit(of.as_str()))));
@@ -72,10 +83,10 @@ pub fn answer_plan(
     }
     let keys: Vec<GroupKey> = names.iter().map(|name| GroupKey::new(name, ident(name))).collect();
     let aggregated = match &meter.aggregation {
-        Aggregation::Nested(nested) => finished(rows, &all_names, meter)
+        Aggregation::Nested(nested) => finished(rows, &all_names, meter, false)
             .and_then(|inner| results(inner, &all_names))
             .and_then(|results| outer_results(results, &keys, nested)),
-        _ => finished(rows, &names, meter),
+        _ => finished(rows, &names, meter, *are_groups && tail.is_none()),
     };
     let projected = project(aggregated.map_err(defect)?, &keys).map_err(defect)?;
     order(projected, query, &keys).and_then(LogicalPlanBuilder::build).map_err(defect)
@@ -113,13 +124,25 @@ fn results(inner: Aggregated, names: &[String]) -> Built<LogicalPlanBuilder> {
     inner.groups.project(names.iter().map(ident).chain(columns).collect::<Vec<_>>())
 }
 
-/// The answer of rows of states, by the columns `names`.
-fn finished(rows: LogicalPlanBuilder, names: &[String], meter: &Meter) -> Built<Aggregated> {
+/// The answer of rows of states, by the columns `names`; of one for each group, where they are that.
+fn finished(
+    rows: LogicalPlanBuilder,
+    names: &[String],
+    meter: &Meter,
+    are_groups: bool,
+) -> Built<Aggregated> {
     let by: Vec<Expr> = names.iter().map(ident).collect();
     let sum = |name: &str| functions::exact_sum().call(vec![ident(name)]);
     let of_groups = |value: Option<Expr>, rows: LogicalPlanBuilder| {
         let counts = [(EVENTS, output::events(0)), (MATCHED, output::matched(0))];
-        let counts = counts.map(|(of, name)| sum(of).alias(name));
+        let weights = (kept(meter) == Some(Kept::Weighed)).then(|| (WEIGHTS, WEIGHTS.to_owned()));
+        let sums = weights.into_iter().chain(counts);
+        if are_groups {
+            let value = value.map(|_| ident(VALUE).alias(output::value(0)));
+            let counts = sums.map(|(of, name)| ident(of).alias(name));
+            return rows.project(by.iter().cloned().chain(value).chain(counts).collect::<Vec<_>>());
+        }
+        let counts = sums.map(|(of, name)| sum(of).alias(name));
         let value = value.map(|value| value.alias(output::value(0)));
         rows.aggregate(by.clone(), value.into_iter().chain(counts).collect::<Vec<_>>())
     };
@@ -149,11 +172,7 @@ fn finished(rows: LogicalPlanBuilder, names: &[String], meter: &Meter) -> Built<
         }
         Kept::Weighed => {
             value.shown = mean(WEIGHTS);
-            let sums = [(VALUE, output::value(0)), (WEIGHTS, WEIGHTS.to_owned())];
-            let sums = sums.map(|(of, name)| sum(of).alias(name));
-            let counts = [(EVENTS, output::events(0)), (MATCHED, output::matched(0))];
-            let counts = counts.map(|(of, name)| sum(of).alias(name));
-            rows.aggregate(by.clone(), sums.into_iter().chain(counts).collect::<Vec<_>>())?
+            of_groups(Some(sum(VALUE)), rows)?
         }
         Kept::Sum | Kept::Min | Kept::Max | Kept::Latest | Kept::Earliest => {
             match innermost(meter) {

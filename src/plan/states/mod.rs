@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 
 use super::UsageQuery;
 use crate::meter::{Aggregation, Comparison, Field, Filter, Literal, Meter, Operand, resolve};
+use crate::time::Window;
 
 mod answer;
 mod make;
 mod rows;
 
-pub use answer::answer_plan;
+pub use answer::{Stored, answer_plan};
 pub use make::{Buckets, MONTH, Source, states_plan};
 pub use rows::Rows;
 
@@ -92,7 +93,7 @@ fn innermost(meter: &Meter) -> &Aggregation {
 /// What states of `meter` keep; `None` for a meter whose value no states give: what is followed over
 /// time hangs on the order of events, and what is prorated on the bounds that are asked for.
 pub fn kept(meter: &Meter) -> Option<Kept> {
-    if meter.period.is_some() {
+    if meter.period.is_some() || !has_results_of_buckets(meter) {
         return None;
     }
     match innermost(meter) {
@@ -112,6 +113,15 @@ pub fn kept(meter: &Meter) -> Option<Kept> {
         | Aggregation::Reported(_)
         | Aggregation::Nested(_) => None,
     }
+}
+
+/// Whether what a meter computes over, if it does so over results, can be told from buckets: windows of
+/// whole quarters of an hour, and nothing that only an event tells.
+fn has_results_of_buckets(meter: &Meter) -> bool {
+    let Aggregation::Nested(nested) = &meter.aggregation else { return true };
+    let quarters = |minutes: i64| minutes % 15 == 0;
+    let of_event = |operand: &Operand| matches!(operand, Operand::Field(field) if field.is_time());
+    nested.window.and_then(Window::minutes).is_none_or(quarters) && !nested.per.iter().any(of_event)
 }
 
 /// What states of `meter` may be told apart by, beside the customer: its dimensions, and what inner results
@@ -160,6 +170,8 @@ pub struct OverStates {
     per: Vec<Operand>,
     /// What it reads.
     pub by: By,
+    /// What it is grouped by.
+    pub grouped: By,
 }
 
 /// `query` as one of states; `None` where it reads something that states do not have.
@@ -180,9 +192,20 @@ pub fn over_states(meter: &Meter, query: &UsageQuery) -> Option<OverStates> {
         }
     };
     let groups = query.groups.iter().map(&mut key).collect::<Option<_>>()?;
+    let grouped = grouped(&known, query);
     let per = per(meter).iter().map(&mut key).collect::<Option<_>>()?;
     let filter = filter_of_keys(&query.filter, &mut key)?;
-    Some(OverStates { query: UsageQuery { groups, filter, ..query.clone() }, per, by })
+    let query = UsageQuery { groups, filter, ..query.clone() };
+    Some(OverStates { query, per, by, grouped })
+}
+
+/// What a query is grouped by, of the keys that are known.
+fn grouped(known: &[Operand], query: &UsageQuery) -> By {
+    let place = |operand: &Operand| known.iter().position(|key| key == operand);
+    By {
+        customer: query.groups.contains(&Operand::Field(Field::CustomerId)),
+        keys: query.groups.iter().filter_map(place).collect(),
+    }
 }
 
 fn filter_of_keys(

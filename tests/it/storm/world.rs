@@ -163,7 +163,8 @@ impl World {
                 let bundle = total();
                 let meter = bundle.meter().unwrap();
                 let terms = Terms { period: "2026-06".to_owned(), ..Terms::default() };
-                period::close(&context, (&meter, Some(&bundle)), &terms).await.map(|_| Ended::Done)
+                let closing = period::close(&context, (&meter, Some(&bundle)), &terms);
+                Box::pin(closing).await.map(|_| Ended::Done)
             }
             Operation::Read => contents(&context(&location, lake), None).await.map(|_| Ended::Done),
             Operation::Verify => {
