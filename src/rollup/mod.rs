@@ -20,7 +20,7 @@ use crate::lake::commit::{Commit, CommitOutcome, Operation};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
-use crate::meter::{Meter, version};
+use crate::meter::{Aggregation, Meter, version};
 use crate::plan::TableFacts;
 use crate::plan::states::columns::{
     AT, BUCKET, EVENTS, LEVEL, MATCHED, PLACE, RECEIVED, VALUE, WEIGHTS, key,
@@ -132,10 +132,13 @@ pub async fn empty_if_idle(
 /// A meter that has no states; a place that cannot hold a table.
 pub async fn open_or_create(lake: &Lake, meter: &Meter) -> Result<Table> {
     let Some(kept) = kept(meter) else {
+        let what = match &meter.aggregation {
+            Aggregation::Nested(_) => "results that whole quarters of an hour do not tell have",
+            aggregation => &format!("`{}` has", aggregation.name()),
+        };
         return Err(Error::invalid(format!(
-            "meter `{}`: `{}` has no rollups; it is answered from the events",
-            meter.name,
-            meter.aggregation.name()
+            "meter `{}`: {what} no rollups; it is answered from the events",
+            meter.name
         )));
     };
     let info = BTreeMap::from([
