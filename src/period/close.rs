@@ -140,10 +140,11 @@ async fn close_own(
         };
         all.push(close_one(context, (meter, bundle), (request, terms), (from, to)).await?);
     }
-    let first = all.iter().find_map(|closed| match closed {
+    let later = all.iter().filter_map(|closed| match closed {
         Closed::Later { closable, .. } => Some(*closable),
         Closed::Now(_) | Closed::Before(_) => None,
     });
+    let first = later.min();
     let waits = all.iter().all(|closed| matches!(closed, Closed::Later { .. }));
     match (waits, first) {
         (true, Some(closable)) => Err(Error::invalid(format!(

@@ -38,7 +38,7 @@ pub struct Answerable {
 /// the events have to be read.
 ///
 /// # Errors
-/// A damaged rollup.
+/// A rollup that is found damaged when it is read; one that cannot be opened is passed over.
 pub async fn find(
     lake: &Lake,
     meter: &Meter,
