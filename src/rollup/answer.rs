@@ -8,7 +8,7 @@ use datafusion::logical_expr::LogicalPlan;
 use jiff::tz::TimeZone;
 
 use super::grain::BOUNDS_MAX;
-use super::{APP, Grain, Level, notes, open, scanned};
+use super::{Grain, Level, notes, open, reached, scanned};
 use crate::error::{ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
@@ -171,11 +171,6 @@ async fn as_of(
     };
     let same = mark.is_some() && mark.as_ref() == said.info.get(notes::EVENTS_MARK);
     Ok(same.then_some((states, at)))
-}
-
-/// The version of the events that states go up to.
-async fn reached(states: &Snapshot) -> Result<Option<u64>> {
-    Ok(states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok()))
 }
 
 /// The last version before `end`, which goes too far, that goes no further than version `most` of the

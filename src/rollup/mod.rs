@@ -25,7 +25,7 @@ use crate::plan::TableFacts;
 use crate::plan::states::columns::{
     AT, BUCKET, EVENTS, LEVEL, MATCHED, PLACE, RECEIVED, VALUE, WEIGHTS, key,
 };
-use crate::plan::states::{Kept, kept, keys};
+use crate::plan::states::{Kept, Value, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind, timestamp_type};
 use crate::table::EventsTable;
 use crate::time::{TimeRange, Timestamp};
@@ -101,7 +101,7 @@ pub async fn empty_if_idle(
     now: Timestamp,
 ) -> Result<u64> {
     let states = table.snapshot(None).await?;
-    let reached = states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok());
+    let reached = reached(&states).await?;
     let behind = reached < Some(lake.events.snapshot(None).await?.version);
     let refreshed = table.history(Some(1)).await?.first().and_then(|last| last.committed_at);
     let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
@@ -188,16 +188,10 @@ fn columns_of(meter: &Meter, kept: Kept) -> Vec<Field> {
     ];
     fields.extend((0..keys(meter).len()).map(|place| ValueKind::Text.field(&key(place))));
     fields.push(Field::new(BUCKET, timestamp_type(), false));
-    let kinds: &[ValueKind] = match kept {
-        Kept::Count => &[],
-        Kept::Texts => &[ValueKind::Text],
-        Kept::Sum
-        | Kept::Weighed
-        | Kept::Min
-        | Kept::Max
-        | Kept::Latest
-        | Kept::Earliest
-        | Kept::Numbers => &[ValueKind::Integer, ValueKind::Decimal, ValueKind::Text],
+    let kinds: &[ValueKind] = match kept.value() {
+        None => &[],
+        Some(Value::Text) => &[ValueKind::Text],
+        Some(Value::Number) => &[ValueKind::Integer, ValueKind::Decimal, ValueKind::Text],
     };
     let numbers: &[&str] = if kept == Kept::Weighed { &[VALUE, WEIGHTS] } else { &[VALUE] };
     let of_kinds = |name: &&str| kinds.iter().map(|kind| kind.field(name)).collect::<Vec<_>>();
@@ -215,6 +209,11 @@ fn scanned(table: &Table, snapshot: Arc<Snapshot>) -> Result<(Arc<EventsTable>, 
     let known = states.facts(TimeRange::default());
     let facts = TableFacts { properties: known.properties, ..TableFacts::default() };
     Ok((states, facts))
+}
+
+/// The version of the events that states go up to.
+async fn reached(states: &Snapshot) -> Result<Option<u64>> {
+    Ok(states.app_version(APP).await?.and_then(|at| u64::try_from(at).ok()))
 }
 
 /// How much there is of a rollup.
@@ -237,9 +236,8 @@ pub struct Description {
 pub async fn describe(lake: &Lake, meter: &Meter) -> Result<Option<Description>> {
     let Some(table) = open(lake, meter).await? else { return Ok(None) };
     let snapshot = table.snapshot(None).await?;
-    let reached = snapshot.app_version(APP).await?;
     Ok(Some(Description {
-        events_version: reached.and_then(|reached| u64::try_from(reached).ok()),
+        events_version: reached(&snapshot).await?,
         rows: snapshot.rows(),
         files: snapshot.files.len() as u64,
         bytes: snapshot.files.iter().map(|file| file.size).sum(),

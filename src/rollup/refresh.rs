@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 
 use super::merge::Merging;
 use super::write::MonthFiles;
-use super::{APP, Grain, Level, notes, open_or_create, scanned, slices};
+use super::{APP, Grain, Level, notes, open_or_create, reached, scanned, slices};
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::commit::{Commit, CommitOutcome, Operation};
@@ -88,7 +88,7 @@ impl Work<'_> {
         let mark = self.lake.events.commit_mark(snapshot.version).await?.unwrap_or_default();
         for _ in 0..ATTEMPTS {
             let base = self.table.snapshot(None).await?;
-            let reached = base.app_version(APP).await?.and_then(|at| u64::try_from(at).ok());
+            let reached = reached(&base).await?;
             if let Some(reached) = reached.filter(|reached| *reached >= snapshot.version) {
                 let of_other_history = !self.goes_up_to(&base, reached).await?;
                 let done =

@@ -28,7 +28,7 @@ use crate::lake::table::Table;
 use crate::lake::writer::{Layout, ParquetFileWriter};
 use crate::meter::Meter;
 use crate::plan::states::columns::{LEVEL, VALUE, WEIGHTS, key};
-use crate::plan::states::{Kept, MONTH, kept, keys};
+use crate::plan::states::{Kept, MONTH, Value, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind};
 
 /// Fractional digits of a stored decimal.
@@ -160,16 +160,12 @@ fn stored(
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
     let defect = |error| Error::internal("rows of states").with_source(error);
-    let value = match kept {
-        Kept::Count => None,
-        Kept::Texts => Some(Split { text: Arc::clone(column(rows, VALUE)?), ..Split::none(rows) }),
-        Kept::Sum
-        | Kept::Weighed
-        | Kept::Min
-        | Kept::Max
-        | Kept::Latest
-        | Kept::Earliest
-        | Kept::Numbers => Some(split(column(rows, VALUE)?, meter)?),
+    let value = match kept.value() {
+        None => None,
+        Some(Value::Text) => {
+            Some(Split { text: Arc::clone(column(rows, VALUE)?), ..Split::none(rows) })
+        }
+        Some(Value::Number) => Some(split(column(rows, VALUE)?, meter)?),
     };
     let weights = match kept {
         Kept::Weighed => Some(split(column(rows, WEIGHTS)?, meter)?),

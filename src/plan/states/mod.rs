@@ -70,10 +70,34 @@ pub enum Kept {
     Numbers,
 }
 
+/// What a value of a state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// A text.
+    Text,
+    /// An exact number.
+    Number,
+}
+
 impl Kept {
     /// Whether it matters which of two states is the later one.
     pub fn has_place(self) -> bool {
         matches!(self, Self::Latest | Self::Earliest)
+    }
+
+    /// What a value of a state is; `None` where the counts tell it.
+    pub fn value(self) -> Option<Value> {
+        match self {
+            Self::Count => None,
+            Self::Texts => Some(Value::Text),
+            Self::Sum
+            | Self::Weighed
+            | Self::Min
+            | Self::Max
+            | Self::Latest
+            | Self::Earliest
+            | Self::Numbers => Some(Value::Number),
+        }
     }
 
     /// Whether every distinct value has a state of its own.

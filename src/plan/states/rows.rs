@@ -7,7 +7,7 @@ use datafusion::functions_aggregate::min_max::{max, min};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableSource, cast, ident, lit, when};
 
 use super::columns::{AT, BUCKET, EVENTS, MATCHED, PLACE, RECEIVED, VALUE, WEIGHTS};
-use super::{Kept, innermost};
+use super::{Kept, Value, innermost};
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::functions::arithmetic::Arithmetic;
@@ -106,17 +106,10 @@ pub(super) fn stored(
         scan = scan.filter(condition)?;
     }
     let of = |name: &str| Operand::Property(name.to_owned());
-    let value = match kept {
-        Kept::Count => None,
-        Kept::Texts => Some(operands.text(&of(VALUE))),
-        Kept::Sum
-        | Kept::Weighed
-        | Kept::Min
-        | Kept::Max
-        | Kept::Latest
-        | Kept::Earliest
-        | Kept::Numbers => Some(operands.number(&of(VALUE))),
-    };
+    let value = kept.value().map(|value| match value {
+        Value::Text => operands.text(&of(VALUE)),
+        Value::Number => operands.number(&of(VALUE)),
+    });
     let weights = (kept == Kept::Weighed).then(|| operands.number(&of(WEIGHTS)).alias(WEIGHTS));
     let by = by.into_iter().map(|(name, of)| of.alias(name));
     let value = value.map(|value| value.alias(VALUE));
@@ -176,17 +169,10 @@ pub(super) fn same_types(
         output::WINDOW_START | BUCKET | super::answer::INNER_WINDOW => ident(name),
         name => cast(ident(name), DataType::Utf8).alias(name),
     });
-    let value = match kept {
-        Kept::Count => None,
-        Kept::Texts => Some(DataType::Utf8),
-        Kept::Sum
-        | Kept::Weighed
-        | Kept::Min
-        | Kept::Max
-        | Kept::Latest
-        | Kept::Earliest
-        | Kept::Numbers => Some(wide_type()),
-    };
+    let value = kept.value().map(|value| match value {
+        Value::Text => DataType::Utf8,
+        Value::Number => wide_type(),
+    });
     let value = value.map(|of| cast(ident(VALUE), of).alias(VALUE));
     let weights = (kept == Kept::Weighed).then(|| cast(ident(WEIGHTS), wide_type()).alias(WEIGHTS));
     let rest = counts_and_place(kept).map(ident);
