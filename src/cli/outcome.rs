@@ -25,13 +25,15 @@ pub(super) enum Outcome {
     SomeRefused,
     /// And found something stored that is not as it was written.
     Mismatch,
+    /// Of what can be done by now; the rest can be later.
+    SomeLater,
 }
 
 impl Outcome {
     /// The exit code.
     pub(super) fn code(self) -> u8 {
         match self {
-            Self::Done => DONE,
+            Self::Done | Self::SomeLater => DONE,
             Self::SomeRefused => SOME_REFUSED,
             Self::Mismatch => MISMATCH,
         }
@@ -47,13 +49,25 @@ pub(super) fn all_or(mut wrong: Vec<Error>, all: u64, done: &str) -> Result<(), 
             let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
             let meters = counted(all, "meter");
             let text = format!("{several} of {meters} not {done}:\n{}", texts.join("\n"));
-            let first = wrong.remove(0);
-            let kind = first.kind();
-            // What they have in common says what to do; of several the request is what can be changed.
-            let kind =
-                if wrong.iter().all(|e| e.kind() == kind) { kind } else { ErrorKind::Invalid };
-            Err(Error::new(kind, text).with_source(first))
+            Err(Error::new(kind_of(&wrong), text).with_source(wrong.remove(0)))
         }
+    }
+}
+
+/// What is wrong with one meter, told as one error.
+pub(super) fn joined(mut wrong: Vec<Error>) -> Option<Error> {
+    if wrong.len() < 2 {
+        return wrong.pop();
+    }
+    let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    Some(Error::new(kind_of(&wrong), texts.join("\n")).with_source(wrong.remove(0)))
+}
+
+/// What several errors have in common says what to do; else the request is what can be changed.
+fn kind_of(wrong: &[Error]) -> ErrorKind {
+    match wrong {
+        [first, rest @ ..] if rest.iter().all(|e| e.kind() == first.kind()) => first.kind(),
+        _ => ErrorKind::Invalid,
     }
 }
 

@@ -9,7 +9,7 @@ use super::actor::actor;
 use super::flags::{CloseFlags, Global, PeriodFlags, PeriodsCommand};
 use super::numbers::{counted, grouped};
 use super::opening::{context, load_meter_files, resolve_at};
-use super::outcome::{Failure, Outcome, all_or};
+use super::outcome::{Failure, Outcome, all_or, joined};
 use super::output::{check_format, numeric, say, write_rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{Bundle, Meter, load_bundle};
@@ -20,7 +20,7 @@ use crate::usage::{Context, UsageRequest, published_for};
 /// Runs the command.
 pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Outcome, Failure> {
     match command {
-        PeriodsCommand::Close(flags) => close(global, flags).await?,
+        PeriodsCommand::Close(flags) => return close(global, flags).await,
         PeriodsCommand::List { meter, output } => {
             check_format(output.output)?;
             let context = context(global, Vec::new()).await?;
@@ -73,7 +73,7 @@ fn none_closed(meter: &str) -> Error {
     Error::not_found(format!("no period of meter `{meter}` is closed"))
 }
 
-async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
+async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> {
     let context = context(global, Vec::new()).await?;
     // All are of one version.
     let at = match resolve_at(&context.lake, flags.at.at.as_ref()).await? {
@@ -82,6 +82,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
     };
     let meters = meters(global, &context, flags).await?;
     let (all, mut wrong) = (meters.len() as u64, Vec::new());
+    let mut outcome = Outcome::Done;
     for (meter, bundle) in meters {
         let terms = Terms {
             period: flags.period.clone(),
@@ -92,36 +93,37 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<()> {
             reason: flags.reason.clone(),
         };
         let closed = Box::pin(period::close(&context, (&meter, bundle.as_ref()), &terms)).await;
-        let closed = match closed {
-            Ok(closed) => closed,
-            // What is wrong with one is no matter of the others.
-            Err(error) => {
-                wrong.push(error);
-                continue;
-            }
-        };
-        if global.quiet {
-            continue;
+        // What is wrong with one is no matter of the others.
+        let (closed, not) = closed.unwrap_or_else(|error| (Vec::new(), vec![error]));
+        wrong.extend(joined(not));
+        if closed.iter().any(|closed| matches!(closed, Closed::Later { .. })) {
+            outcome = Outcome::SomeLater;
         }
-        let mut later = Vec::new();
-        for closed in closed {
-            match closed {
-                Closed::Now(record) => say(&format!("closed {}", record_text(&record))),
-                Closed::Before(record) => {
-                    say(&format!("closed already, nothing changed: {}", record_text(&record)));
-                }
-                Closed::Later { closable, .. } => later.push(closable),
-            }
-        }
-        if let Some(first) = later.iter().min() {
-            let periods = counted(later.len() as u64, "period");
-            say(&format!(
-                "{}: {periods} of other customers can be closed later, the first from {first} on",
-                meter.name
-            ));
+        if !global.quiet {
+            say_closed(&meter.name, &closed);
         }
     }
-    all_or(wrong, all, "closed")
+    all_or(wrong, all, "closed")?;
+    Ok(outcome)
+}
+
+fn say_closed(meter: &str, all: &[Closed]) {
+    let mut later = Vec::new();
+    for closed in all {
+        match closed {
+            Closed::Now(record) => say(&format!("closed {}", record_text(record))),
+            Closed::Before(record) => {
+                say(&format!("closed already, nothing changed: {}", record_text(record)));
+            }
+            Closed::Later { closable, .. } => later.push(closable),
+        }
+    }
+    if let Some(first) = later.iter().min() {
+        let periods = counted(later.len() as u64, "period");
+        say(&format!(
+            "{meter}: {periods} of other customers can be closed later, the first from {first} on"
+        ));
+    }
 }
 
 /// The meters that are asked for, those of files with what defines them.

@@ -133,8 +133,8 @@ async fn run_jobs(
     }
 }
 
-/// Does what is due; gives how many jobs were done, how many failed, and how many are done by others or
-/// failed a while ago.
+/// Does what is due; gives how many jobs were done, how many failed, and how many are done by others,
+/// failed a while ago or can be done later.
 async fn look(program: &str, global: &Global, schedule: &Schedule) -> Result<[u64; 3]> {
     let (lake, zone) = (open_lake(global).await?, parse_zone(&schedule.zone)?);
     let known = runs(&lake.events).await?.into_iter().filter(|run| run.state == State::Done);
@@ -147,23 +147,23 @@ async fn look(program: &str, global: &Global, schedule: &Schedule) -> Result<[u6
                 continue;
             }
             match run_one(program, global, &lake, job, &due).await? {
-                Some(true) => done += 1,
-                Some(false) => failed += 1,
-                None => waiting += 1,
+                Some(State::Done) => done += 1,
+                Some(State::Failed) => failed += 1,
+                Some(State::Begun | State::Later) | None => waiting += 1,
             }
         }
     }
     Ok([done, failed, waiting])
 }
 
-/// Does what a job is due for, if nobody else does; says whether it could be done.
+/// Does what a job is due for, if nobody else does; says how far that came.
 async fn run_one(
     program: &str,
     global: &Global,
     lake: &Lake,
     job: &Job,
     due: &Due,
-) -> Result<Option<bool>> {
+) -> Result<Option<State>> {
     let who = || (Clock::System.now(), actor());
     let words = job.words(due);
     let command = command_of(&words).map_err(Error::invalid)?;
@@ -180,18 +180,18 @@ async fn run_one(
             Err(_) => drop(renew(&lake.events, &claimed, who()).await),
         }
     };
-    let failed = match ended {
-        Ok(Outcome::Done) => None,
-        Ok(other) => Some(format!("it ended with code {}", other.code())),
-        Err(failure) => Some(failure.text()),
+    let (state, why) = match ended {
+        Ok(Outcome::Done) => (State::Done, None),
+        Ok(Outcome::SomeLater) => (State::Later, Some("some of it can be done later".to_owned())),
+        Ok(other) => (State::Failed, Some(format!("it ended with code {}", other.code()))),
+        Err(failure) => (State::Failed, Some(failure.text())),
     };
-    if let Some(why) = &failed {
+    if let Some(why) = &why {
         say(&format!("{}: {why}", job.name));
     }
-    let could = failed.is_none();
-    finish(&lake.events, claimed, failed, who()).await?;
+    finish(&lake.events, claimed, (state, why), who()).await?;
     forget(&lake.events, job).await?;
-    Ok(Some(could))
+    Ok(Some(state))
 }
 
 /// The columns of a list of jobs.
@@ -246,6 +246,7 @@ async fn row(
     let outcome = run.map(|run| match run.state {
         State::Begun => "begun",
         State::Failed => "failed",
+        State::Later => "later",
         State::Done => "done",
     });
     Ok([

@@ -44,6 +44,14 @@ pub struct BillingTable {
     pub rows: Arc<BTreeMap<String, BillingHistory>>,
 }
 
+impl BillingTable {
+    /// The cycles of a customer, if it has any.
+    pub fn cycles_of(&self, customer: Option<&str>) -> Option<BillingHistory> {
+        let own = customer.and_then(|customer| self.rows.get(customer)).cloned();
+        own.or_else(|| self.otherwise.clone().map(BillingHistory::from))
+    }
+}
+
 /// A part of a customer's billing cycle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given<T> {

@@ -7,9 +7,10 @@ use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
 
 use super::line::{Line, lines_of, lines_of_period};
-use super::{Closing, Record, definition, store};
+use super::{Closing, Record, definition, definition_of_then, store};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
+use crate::meter::{Billing, Meter, TablePlace};
 use crate::render::hexadecimal;
 use crate::time::{BILLING_PERIOD, BillingPeriod};
 use crate::usage::{Context, UsageRequest, reference, usage};
@@ -90,7 +91,10 @@ pub async fn verify(context: &Context, closing: &Closing) -> Result<Verdict> {
 
 /// What the lines of a closing are by the events of version `at`, the newest if none.
 async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Result<Vec<Line>> {
-    let meter = definition(context, record).await?;
+    let meter = match record.own {
+        true => of_those_customers(definition_of_then(context, record).await?),
+        false => definition(context, record).await?,
+    };
     let period = record.range()?;
     // The days of a billing period are those of its own zone, which its bounds alone do not tell.
     let is_billing = BillingPeriod::named(&record.period)?.is_some();
@@ -118,6 +122,17 @@ async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Resu
     };
     usage(&context, &request, &mut take).await?;
     Ok(lines)
+}
+
+/// The meter with the billing periods that it has, whatever the lake's table says at another version: whose
+/// period was closed is a matter of the closing.
+fn of_those_customers(mut meter: Meter) -> Meter {
+    if let Some(Billing::PerCustomer(billing)) = &mut meter.billing
+        && let TablePlace::Lake(name) = &billing.table
+    {
+        billing.table = TablePlace::File(name.clone());
+    }
+    meter
 }
 
 /// What a closed period would say otherwise of a customer by now.

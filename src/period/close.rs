@@ -1,27 +1,24 @@
 //! Closes a period, or opens it again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::line::{Line, lines_of, lines_of_period};
+use super::line::{lines_of, lines_of_period};
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
-use super::{Closing, closings, list, pins};
+use super::{Closing, closings, list, own, pins};
 use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
-use crate::meter::{Billing, Bundle, Meter, version};
+use crate::meter::{Bundle, Meter, version};
 use crate::registry;
 use crate::render::hexadecimal;
 use crate::schema::statements;
-use crate::time::{
-    BILLING_PERIOD, BillingPeriod, TimeRange, Timestamp, format_in_zone, parse_zone,
-};
+use crate::time::{BillingPeriod, TimeRange, Timestamp, format_in_zone, parse_zone};
 use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
 
 /// How a period is closed.
@@ -60,16 +57,17 @@ pub enum Closed {
 }
 
 /// Closes a period of `meter`, which `bundle` defines; one without was published. Where customers have
-/// billing periods of their own, those are closed that can be by now, each bounds apart.
+/// billing periods of their own, those are closed that can be by now, each bounds apart; what keeps some
+/// of them from being closed, and customers from being in one, is told beside what was closed.
 ///
 /// # Errors
 /// A period without an end, that has not ended or whose grace has not, or that overlaps a closed one;
-/// as [`usage`]; a store that cannot be written. Of own periods, those before are closed then.
+/// as [`usage`]; a store that cannot be written.
 pub async fn close(
     context: &Context,
     (meter, bundle): (&Meter, Option<&Bundle>),
     terms: &Terms,
-) -> Result<Vec<Closed>> {
+) -> Result<(Vec<Closed>, Vec<Error>)> {
     check_lasts(meter, terms)?;
     let request = UsageRequest {
         meters: vec![reference(meter)],
@@ -78,8 +76,8 @@ pub async fn close(
         ..UsageRequest::default()
     };
     let now = context.clock.now();
-    if let Some(periods) = own_periods(context, meter, &request, terms).await? {
-        return close_own(context, (meter, bundle), (&request, terms), periods).await;
+    if own::has_own(meter, terms)? {
+        return own::close(context, (meter, bundle), (&request, terms)).await;
     }
     let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
         let what = what(meter, terms);
@@ -96,70 +94,15 @@ pub async fn close(
             what(meter, terms)
         )));
     }
-    Ok(vec![close_one(context, (meter, bundle), (request, terms), (from, to)).await?])
+    let closed = close_one(context, (meter, bundle), (request, terms), (from, to)).await?;
+    Ok((vec![closed], Vec::new()))
 }
 
-/// The periods of customers that have periods of their own, where such are asked for.
-async fn own_periods(
-    context: &Context,
-    meter: &Meter,
-    request: &UsageRequest,
-    terms: &Terms,
-) -> Result<Option<Vec<TimeRange>>> {
-    let named = BillingPeriod::named(&terms.period)?;
-    if named.is_none() || !matches!(meter.billing, Some(Billing::PerCustomer(_))) {
-        return Ok(None);
-    }
-    let events = context.lake.events.snapshot(terms.at).await?;
-    let meter = with_tables(&context.lake, &events, meter).await?;
-    request.own_bounds(&meter, context.clock.now())
-}
-
-/// Closes those of the periods that can be closed by now.
-async fn close_own(
-    context: &Context,
-    (meter, bundle): (&Meter, Option<&Bundle>),
-    (request, terms): (&UsageRequest, &Terms),
-    periods: Vec<TimeRange>,
-) -> Result<Vec<Closed>> {
-    let now = context.clock.now();
-    let mut all = Vec::new();
-    for period in periods {
-        let TimeRange { from: Some(from), to: Some(to) } = period else { continue };
-        let closable = closable(to, terms);
-        if now < closable {
-            all.push(Closed::Later { from, to, closable });
-            continue;
-        }
-        let request = UsageRequest {
-            period: None,
-            from: Some(from.to_string()),
-            to: Some(to.to_string()),
-            window: Some(BILLING_PERIOD.to_owned()),
-            ..request.clone()
-        };
-        all.push(close_one(context, (meter, bundle), (request, terms), (from, to)).await?);
-    }
-    let later = all.iter().filter_map(|closed| match closed {
-        Closed::Later { closable, .. } => Some(*closable),
-        Closed::Now(_) | Closed::Before(_) => None,
-    });
-    let first = later.min();
-    let waits = all.iter().all(|closed| matches!(closed, Closed::Later { .. }));
-    match (waits, first) {
-        (true, Some(closable)) => Err(Error::invalid(format!(
-            "{}: no customer's period can be closed yet, the first from {closable} on (--grace)",
-            what(meter, terms)
-        ))),
-        (true, None) => Err(Error::invalid(format!(
-            "{}: no customer has such a billing period",
-            what(meter, terms)
-        ))),
-        (false, _) => Ok(all),
-    }
-}
-
-async fn close_one(
+/// Closes a period of all customers, or, where `request` has windows, of those whose own it is.
+///
+/// # Errors
+/// One that overlaps a closed period; as [`usage`]; a store that cannot be written.
+pub(super) async fn close_one(
     context: &Context,
     (meter, bundle): (&Meter, Option<&Bundle>),
     (request, terms): (UsageRequest, &Terms),
@@ -244,7 +187,7 @@ async fn close_pinned(
         if let Some(record) = before.record {
             return Ok(Closed::Before(record));
         }
-        check_customers(&table, &record, &before.overlapping).await?;
+        own::check_customers(&table, meter, &record, &before.overlapping).await?;
         if base.app_version(&record.app()).await?.unwrap_or(0) != turn {
             break;
         }
@@ -266,7 +209,7 @@ fn overtaken(table: &Table) -> Error {
 /// How often a closing is tried while others close other periods.
 const COMMIT_ATTEMPTS: usize = 100;
 
-fn what(meter: &Meter, terms: &Terms) -> String {
+pub(super) fn what(meter: &Meter, terms: &Terms) -> String {
     format!("period `{}` of meter `{}`", terms.period, meter.name)
 }
 
@@ -285,7 +228,7 @@ fn check_lasts(meter: &Meter, terms: &Terms) -> Result<()> {
 }
 
 /// From when on a period with that end can be closed.
-fn closable(to: Timestamp, terms: &Terms) -> Timestamp {
+pub(super) fn closable(to: Timestamp, terms: &Terms) -> Timestamp {
     let grace = i64::try_from(terms.grace_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
     Timestamp::from_micros(to.micros().saturating_add(grace))
 }
@@ -357,7 +300,7 @@ fn closed_before(
             (false, true) => {
                 return Err(Error::conflict(format!(
                     "meter `{}`: the period from {from} to {to} overlaps the closed period `{}`, from \
-                     {held_from} to {held_to}: nothing was closed",
+                     {held_from} to {held_to}: it was not closed",
                     meter.name, record.period
                 )));
             }
@@ -365,37 +308,6 @@ fn closed_before(
         }
     }
     Ok(before)
-}
-
-/// Refuses lines of a customer that has one in a closed period that overlaps theirs: its billing periods
-/// were changed in between.
-async fn check_customers(table: &Table, record: &Record, overlapping: &[Record]) -> Result<()> {
-    if overlapping.is_empty() {
-        return Ok(());
-    }
-    let mut customers = BTreeSet::new();
-    let take = |lines: Vec<Line>| {
-        customers.extend(lines.into_iter().map(|line| line.customer));
-        Ok(())
-    };
-    store::each_line(table, record, take).await?;
-    for other in overlapping {
-        let check = |lines: Vec<Line>| match lines.iter().find(|l| customers.contains(&l.customer))
-        {
-            None => Ok(()),
-            Some(line) => Err(Error::conflict(format!(
-                "meter `{}`: customer `{}` has a line in the closed period `{}`, which overlaps its period \
-                 from {} to {}: open that one again, or let its next period begin where that ended",
-                record.meter,
-                line.customer.as_deref().unwrap_or_default(),
-                other.period,
-                record.from,
-                record.to
-            ))),
-        };
-        store::each_line(table, other, check).await?;
-    }
-    Ok(())
 }
 
 /// Asks for the lines and stages them; puts into `record` what comes of them.

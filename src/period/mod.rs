@@ -15,12 +15,13 @@ use crate::lake::table::Table;
 use crate::lake::tables::Lake;
 use crate::meter::Meter;
 use crate::registry;
-use crate::time::{TimeRange, Timestamp};
-use crate::usage::{Context, UsageRequest};
+use crate::time::{BillingPeriod, TimeRange, Timestamp};
+use crate::usage::{Context, UsageRequest, with_tables};
 
 mod again;
 mod close;
 mod line;
+mod own;
 mod pins;
 mod store;
 
@@ -153,19 +154,26 @@ pub async fn unprovable(lake: &Lake) -> Result<Vec<String>> {
 
 /// The bounds that `period` has for the meter of `record`, or for its customers.
 async fn named(context: &Context, record: &Record, period: &str) -> Result<Vec<TimeRange>> {
-    let meter = definition(context, record).await?;
     let request = UsageRequest {
         period: Some(period.to_owned()),
         timezone: Some(record.zone.clone()),
         ..UsageRequest::default()
     };
     let now = context.clock.now();
-    if record.own
-        && let Some(own) = request.own_bounds(&meter, now)?
-    {
-        return Ok(own);
+    if record.own && BillingPeriod::named(period)?.is_some() {
+        let meter = definition_of_then(context, record).await?;
+        let own = request.own_bounds(&meter, now)?;
+        return Ok(own.map(|own| own.bounds).unwrap_or_default());
     }
+    let meter = definition(context, record).await?;
     Ok(vec![request.bounds(&meter, now)?])
+}
+
+/// The definition that a period was closed by, with the lake's tables as they were then.
+async fn definition_of_then(context: &Context, record: &Record) -> Result<Meter> {
+    let meter = definition(context, record).await?;
+    let events = context.lake.events.snapshot(Some(record.table_version)).await?;
+    with_tables(&context.lake, &events, &meter).await
 }
 
 /// The definition that a period was closed by.

@@ -20,7 +20,7 @@ const KIND: &str = "schedule";
 /// How long a claim without an outcome holds, in microseconds.
 const CLAIM_MICROS: i64 = 15 * 60 * 1_000_000;
 
-/// How long after a failure a job is tried again, in microseconds.
+/// How long after a failure, or where some is to be done later, a job is tried again, in microseconds.
 const RETRY_MICROS: i64 = 60 * 60 * 1_000_000;
 
 /// Runs of an expression's job that are remembered.
@@ -33,6 +33,8 @@ pub enum State {
     Begun,
     /// It failed.
     Failed,
+    /// What could be done by then was done.
+    Later,
     /// It was done.
     Done,
 }
@@ -62,7 +64,7 @@ pub struct Told {
     /// Who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Why it failed.
+    /// Why it failed, or is not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -72,6 +74,7 @@ impl Run {
         let word = match state {
             State::Begun => "begun",
             State::Failed => "failed",
+            State::Later => "later",
             State::Done => "done",
         };
         let [end, begin] = self.of.map(Timestamp::micros);
@@ -86,6 +89,7 @@ impl Run {
         let state = match parts.next()? {
             "begun" => State::Begun,
             "failed" => State::Failed,
+            "later" => State::Later,
             "done" => State::Done,
             _ => return None,
         };
@@ -156,23 +160,22 @@ pub async fn renew(
 pub(super) fn holds_micros(job: &Job, state: State) -> Option<i64> {
     match state {
         State::Begun => Some(CLAIM_MICROS),
-        State::Failed if job.is_retried() => Some(RETRY_MICROS),
-        State::Failed | State::Done => None,
+        State::Failed | State::Later if job.is_retried() => Some(RETRY_MICROS),
+        State::Failed | State::Later | State::Done => None,
     }
 }
 
-/// Says what became of a claim: `failed` tells why it was not done.
+/// Says what became of a claim: `message` tells why it was not done, or not all of it.
 ///
 /// # Errors
 /// A store that cannot be written.
 pub async fn finish(
     events: &Table,
     claim: Claim,
-    failed: Option<String>,
+    (state, message): (State, Option<String>),
     (now, by): (Timestamp, Option<String>),
 ) -> Result<()> {
-    let state = if failed.is_some() { State::Failed } else { State::Done };
-    put(events, &claim.0, state, Told { at: now.to_string(), by, message: failed }).await?;
+    put(events, &claim.0, state, Told { at: now.to_string(), by, message }).await?;
     Ok(())
 }
 

@@ -94,7 +94,10 @@ impl BillingHistory {
     }
 
     /// The bounds of the period that holds an instant.
-    fn around(&self, instant: Timestamp) -> Result<[Timestamp; 2]> {
+    ///
+    /// # Errors
+    /// As [`Self::periods`].
+    pub fn around(&self, instant: Timestamp) -> Result<[Timestamp; 2]> {
         let periods = self.periods(instant, instant)?;
         let start = periods.start_of(instant.micros());
         Ok([start, periods.end_of(start)].map(Timestamp::from_micros))

@@ -27,7 +27,7 @@ mod windows;
 pub use answer::columns;
 pub use conditions::{parse_conditions, parse_stored_conditions};
 pub use fill::Fill;
-pub use request::{Grouping, UsageRequest};
+pub use request::{Grouping, OwnBounds, UsageRequest};
 pub use single::{Group, Single, SingleAnswer};
 pub use tables::with_tables;
 pub use versions::{published_for, reference};

@@ -89,6 +89,15 @@ pub(super) struct Resolved {
     pub(super) query: UsageQuery,
 }
 
+/// What a billing period means where customers have periods of their own.
+#[derive(Debug, Default)]
+pub struct OwnBounds {
+    /// The periods, each once, in order.
+    pub bounds: Vec<TimeRange>,
+    /// Why some customers have none by that name.
+    pub wrong: Vec<Error>,
+}
+
 impl UsageRequest {
     /// Resolves the request for `meter` over a table with events on `days`, at the time `now`.
     ///
@@ -182,22 +191,25 @@ impl UsageRequest {
     }
 
     /// The periods of `meter` that a billing period means, by their bounds, where customers have periods
-    /// of their own; `None` where all have the same.
+    /// of their own, and what keeps some of them from having one; `None` where all have the same.
     ///
     /// # Errors
     /// A period that cannot be read, a zone that is none.
-    pub fn own_bounds(&self, meter: &Meter, now: Timestamp) -> Result<Option<Vec<TimeRange>>> {
+    pub fn own_bounds(&self, meter: &Meter, now: Timestamp) -> Result<Option<OwnBounds>> {
         let Some(named) = self.billing_period()? else { return Ok(None) };
         let Some(cycles) = own_billing(self, meter, self.zone_name(meter))? else {
             return Ok(None);
         };
-        let mut all = Vec::new();
+        let mut own = OwnBounds::default();
         for cycles in cycles {
-            all.extend(cycles.all_bounds(named, now)?);
+            match cycles.all_bounds(named, now) {
+                Ok(bounds) => own.bounds.extend(bounds),
+                Err(error) => own.wrong.push(error),
+            }
         }
-        all.sort_by_key(|range| (range.from, range.to));
-        all.dedup();
-        Ok(Some(all))
+        own.bounds.sort_by_key(|range| (range.from, range.to));
+        own.bounds.dedup();
+        Ok(Some(own))
     }
 
     /// The IANA name of the zone of periods and windows.

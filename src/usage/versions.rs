@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::Context;
-use super::request::UsageRequest;
+use super::request::{OwnBounds, UsageRequest};
 use super::tables::ready;
 use crate::error::{Error, Result};
 use crate::lake::table::Table;
@@ -126,7 +126,15 @@ pub async fn published_for(context: &Context, request: &UsageRequest, name: &str
     let newest = registry::definition(table, name, newest).await?;
     let newest = ready(context, request, &newest).await?;
     let now = context.clock.now();
-    let range = match request.bounds(&newest, now)? {
+    let bounds = match request.own_bounds(&newest, now)? {
+        // One definition is of all customers.
+        Some(OwnBounds { bounds, .. }) if !bounds.is_empty() => TimeRange {
+            from: bounds.iter().filter_map(|bounds| bounds.from).min(),
+            to: bounds.iter().filter_map(|bounds| bounds.to).max(),
+        },
+        _ => request.bounds(&newest, now)?,
+    };
+    let range = match bounds {
         TimeRange::ALL => {
             TimeRange { from: Some(now), to: Some(Timestamp::from_micros(now.micros() + 1)) }
         }

@@ -201,9 +201,7 @@ fn billing_of(meter: &Meter) -> Result<&Billing> {
 
 /// The cycles of the only customer that is asked for.
 fn cycles_of_customer(request: &UsageRequest, table: &BillingTable) -> Option<BillingHistory> {
-    let customer = request.customer.as_ref()?;
-    let otherwise = || table.otherwise.clone().map(BillingHistory::from);
-    table.rows.get(customer).cloned().or_else(otherwise)
+    table.cycles_of(Some(request.customer.as_ref()?))
 }
 
 /// The cycles whose periods a request means where it means those of one customer or of all.

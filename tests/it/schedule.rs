@@ -211,6 +211,44 @@ fn what_failed_is_told_and_tried_again() {
 }
 
 #[test]
+fn a_job_whose_periods_have_not_all_ended_is_not_done() {
+    let folder = lake();
+    let folder = folder.path();
+    // The month before this one began anna's month, which has ended, and carl's year, which has not.
+    let month = {
+        let this = Clock::System.now().to_string();
+        let (year, month): (i32, i32) = (this[..4].parse().unwrap(), this[5..7].parse().unwrap());
+        if month == 1 { format!("{}-12", year - 1) } else { format!("{year}-{:02}", month - 1) }
+    };
+    let anna = format!("customer,since,length\nanna,{month}-01,monthly\n");
+    let cycles = |rows: &str| fs::write(folder.join("queries/meters/cycles.csv"), rows).unwrap();
+    cycles(&format!("{anna}carl,{month}-01,annual\n"));
+    let meter = format!(
+        "{METER}billing: {{ file: cycles.csv, key: customer, anchor: since, cycle: length }}\n"
+    );
+    fs::write(folder.join("queries/meters/bytes.yaml"), meter).unwrap();
+    let jobs_file = format!(
+        "timezone: UTC\njobs:\n  - name: bills\n    each: month\n    since: {month}\n    run: [periods, \
+         close, \"billing:{{period}}\"]\n"
+    );
+    fs::write(folder.join("queries/schedule.yaml"), jobs_file).unwrap();
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
+    assert!(said.contains("closed bytes") && said.contains("1 waiting"), "{said}");
+    assert_eq!(closed(folder).len(), 1);
+    let job = &jobs(folder)[0];
+    assert_eq!(job["outcome"], json!("later"), "{job}");
+    assert_eq!(job["waiting"], json!("1"), "{job}");
+    // It is not looked at again with every breath, and done where all have ended.
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
+    assert!(!said.contains("closed"), "{said}");
+    age_claims(folder);
+    cycles(&anna);
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
+    assert!(said.contains("1 job done"), "{said}");
+    assert_eq!(jobs(folder)[0]["outcome"], json!("done"));
+}
+
+#[test]
 fn what_is_wrong_with_a_schedule_is_said_before_anything_is_done() {
     let folder = lake();
     let folder = folder.path();
@@ -261,10 +299,12 @@ fn a_claim_that_is_renewed_holds_and_one_that_is_not_is_given_away() {
         let second = claim(&lake.events, &job, &of, who()).await.unwrap().unwrap();
         assert_ne!(first, second);
         // Whichever ends first, it is done.
-        finish(&lake.events, first, None, who()).await.unwrap();
+        finish(&lake.events, first, (State::Done, None), who()).await.unwrap();
         age_claims(folder.path());
         assert!(claim(&lake.events, &job, &of, who()).await.unwrap().is_none());
-        finish(&lake.events, second, Some("late".to_owned()), who()).await.unwrap();
+        finish(&lake.events, second, (State::Failed, Some("late".to_owned())), who())
+            .await
+            .unwrap();
         forget(&lake.events, &job).await.unwrap();
         let left = runs(&lake.events).await.unwrap();
         assert_eq!(left.iter().map(|run| run.state).collect::<Vec<_>>(), [State::Done]);

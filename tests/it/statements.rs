@@ -405,6 +405,7 @@ fn customers_with_periods_of_their_own_have_them_closed_each_with_its_bounds() {
             && said.contains("overlaps"),
         "{said}"
     );
+    assert_eq!(said.matches("closed already").count(), 4, "those of the others: {said}");
     let (_, said) = run(folder, &["periods", "close", "2026-05", "bytes"], 1);
     assert!(said.contains("overlaps the closed period"), "{said}");
     let (_, said) = run(folder, &["periods", "close", "this-billing-period", "bytes"], 1);
@@ -412,6 +413,123 @@ fn customers_with_periods_of_their_own_have_them_closed_each_with_its_bounds() {
     let (_, said) = run(folder, &["periods", "close", "billing:2026-13", "bytes"], 1);
     assert!(said.contains("2026-13"), "{said}");
     run(folder, &["periods", "verify"], 0);
+}
+
+/// A meter whose customers' billing periods stand in `billing`, and events of May and June 2026.
+fn lake_of_periods(billing: &str, events: &[(&str, &str, u64)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("queries/meters")).unwrap();
+    let meter = format!("{METER}billing: {billing}\n");
+    fs::write(folder.path().join("queries/meters/bytes.yaml"), meter).unwrap();
+    let event = |(number, (customer, day, bytes)): (usize, &(&str, &str, u64))| {
+        let event = json!({
+            "event_name": "e", "idempotency_key": format!("{number}"), "customer_id": customer,
+            "timestamp": format!("2026-{day}T06:00:00Z"), "properties": { "bytes": bytes },
+        });
+        event.to_string() + "\n"
+    };
+    ingest(folder.path(), &events.iter().enumerate().map(event).collect::<Vec<_>>());
+    folder
+}
+
+const OF_FILE: &str = "{ file: ../cycles.csv, key: customer, anchor: since, from: from }";
+
+fn cycles(folder: &Path, rows: &str) {
+    fs::write(folder.join("queries/cycles.csv"), format!("customer,since,from\n{rows}")).unwrap();
+}
+
+#[test]
+fn whoever_gets_a_period_after_it_was_closed_is_told_and_billed_once_it_was_opened_again() {
+    let used = [("anna", "05-03", 1_000), ("bob", "05-04", 20), ("carl", "06-20", 3)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    let close = ["periods", "close", "billing:2026-05"];
+    cycles(folder, "anna,2026-05-01,\n");
+    run(folder, &close, 0);
+    // Whoever used nothing in it is no matter.
+    cycles(folder, "anna,2026-05-01,\ncarl,2026-06-01,\n");
+    let (_, said) = run(folder, &close, 0);
+    assert!(said.starts_with("closed already"), "{said}");
+    cycles(folder, "anna,2026-05-01,\nbob,2026-06-01,\ncarl,2026-06-01,\n");
+    let (_, said) = run(folder, &close, 1);
+    assert!(
+        said.contains("closed already")
+            && said.contains("was closed before it was that of customer `bob`, who"),
+        "{said}"
+    );
+    let bounds = "2026-05-01T00:00:00Z..2026-06-01T00:00:00Z";
+    assert!(said.contains(&format!("meterhouse periods reopen bytes {bounds} --reason")), "{said}");
+    // Another late line of who is known needs nothing of the kind: it is an adjustment.
+    run(folder, &["periods", "reopen", "bytes", bounds, "--reason", "bob was missing"], 0);
+    run(folder, &close, 0);
+    let (lines, _) = run(folder, &["periods", "show", "bytes", bounds, "-o", "csv", "-q"], 0);
+    assert_eq!(
+        lines,
+        "customer_id,value,converted,billable,events,skipped\nanna,1000,1,1,1,0\nbob,20,0.02,0.1,1,0\n"
+    );
+    run(folder, &close, 0);
+    run(folder, &["periods", "verify"], 0);
+}
+
+#[test]
+fn a_customer_whose_next_period_does_not_begin_where_the_closed_one_ended_is_told() {
+    let used = [
+        ("anna", "05-03", 1_000),
+        ("anna", "06-03", 70),
+        ("anna", "06-20", 5),
+        ("zoe", "06-08", 1),
+    ];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, "anna,2026-05-01,\nzoe,2026-05-07,\n");
+    run(folder, &["periods", "close", "billing:2026-05"], 0);
+    // By the new anchor the third of June is in a period that began in May, in what was billed.
+    cycles(folder, "anna,2026-06-05,\nzoe,2026-05-07,\n");
+    let close = ["periods", "close", "billing:2026-06"];
+    let (_, said) = run(folder, &close, 1);
+    assert_eq!(said.matches("closed bytes").count(), 2, "zoe's and anna's are closed: {said}");
+    assert!(
+        said.contains(
+            "customer `anna` was billed until 2026-06-01T00:00:00Z, and by now has a period \
+                       from 2026-05-05T00:00:00Z to 2026-06-05T00:00:00Z"
+        ),
+        "{said}"
+    );
+    // Those few days are a period of their own where the former cycle stays.
+    cycles(folder, "anna,2026-05-01,\nanna,2026-06-05,2026-06-05\nzoe,2026-05-07,\n");
+    let (_, said) = run(folder, &close, 0);
+    assert_eq!(said.matches("closed bytes").count(), 1, "{said}");
+    let of =
+        |bounds: &str| run(folder, &["periods", "show", "bytes", bounds, "-o", "csv", "-q"], 0).0;
+    assert!(of("2026-06-01T00:00:00Z..2026-06-05T00:00:00Z").contains("\nanna,70,"));
+    assert!(of("2026-06-05T00:00:00Z..2026-07-05T00:00:00Z").contains("\nanna,5,"));
+}
+
+#[test]
+fn periods_of_the_lakes_table_are_those_that_it_had_when_they_were_closed() {
+    let used = [("anna", "05-03", 1_000), ("zoe", "05-20", 70)];
+    let of_table = "{ table: cycles, key: customer, anchor: since }";
+    let folder = lake_of_periods(of_table, &used);
+    let folder = folder.path();
+    let put = |rows: &str| {
+        fs::write(folder.join("cycles.csv"), format!("customer,since\n{rows}")).unwrap();
+        run(folder, &["lookups", "put", "cycles", "cycles.csv"], 0);
+    };
+    put("anna,2026-05-01\nzoe,2026-05-01\n");
+    run(folder, &["meters", "publish", "bytes", "--from", "2026-01-01"], 0);
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-05", "bytes@published"], 0);
+    assert_eq!(said.matches("closed bytes").count(), 1, "{said}");
+    put("anna,2026-05-10\nzoe,2026-05-01\n");
+    let of = |command: &str| {
+        run(folder, &["periods", command, "bytes", "billing:2026-05", "-o", "csv", "-q"], 0).0
+    };
+    assert!(of("show").contains("\nanna,1000,"), "{}", of("show"));
+    assert_eq!(of("adjustments").lines().count(), 1, "no credit: {}", of("adjustments"));
+    run(folder, &["periods", "verify"], 0);
+    let (_, said) = run(folder, &["periods", "close", "billing:2026-05"], 1);
+    assert!(said.contains("customer `anna` has a line in the closed period"), "{said}");
+    assert!(said.contains("closed already"), "zoe's is told all the same: {said}");
+    run(folder, &["periods", "reopen", "bytes", "billing:2026-05", "--reason", "moved"], 0);
 }
 
 #[test]
