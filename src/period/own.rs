@@ -63,7 +63,8 @@ pub(super) async fn close(
         match close_one(context, (meter, bundle), (request, terms), (from, to)).await {
             Ok(closed) => {
                 if let Closed::Before(record) = &closed {
-                    wrong.extend(today.left_out(record).await?);
+                    // What was closed is told, whatever comes of looking at it again.
+                    wrong.extend(today.left_out(record).await.unwrap_or_else(Some));
                 }
                 all.push(closed);
             }
@@ -75,7 +76,7 @@ pub(super) async fn close(
             Err(error) => wrong.push(error),
         }
     }
-    wrong.extend(today.displaced(&periods).await?);
+    wrong.extend(today.displaced(&periods).await.unwrap_or_else(|error| vec![error]));
     let later = all.iter().filter_map(|closed| match closed {
         Closed::Later { closable, .. } => Some(*closable),
         Closed::Now(_) | Closed::Before(_) => None,

@@ -8,6 +8,7 @@ use datafusion::logical_expr::LogicalPlan;
 use jiff::tz::TimeZone;
 
 use super::grain::BOUNDS_MAX;
+use super::slices::range_of;
 use super::{Grain, Level, notes, open, reached, scanned};
 use crate::error::{ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
@@ -84,7 +85,7 @@ pub async fn find(
     let are_groups = level.by == asked.grouped
         && are_windows(&level, &zone, query)
         && !kept(meter).is_some_and(Kept::tells_values_apart)
-        && each_once(&states);
+        && each_once(&states, &zone, query.range)?;
     let (states, facts) = scanned(&table, states)?;
     let states = Stored {
         rows: Rows { source: provider_as_source(states), facts: &facts },
@@ -97,10 +98,22 @@ pub async fn find(
     Ok(Some(Answerable { plan, grain: level.grain, events_version: reached, tail_rows }))
 }
 
-/// Whether no two files have states of the same month, and so none of the same bucket.
-fn each_once(states: &Snapshot) -> bool {
-    let mut months = BTreeSet::new();
-    states.files.iter().all(|file| months.insert(file.partition))
+/// Whether no two files have states of the same month of a range, and so none of the same bucket.
+fn each_once(states: &Snapshot, zone: &TimeZone, range: TimeRange) -> Result<bool> {
+    let (mut months, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    for file in &states.files {
+        let Some(month) = file.partition else { return Ok(false) };
+        if !months.insert(month) {
+            twice.insert(month);
+        }
+    }
+    for month in twice {
+        let month = range_of(zone, month)?;
+        if month.from < range.to.or(month.to) && range.from < month.to {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether each window of a query is one bucket of a level.

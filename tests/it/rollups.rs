@@ -1,5 +1,6 @@
 //! Rollups never change an answer, whatever happened before, since and in between.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -404,7 +405,8 @@ fn a_total_that_is_too_long_is_refused_from_states_too() {
         let (of_states, of_events) = (ask(question), ask(&[question, &["--from-events"]].concat()));
         assert_eq!((of_states.0, &of_states.1), (of_events.0, &of_events.1), "{question:?}");
         assert_eq!(of_events.0 == Some(0), fits, "{of_events:?}");
-        assert!(fits || of_states.2.contains("area"), "{of_states:?}");
+        let said = if fits { "rollup by month" } else { "area" };
+        assert!(of_states.2.contains(said), "{of_states:?}");
     }
 }
 
@@ -570,13 +572,26 @@ fn every_kind_of_state_answers_as_the_events_do() {
         run(&["ingest", "e.ndjson", "-q"]);
     };
     let compare = |what: &str| {
-        let questions: [&[&str]; 6] = [
+        let questions: [&[&str]; 9] = [
             &["--total"],
             &["--by", "region", "--period", "2026-02"],
             &["--by", "customer_id,region", "--window", "day"],
             &["--by", "customer_id", "--window", "month"],
             &["--customer", "c1", "--where", "region != 'r0'"],
             &["--total", "--window", "month", "--where", "region in ('r1', 'r2')"],
+            // With both bounds, states may be the rows of the answer.
+            &["--period", "2026-02", "--window", "month"],
+            &["--total", "--from", "2026-01-05", "--to", "2026-02-10", "--window", "day"],
+            &[
+                "--by",
+                "customer_id,region",
+                "--period",
+                "2026-02",
+                "--window",
+                "day",
+                "--customer",
+                "c1",
+            ],
         ];
         for question in questions {
             let names = kinds.iter().map(|(name, _)| *name);
@@ -592,15 +607,30 @@ fn every_kind_of_state_answers_as_the_events_do() {
             assert_eq!(said.matches("rollup by ").count(), kinds.len(), "{question:?}: {said}");
         }
     };
+    // Whether states are grouped for windows of January, or of February alone.
+    let is_grouped = |meter: &str, period: &str| {
+        let question = ["--total", "--period", period, "--window", "day"];
+        let (plan, _) = run(&[&["usage", meter, "--explain"], &question[..]].concat());
+        assert!(plan.contains("from states by day"), "{plan}");
+        plan.contains("Aggregate")
+    };
     ingest(0..400);
     run(&["rollups", "refresh", "-q"]);
+    for (meter, grouped) in
+        [("total", false), ("weighed_mean", false), ("people", true), ("p50", true)]
+    {
+        assert_eq!(is_grouped(meter, "2026-02"), grouped, "{meter}");
+    }
     ingest(400..440);
+    assert!(is_grouped("total", "2026-02"), "rows since");
     compare("rows since");
     run(&["rollups", "refresh", "-q"]);
     let amend = ["events", "amend", "--key", "k7", "--set", "bytes=77", "--reason", "wrong", "-q"];
     run(&amend);
     let (_, said) = run(&["rollups", "refresh"]);
     assert!(said.contains("1 day made anew") || said.contains("2 days made anew"), "{said}");
+    let months = ["2026-01", "2026-02"].map(|month| is_grouped("total", month));
+    assert!(months.contains(&true), "a month of two files: {months:?}");
     compare("mended");
     let (_, said) = run(&["rollups", "refresh", "--compact"]);
     assert!(said.contains("merged"), "{said}");
@@ -608,7 +638,24 @@ fn every_kind_of_state_answers_as_the_events_do() {
     // The last evening of February is in March there.
     let files: Vec<&str> = listed.lines().skip(1).filter_map(|row| row.split(',').nth(5)).collect();
     assert!(files.len() == kinds.len() && files.iter().all(|files| *files == "3"), "{listed}");
+    assert!(!is_grouped("total", "2026-02"), "merged");
     compare("merged");
+    // What comes for one month groups the states of no other.
+    ingest_one(&run, folder.path(), "2026-02-20T00:00:00Z");
+    run(&["rollups", "refresh", "-q"]);
+    assert!(
+        is_grouped("total", "2026-02") && !is_grouped("total", "2026-01"),
+        "two files of February"
+    );
+}
+
+fn ingest_one(run: &impl Fn(&[&str]) -> (String, String), folder: &Path, at: &str) {
+    let event = serde_json::json!({
+        "event_name": "e", "idempotency_key": at, "customer_id": "c1", "timestamp": at,
+        "properties": { "bytes": 5, "rate": 1, "person": "p1", "region": "r1" },
+    });
+    std::fs::write(folder.join("one.ndjson"), event.to_string() + "\n").unwrap();
+    run(&["ingest", "one.ndjson", "-q"]);
 }
 
 /// How many refreshes are killed; more of them by `METERHOUSE_REFRESH_KILLS`.
