@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use sha2::{Digest, Sha256};
 
-use super::line::{Line, lines_of, lines_of_period};
+use super::line::{Hashed, Line, lines_of, lines_of_period};
 use super::{Closing, Record, definition, definition_of_then, store};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
 use crate::meter::{Billing, Meter, TablePlace};
-use crate::render::hexadecimal;
 use crate::time::{BILLING_PERIOD, BillingPeriod};
 use crate::usage::{Context, UsageRequest, reference, usage};
 
@@ -69,17 +67,20 @@ pub async fn each_lines(
 /// A store that cannot be read; a definition or version that is gone.
 pub async fn verify(context: &Context, closing: &Closing) -> Result<Verdict> {
     let record = &closing.record;
+    let (mut stored, mut again) = (Hashed::default(), Hashed::default());
+    each_lines(context, record, |lines| stored.add(record, &lines)).await?;
+    let version = Some(record.table_version);
+    each_made_again(context, record, version, |lines| again.add(record, &lines)).await?;
+    let closed = (record.lines, record.sha256.clone());
+    let is_whole = stored.finish() == closed;
+    if is_whole && again.finish() == closed {
+        return Ok(Verdict { is_whole, differing: Vec::new() });
+    }
+    // Where something is wrong, the lines say what.
     let text = |line: &Line| line.text(record);
     let stored: Vec<String> =
         lines(context, closing).await?.iter().map(text).collect::<Result<_>>()?;
-    let mut hasher = Sha256::new();
-    for line in &stored {
-        hasher.update(line.as_bytes());
-        hasher.update(b"\n");
-    }
-    let is_whole =
-        hexadecimal(&hasher.finalize()) == record.sha256 && stored.len() as u64 == record.lines;
-    let again = made_again(context, record, Some(record.table_version)).await?;
+    let again = made_again(context, record, version).await?;
     let again: Vec<String> = again.iter().map(text).collect::<Result<_>>()?;
     let differing = (0..stored.len().max(again.len()))
         .map(|place| (stored.get(place).cloned(), again.get(place).cloned()))
@@ -91,6 +92,22 @@ pub async fn verify(context: &Context, closing: &Closing) -> Result<Verdict> {
 
 /// What the lines of a closing are by the events of version `at`, the newest if none.
 async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    each_made_again(context, record, at, |some| {
+        lines.extend(some);
+        Ok(())
+    })
+    .await?;
+    Ok(lines)
+}
+
+/// Gives those lines to `take`, some at a time.
+async fn each_made_again(
+    context: &Context,
+    record: &Record,
+    at: Option<u64>,
+    mut take: impl FnMut(Vec<Line>) -> Result<()> + Send,
+) -> Result<()> {
     let meter = match record.own {
         true => of_those_customers(definition_of_then(context, record).await?),
         false => definition(context, record).await?,
@@ -112,16 +129,14 @@ async fn made_again(context: &Context, record: &Record, at: Option<u64>) -> Resu
         ..UsageRequest::default()
     };
     let context = Context { meters: Arc::new(vec![meter]), ..context.clone() };
-    let mut lines = Vec::new();
     let mut take = |rows: RecordBatch| {
-        lines.extend(match record.own {
+        take(match record.own {
             true => lines_of_period(&rows, period)?,
             false => lines_of(&rows)?,
-        });
+        })?;
         Ok(true)
     };
-    usage(&context, &request, &mut take).await?;
-    Ok(lines)
+    usage(&context, &request, &mut take).await.map(drop)
 }
 
 /// The meter with the billing periods that it has, whatever the lake's table says at another version: whose

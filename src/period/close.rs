@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::line::{lines_of, lines_of_period};
+use super::line::{Hashed, lines_of, lines_of_period};
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
 use super::{Closing, closings, list, own, pins};
 use crate::error::{Error, Result};
@@ -16,7 +15,6 @@ use crate::lake::table::Table;
 use crate::lake::writer::{EncodedFile, Layout, ParquetFileWriter};
 use crate::meter::{Bundle, Meter, version};
 use crate::registry;
-use crate::render::hexadecimal;
 use crate::schema::statements;
 use crate::time::{BillingPeriod, TimeRange, Timestamp, format_in_zone, parse_zone};
 use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
@@ -319,11 +317,10 @@ async fn stage_lines(
     record: &mut Record,
 ) -> Result<Vec<StagedFile>> {
     let context = Context { meters: Arc::new(vec![meter.clone()]), ..context.clone() };
-    let mut hasher = Sha256::new();
+    let mut hashed = Hashed::default();
     let mut writer =
         ParquetFileWriter::new(Arc::new(statements::schema()), &Layout::default(), None)?;
     let mut full: Vec<EncodedFile> = Vec::new();
-    let mut count = 0;
     let shared = record.clone();
     let period = record.range()?;
     let mut take = |rows: RecordBatch| {
@@ -331,11 +328,7 @@ async fn stage_lines(
             true => lines_of_period(&rows, period)?,
             false => lines_of(&rows)?,
         };
-        for line in &lines {
-            hasher.update(line.text(&shared)?.as_bytes());
-            hasher.update(b"\n");
-        }
-        count += lines.len() as u64;
+        hashed.add(&shared, &lines)?;
         full.extend(writer.write(&line_rows(&shared, &lines)?)?);
         Ok(true)
     };
@@ -345,8 +338,7 @@ async fn stage_lines(
     for file in full {
         staged.push(table.stage(file).await?);
     }
-    record.lines = count;
-    record.sha256 = hexadecimal(&hasher.finalize());
+    (record.lines, record.sha256) = hashed.finish();
     record.files = staged.iter().map(|file| file.path.clone()).collect();
     Ok(staged)
 }

@@ -3,9 +3,11 @@
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::store::Record;
 use crate::error::{Error, Result};
+use crate::render::hexadecimal;
 use crate::schema::CUSTOMER_ID;
 use crate::time::{TimeRange, Timestamp};
 use crate::usage::columns;
@@ -71,6 +73,33 @@ impl Line {
         };
         serde_json::to_string(&statement)
             .map_err(|error| Error::internal("the text of a statement").with_source(error))
+    }
+}
+
+/// What lines come to: how many there are, and the hash over their texts.
+#[derive(Default)]
+pub(super) struct Hashed {
+    hasher: Sha256,
+    count: u64,
+}
+
+impl Hashed {
+    /// Adds the lines that come next.
+    ///
+    /// # Errors
+    /// A defect of ours.
+    pub(super) fn add(&mut self, record: &Record, lines: &[Line]) -> Result<()> {
+        for line in lines {
+            self.hasher.update(line.text(record)?.as_bytes());
+            self.hasher.update(b"\n");
+        }
+        self.count += lines.len() as u64;
+        Ok(())
+    }
+
+    /// How many lines there were, and their SHA-256.
+    pub(super) fn finish(self) -> (u64, String) {
+        (self.count, hexadecimal(&self.hasher.finalize()))
     }
 }
 
