@@ -7,7 +7,41 @@ pub fn text_of_scaled_i128(scaled: i128, scale: u8) -> String {
     if scale == 0 {
         return scaled.to_string();
     }
+    let unit = 10_u64.checked_pow(u32::from(scale));
+    let halves = unit.and_then(|unit| {
+        let size = scaled.unsigned_abs();
+        let (whole, fraction) = (size / u128::from(unit), size % u128::from(unit));
+        Some((u64::try_from(whole).ok()?, u64::try_from(fraction).ok()?))
+    });
+    if let Some((whole, fraction)) = halves {
+        return text_of_halves(scaled < 0, whole, (fraction, usize::from(scale)));
+    }
     plain_text(scaled < 0, &scaled.unsigned_abs().to_string(), usize::from(scale))
+}
+
+/// The text of a number whose digits before and after the point, `scale` of them, are few: many times faster
+/// than in 128 bits.
+fn text_of_halves(negative: bool, whole: u64, (fraction, scale): (u64, usize)) -> String {
+    let mut digits = [b'0'; 20];
+    let mut rest = fraction;
+    for digit in digits[..scale].iter_mut().rev() {
+        *digit += u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+    }
+    let length =
+        digits[..scale].iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+    let mut number = itoa::Buffer::new();
+    let whole = number.format(whole);
+    let mut text = String::with_capacity(whole.len() + length + 2);
+    if negative {
+        text.push('-');
+    }
+    text.push_str(whole);
+    if length > 0 {
+        text.push('.');
+        text.extend(digits[..length].iter().map(|digit| char::from(*digit)));
+    }
+    text
 }
 
 /// The text of `scaled` / 10^`scale`.
@@ -69,6 +103,11 @@ mod tests {
             (-50, 3, "-0.05"),
             (123_450, 3, "123.45"),
             (7, 40, "0.0000000000000000000000000000000000000007"),
+            (i128::from(u64::MAX) * 10 + 5, 1, "18446744073709551615.5"),
+            (-(i128::from(u64::MAX) + 1) * 10, 1, "-18446744073709551616"),
+            (1, 19, "0.0000000000000000001"),
+            (-10_i128.pow(19) * 7 - 10, 19, "-7.000000000000000001"),
+            (1, 20, "0.00000000000000000001"),
             (i128::MIN, 38, "-1.70141183460469231731687303715884105728"),
         ] {
             assert_eq!(text_of_scaled_i128(scaled, scale), want, "{scaled} {scale}");

@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::average::{AVERAGE_SCALE, half_even};
+use super::average::{AVERAGE_SCALE, half_even, half_even_narrow};
 use super::number::{WIDE_SCALE, wide_type};
 use super::sum::OVERFLOW;
 use crate::decimal::Decimal;
@@ -347,12 +347,21 @@ fn product(a: Scaled, b: Scaled, scale: u32) -> Option<i256> {
 
 /// The quotient rounded half-even to `digits`.
 fn quotient(a: Scaled, b: Scaled, digits: u32, scale: u32) -> Option<i256> {
+    // Which is many times faster.
+    let narrowest = || {
+        let shift = (digits + b.scale).checked_sub(a.scale)?;
+        let numerator = a.scaled.to_i128()?.checked_mul(10_i128.checked_pow(shift)?)?;
+        let quotient = half_even_narrow(numerator, b.scaled.to_i128()?)?;
+        Scaled { scaled: i256::from_i128(quotient), scale: digits }.at(scale)
+    };
     let narrow = || {
         let shift = (digits + b.scale).checked_sub(a.scale)?;
         let numerator = a.scaled.checked_mul(ten_to(shift)?)?;
         Scaled { scaled: half_even(numerator, b.scaled)?, scale: digits }.at(scale)
     };
-    narrow().or_else(|| scaled_decimal(&a.decimal().divide_half_even(&b.decimal(), digits)?, scale))
+    narrowest()
+        .or_else(narrow)
+        .or_else(|| scaled_decimal(&a.decimal().divide_half_even(&b.decimal(), digits)?, scale))
 }
 
 /// The whole number next to `a` in the direction of `away`.

@@ -254,15 +254,37 @@ fn divide_narrow(sum: i256, scale: i8, count: i64) -> Option<i128> {
     } else {
         (sum.to_i128()?, i128::from(count).checked_mul(power(scale - AVERAGE_SCALE)?)?)
     };
-    let (quotient, rest) = (numerator / divisor, numerator % divisor);
-    let twice = rest.abs().checked_mul(2)?;
-    let up = twice > divisor || (twice == divisor && quotient % 2 != 0);
-    Some(if up { quotient + numerator.signum() } else { quotient })
+    half_even_narrow(numerator, divisor)
+}
+
+/// [`half_even`] in 128 bits.
+pub(super) fn half_even_narrow(numerator: i128, divisor: i128) -> Option<i128> {
+    let (quotient, rest) = (numerator.checked_div(divisor)?, numerator.checked_rem(divisor)?);
+    let (twice, size) = (rest.unsigned_abs().checked_mul(2)?, divisor.unsigned_abs());
+    if twice < size || (twice == size && quotient % 2 == 0) {
+        return Some(quotient);
+    }
+    let down = numerator.is_negative() != divisor.is_negative();
+    quotient.checked_add(if down { -1 } else { 1 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quotients_of_128_and_of_256_bits_are_the_same() {
+        let wide = |number: i128| i256::from_i128(number);
+        for numerator in (-20..=20).chain([i128::MIN, i128::MAX, i128::MAX - 1]) {
+            for divisor in (-6..=6).chain([i128::MAX, i128::MIN]) {
+                let want = half_even(wide(numerator), wide(divisor));
+                let have = half_even_narrow(numerator, divisor);
+                assert!(have.is_none() || have.map(wide) == want, "{numerator} / {divisor}");
+                let is_small = numerator.abs_diff(0) <= 20 && divisor.abs_diff(0) <= 6;
+                assert!(!is_small || have.is_some() == (divisor != 0), "{numerator} / {divisor}");
+            }
+        }
+    }
 
     #[test]
     fn quotients_are_rounded_half_even_at_twelve_digits() {

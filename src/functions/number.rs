@@ -1,6 +1,5 @@
 //! Numbers out of text, and the canonical text of numbers.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal256Builder, StringBuilder};
@@ -156,11 +155,7 @@ pub fn canonical_texts(numbers: &ArrayRef) -> Result<ArrayRef> {
 fn append_integer(texts: &mut StringBuilder, number: Option<i128>) {
     match (number, number.and_then(|number| i64::try_from(number).ok())) {
         (None, _) => texts.append_null(),
-        // Writing to a builder cannot fail; the empty value ends what was written.
-        (Some(_), Some(narrow)) => {
-            let _ = write!(texts, "{narrow}");
-            texts.append_value("");
-        }
+        (Some(_), Some(narrow)) => texts.append_value(itoa::Buffer::new().format(narrow)),
         (Some(wide), None) => texts.append_value(wide.to_string()),
     }
 }

@@ -60,10 +60,11 @@ impl Level {
         }
     }
 
-    /// Whether its rows lie day by day: those of hours of whole customers, of which there are many for each
-    /// day. Whoever asks for a customer by keys as well finds the rows of one customer together.
+    /// Whether its rows lie day by day: those of whole customers, by days or less. Few days are near each
+    /// other then, and days come in the order of answers. Whoever asks for a customer by keys as well finds
+    /// the rows of one customer together.
     pub(super) fn is_by_day(&self) -> bool {
-        self.grain < Grain::Day && self.by.keys.is_empty()
+        self.grain < Grain::Month && self.by.keys.is_empty()
     }
 
     /// The level whose buckets can be left out day by day, as states of this one are made of them.

@@ -194,7 +194,7 @@ pub struct OverStates {
     per: Vec<Operand>,
     /// What it reads.
     pub by: By,
-    /// What it is grouped by.
+    /// What rows of its answer are told apart by: its groups, and the customer where it is of one.
     pub grouped: By,
 }
 
@@ -223,11 +223,12 @@ pub fn over_states(meter: &Meter, query: &UsageQuery) -> Option<OverStates> {
     Some(OverStates { query, per, by, grouped })
 }
 
-/// What a query is grouped by, of the keys that are known.
+/// What a query is grouped by, of the keys that are known. A single customer is as good as a group.
 fn grouped(known: &[Operand], query: &UsageQuery) -> By {
     let place = |operand: &Operand| known.iter().position(|key| key == operand);
     By {
-        customer: query.groups.contains(&Operand::Field(Field::CustomerId)),
+        customer: query.customer.is_some()
+            || query.groups.contains(&Operand::Field(Field::CustomerId)),
         keys: query.groups.iter().filter_map(place).collect(),
     }
 }
