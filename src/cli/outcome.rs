@@ -54,7 +54,7 @@ pub(super) fn all_or(mut wrong: Vec<Error>, all: u64, done: &str) -> Result<(), 
     }
 }
 
-/// What is wrong with one meter, told as one error.
+/// Everything that is wrong, told as one error.
 pub(super) fn joined(mut wrong: Vec<Error>) -> Option<Error> {
     if wrong.len() < 2 {
         return wrong.pop();

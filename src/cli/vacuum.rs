@@ -4,7 +4,7 @@ use super::actor::actor;
 use super::flags::{Global, PinFlags, UnpinFlags, VacuumFlags};
 use super::numbers::{bytes, counted};
 use super::opening::open_lake;
-use super::outcome::{Failure, Outcome, all_or};
+use super::outcome::{Failure, Outcome, joined};
 use super::output::{say, write_text};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -46,8 +46,10 @@ pub(super) async fn run(global: &Global, flags: &VacuumFlags) -> Result<Outcome,
             say(&format!("{done} the log by {files}; its oldest version is {oldest}"));
         }
     }
-    all_or(wrong, 1, "cleaned")?;
-    Ok(Outcome::Done)
+    match joined(wrong) {
+        None => Ok(Outcome::Done),
+        Some(error) => Err(error.into()),
+    }
 }
 
 /// The same for the rollups; what is wrong with those that are damaged.
