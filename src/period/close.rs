@@ -267,9 +267,9 @@ pub fn lasting_name(
 
 /// What was closed before of a period.
 #[derive(Default)]
-struct Before {
+pub(super) struct Before {
     /// The closing that holds of this very period.
-    record: Option<Record>,
+    pub(super) record: Option<Record>,
     /// Own periods of other customers, as it seems, that overlap it.
     overlapping: Vec<Record>,
 }
@@ -278,7 +278,7 @@ struct Before {
 ///
 /// # Errors
 /// A closing that holds of a period that overlaps it, unless both are of customers of their own.
-fn closed_before(
+pub(super) fn closed_before(
     all: &[Closing],
     meter: &Meter,
     (from, to): (Timestamp, Timestamp),
