@@ -205,7 +205,9 @@ impl Today<'_> {
             for [_, end] in &closed {
                 let [start, next] = cycles.around(*end)?;
                 let period = TimeRange { from: Some(start), to: Some(next) };
-                let goes_on = start == *end || closed.iter().any(|[start, _]| start == end);
+                let goes_on = start == *end || closed.iter().any(|[start, _]| start == end)
+                    // It had no line in the one before, or this one would have been refused.
+                    || closed.contains(&[start, next]);
                 if goes_on || asked.contains(&period) {
                     continue;
                 }
@@ -254,7 +256,7 @@ impl Today<'_> {
         asked: &[TimeRange],
     ) -> Result<BTreeMap<Option<String>, Vec<[Timestamp; 2]>>> {
         let now = self.billing()?;
-        // What ended longer ago than the period before these was told when that was closed.
+        // What ended longer ago than the period before these is not looked at.
         let before = asked.iter().filter_map(|period| {
             let (from, to) = (period.from?.micros(), period.to?.micros());
             Some(from.saturating_sub(to.saturating_sub(from)))
@@ -358,7 +360,7 @@ fn bounds(record: &Record) -> Result<[Timestamp; 2]> {
 fn named(customers: &BTreeSet<Option<String>>) -> String {
     let name = |customer: &Option<String>| match customer {
         Some(customer) => format!("`{customer}`"),
-        None => "customers without a row".to_owned(),
+        None => "without a row".to_owned(),
     };
     let mut text = customers.iter().take(NAMED).map(name).collect::<Vec<_>>().join(", ");
     if customers.len() > NAMED {
