@@ -229,7 +229,7 @@ fn a_job_whose_periods_have_not_all_ended_is_not_done() {
     fs::write(folder.join("queries/meters/bytes.yaml"), meter).unwrap();
     let jobs_file = format!(
         "timezone: UTC\njobs:\n  - name: bills\n    each: month\n    since: {month}\n    run: [periods, \
-         close, \"billing:{{period}}\"]\n"
+         close, \"billing:{{period}}\", --grace, 0h]\n"
     );
     fs::write(folder.join("queries/schedule.yaml"), jobs_file).unwrap();
     let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
