@@ -2,7 +2,8 @@
 //!
 //! Whose period a closing is, is a matter of the table of customers as it was then. Where the table says
 //! otherwise by now, a customer may have got a period that was closed without it, or its next period may
-//! not begin where the last one ended: neither is ever closed by itself, so both are told.
+//! not begin where the last one ended: neither is ever closed by itself, so both are told, of the periods
+//! that are asked for and the one before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -178,8 +179,11 @@ impl Today<'_> {
         .await?;
         let mut new = BTreeSet::new();
         for customer in of_now {
-            let before = then.cycles_of(customer.as_deref());
-            if !before.is_some_and(|cycles| is_period(&cycles, record).unwrap_or(false)) {
+            let was_its = match then.cycles_of(customer.as_deref()) {
+                Some(cycles) => is_period(&cycles, record)?,
+                None => false,
+            };
+            if !was_its {
                 new.insert(customer);
             }
         }
