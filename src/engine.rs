@@ -18,6 +18,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::error::{Error, Result};
 use crate::functions;
+use crate::lake::checked::NOT_AS_WRITTEN;
 use crate::lake::location::Location;
 
 /// Memory for the footers of data files, read once per process.
@@ -217,6 +218,13 @@ fn store_error(error: &parquet::errors::ParquetError) -> Option<&object_store::E
 /// With these words the engine's Parquet reader tells that the store failed and not the file.
 const STORE_FAILED: &str = "Object Store error: ";
 
+/// What is said of a file that is not what was written: the store's words without those around them.
+fn damaged_file(message: &str) -> String {
+    let file = message.split(NOT_AS_WRITTEN).next().unwrap_or_default();
+    let file = file.rsplit("checksums error: ").next().unwrap_or_default();
+    format!("{file}{NOT_AS_WRITTEN} (`meterhouse verify` finds all such files)")
+}
+
 /// The engine's errors by whose turn it is.
 pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     use datafusion::error::DataFusionError as Engine;
@@ -230,6 +238,8 @@ pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
             "a data file is gone, as those of old versions are after vacuum (`meterhouse log` shows \
              the versions there were): {message}"
         )),
+        // The reader of footers passes this on as text only, too.
+        _ if message.contains(NOT_AS_WRITTEN) => Error::corrupt(damaged_file(&message)),
         Engine::ObjectStore(_) | Engine::IoError(_) => Error::unavailable(message),
         Engine::ParquetError(error)
             if message.contains(STORE_FAILED) || store_error(error).is_some() =>

@@ -1,7 +1,7 @@
 //! Proves that a lake is as it was written, or says what is not.
 //!
-//! The log is read entry by entry; every live file of events, quarantine, accounts and closed periods is
-//! compared with it; what the newest version declares, and its lookup tables, must be there; no identity
+//! The log is read entry by entry; every live file of events, quarantine, accounts, closed periods and
+//! rollups is compared with it; what the newest version declares, and its lookup tables, must be there; no identity
 //! may have two events; accounts must add up to the events; and the key index, where there is one, must
 //! know them all. Changes nothing.
 
@@ -16,8 +16,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::check::{AddedUp, KeysLookedUp, check_accounts, check_keys, received_rows};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
+use crate::lake::tables::Lake;
 use crate::lake::verify::{Mismatch, verify_files, verify_old_files};
 use crate::period;
+use crate::rollup;
 use crate::sql;
 use crate::usage::Context;
 
@@ -101,6 +103,9 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
         let detail = "holds none of the events that were rejected or in conflict".to_owned();
         verified.wrong.push(Mismatch { place, detail });
     }
+    let (files, wrong) = rollups(lake).await?;
+    verified.files += files;
+    verified.wrong.extend(wrong);
     let (keys, wrong) = match state {
         Some(state) => check_keys(lake, state, context.clock).await?,
         None => (KeysLookedUp::NoIndex, Vec::new()),
@@ -108,6 +113,39 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
     verified.keys = Some(keys);
     verified.wrong.extend(wrong);
     Ok(verified)
+}
+
+/// How many files rollups have, and what is wrong with them.
+async fn rollups(lake: &Lake) -> Result<(u64, Vec<Mismatch>)> {
+    let (mut count, mut wrong) = (0, Vec::new());
+    for (name, table) in rollup::tables(lake).await? {
+        match verify_rollup(table).await {
+            Ok((files, of_files)) => {
+                count += files;
+                let cure = "`meterhouse rollups refresh --anew` makes it of the events again";
+                wrong.extend(of_files.into_iter().map(|wrong| Mismatch {
+                    detail: format!("{}; {cure}", wrong.detail),
+                    ..wrong
+                }));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                let place = format!("{}/{}/{name}", lake.location, lake.namespace);
+                let detail = format!("{error}; delete this folder and refresh the rollup");
+                wrong.push(Mismatch { place, detail });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((count, wrong))
+}
+
+async fn verify_rollup(table: Result<Table>) -> Result<(u64, Vec<Mismatch>)> {
+    let table = table?;
+    let snapshot = table.snapshot(None).await?;
+    let mut wrong = verify_files(&table, &snapshot).await?;
+    let (old, of_old) = verify_old_files(&table, &snapshot).await?;
+    wrong.extend(of_old);
+    Ok((snapshot.files.len() as u64 + old, wrong))
 }
 
 /// What the newest version of the events says beside them, and nothing holds any more.

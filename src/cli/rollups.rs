@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::meter::{Meter, version};
 use crate::plan::states::kept;
 use crate::render::OutputFormat;
-use crate::rollup::{self, Merging, Refreshed};
+use crate::rollup::{self, Manner, Merging, Refreshed};
 use crate::usage::{Context, with_tables};
 
 /// Runs the command.
@@ -43,7 +43,7 @@ async fn refresh(global: &Global, flags: &RefreshFlags) -> Result<()> {
     // What is wrong with one meter is no matter of the others.
     let mut wrong: Vec<Error> = Vec::new();
     for meter in &with {
-        match refresh_one(&context, meter, flags.compact).await {
+        match refresh_one(&context, meter, flags).await {
             Ok((meter, done)) if !global.quiet => say(&told(&meter, &done)),
             Ok(_) => {}
             Err(error) if error.to_string().contains(&format!("meter `{}`", meter.name)) => {
@@ -65,14 +65,15 @@ async fn refresh(global: &Global, flags: &RefreshFlags) -> Result<()> {
 async fn refresh_one(
     context: &Context,
     meter: &Meter,
-    compact: bool,
+    flags: &RefreshFlags,
 ) -> Result<(Meter, Refreshed)> {
-    let merging = if compact { Merging::Whole } else { Merging::Worth };
+    let merging = if flags.compact { Merging::Whole } else { Merging::Worth };
+    let manner = Manner { merging, anew: flags.anew };
     let snapshot = context.lake.events.snapshot(None).await?;
     let meter = with_tables(&context.lake, &snapshot, meter).await?;
     let place = (&context.lake, &context.engine);
     let now = context.clock.now();
-    let done = rollup::refresh(place, &meter, &snapshot, merging, now).await?;
+    let done = rollup::refresh(place, &meter, &snapshot, manner, now).await?;
     Ok((meter, done))
 }
 

@@ -167,6 +167,13 @@ fn note_text(note: &Note) -> String {
         parts.push(from);
     }
     let mut text = parts.join("  ");
+    if let Some(damage) = &note.damage {
+        let name = &note.meter;
+        text.push_str(&format!(
+            "\n{name}: answered from the events, as a rollup is damaged: {damage}; `meterhouse rollups \
+             refresh --anew` makes rollups of the events again"
+        ));
+    }
     if note.skipped > 0 {
         let name = &note.meter;
         text.push_str(&format!(
@@ -239,6 +246,7 @@ mod tests {
             partial_rows: 2,
             rows_without_period: 1,
             rollup: Some(FromStates { grain: Grain::Day, events_version: 2, rows_since: 41 }),
+            damage: None,
         };
         assert_eq!(
             note_text(&note),
@@ -267,11 +275,14 @@ mod tests {
             partial_rows: 0,
             rows_without_period: 0,
             rollup: None,
+            damage: Some("f.parquet is gone".to_owned()),
             ..note
         };
         assert_eq!(
             note_text(&whole),
-            "bandwidth 3f2a  all of history UTC  table version 3  1 event"
+            "bandwidth 3f2a  all of history UTC  table version 3  1 event\n\
+             bandwidth: answered from the events, as a rollup is damaged: f.parquet is gone; \
+             `meterhouse rollups refresh --anew` makes rollups of the events again"
         );
     }
 }

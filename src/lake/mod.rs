@@ -4,10 +4,13 @@
 //!   [`state`]: where the local state belonging to a lake lies.
 //! - [`table`]: making and opening a table; [`snapshot`]: one version of it, with its files and
 //!   their [`statistics`].
+//! - [`checksums`]: what tells that a data file is as it was written; [`checked`]: reading it so.
 //! - [`writer`]: making data files; [`staged`]: those not committed yet; [`commit`]: making them visible.
 
 mod applications;
 pub mod brought;
+pub mod checked;
+pub mod checksums;
 pub mod cloud;
 pub mod commit;
 pub mod compact;

@@ -15,6 +15,7 @@ use parquet::file::metadata::RowGroupMetaData;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::table::Table;
+use crate::lake::verify::wrong_hash;
 
 /// Rows that are decoded at a time, unless the caller says otherwise.
 pub const BATCH_ROWS: usize = 8_192;
@@ -29,7 +30,7 @@ impl StoredFile {
     /// Fetches a file of `table`.
     ///
     /// # Errors
-    /// A file that is missing, a store that cannot be read.
+    /// A file that is missing or is not what was written; a store that cannot be read.
     pub async fn get(table: &Table, path: &str) -> Result<Self> {
         let name = format!("{}/{path}", table.display());
         let got = table.location().store.get(&table.object_path(path)?).await;
@@ -44,7 +45,10 @@ impl StoredFile {
             };
             Error::new(kind, format!("{name}: cannot be read: {error}")).with_source(error)
         })?;
-        Ok(Self { name, bytes })
+        match wrong_hash(path, &bytes) {
+            Some(wrong) => Err(Error::corrupt(format!("{name}: damaged data file: {wrong}"))),
+            None => Ok(Self { name, bytes }),
+        }
     }
 
     /// The named columns, in the order of the file, of chosen rows; `None` chooses all.

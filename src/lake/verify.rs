@@ -85,7 +85,7 @@ pub async fn verify_old_files(table: &Table, snapshot: &Snapshot) -> Result<(u64
 }
 
 /// What a file's content hashes to, if that is not its name.
-fn wrong_hash(path: &str, content: &Bytes) -> Option<String> {
+pub(super) fn wrong_hash(path: &str, content: &Bytes) -> Option<String> {
     let hash = blake3::hash(content).to_hex();
     let name = path.rsplit('/').next().unwrap_or_default();
     let same = name.strip_suffix(".parquet") == hash.get(..32);

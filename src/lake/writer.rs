@@ -24,6 +24,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::lake::checksums::with_checksums;
 use crate::lake::commit::date_text;
 use crate::lake::kernel::store_error;
 use crate::lake::put::{PART_BYTES, put_once, put_parts};
@@ -187,7 +188,7 @@ impl ParquetFileWriter {
         let (min, max) = bounds(&self.schema, &footer).map_err(encoding)?;
         let names = self.schema.fields().iter().map(|field| field.name().clone());
         Ok(EncodedFile {
-            bytes: bytes.into(),
+            bytes: with_checksums(bytes).into(),
             rows: file.rows,
             partition: self.partition,
             stats: ColumnStatistics { null_count: names.zip(file.nulls).collect(), min, max },

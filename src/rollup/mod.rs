@@ -40,7 +40,7 @@ mod write;
 pub use answer::{Answerable, find};
 pub use grain::{Grain, Level};
 pub use merge::Merging;
-pub use refresh::{Refreshed, refresh};
+pub use refresh::{Manner, Refreshed, refresh};
 
 /// Partition: the first date of the month of a bucket, in the zone of the meter.
 const MONTH: &str = "month";
@@ -52,7 +52,7 @@ const APP: &str = "meterhouse.rollup";
 const NAME: &str = "rollup-";
 
 /// How states are laid out: those of another one are in a table of another name.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// Notes of every commit.
 mod notes {
@@ -146,7 +146,14 @@ pub async fn open_or_create(lake: &Lake, meter: &Meter) -> Result<Table> {
         (notes::METER_VERSION.to_owned(), version(meter)),
     ]);
     let (name, columns) = (table_name(lake, meter), schema(meter, kept));
-    Table::create(&lake.location, &lake.namespace, &name, &columns, &[MONTH], &info).await
+    let made =
+        Table::create(&lake.location, &lake.namespace, &name, &columns, &[MONTH], &info).await;
+    made.map_err(|error| match error.kind() {
+        ErrorKind::Corrupt => {
+            error.noting("a rollup is made of the events: delete its folder, and refresh it")
+        }
+        _ => error,
+    })
 }
 
 /// The name of the table: a hash of whatever its content depends on.

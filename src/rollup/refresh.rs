@@ -36,6 +36,15 @@ const STRETCH_ROWS_MAX: u64 = 1_000_000;
 /// How long those months may be together: the bounds of all their days are held.
 const STRETCH_MICROS_MAX: i64 = 1_000 * 86_400_000_000;
 
+/// How a rollup is brought up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Which files are merged.
+    pub merging: Merging,
+    /// Whether all states are made of the events again, whatever there is.
+    pub anew: bool,
+}
+
 /// What a refresh did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refreshed {
@@ -73,31 +82,41 @@ pub async fn refresh(
     (lake, engine): (&Lake, &Engine),
     meter: &Meter,
     snapshot: &Arc<Snapshot>,
-    merging: Merging,
+    manner: Manner,
     now: Timestamp,
 ) -> Result<Refreshed> {
     let table = open_or_create(lake, meter).await?;
     let work = Work { lake, engine, meter, zone: meter.zone(), table, now };
-    let mut done = work.bring_up(snapshot).await?;
-    done.files_merged = work.merge(merging).await?;
-    Ok(done)
+    let brought_up = async {
+        let mut done = work.bring_up(snapshot, manner.anew).await?;
+        done.files_merged = work.merge(manner.merging).await?;
+        Ok(done)
+    };
+    brought_up.await.map_err(|error: Error| match error.kind() {
+        ErrorKind::Corrupt | ErrorKind::NotFound if !manner.anew => error.noting(
+            "if it is of the rollup, `meterhouse rollups refresh --anew` makes that of the events again",
+        ),
+        _ => error,
+    })
 }
 
 impl Work<'_> {
-    async fn bring_up(&self, snapshot: &Arc<Snapshot>) -> Result<Refreshed> {
+    async fn bring_up(&self, snapshot: &Arc<Snapshot>, anew: bool) -> Result<Refreshed> {
         let mark = self.lake.events.commit_mark(snapshot.version).await?.unwrap_or_default();
         for _ in 0..ATTEMPTS {
             let base = self.table.snapshot(None).await?;
             let reached = reached(&base).await?;
-            if let Some(reached) = reached.filter(|reached| *reached >= snapshot.version) {
+            let is_there =
+                reached.filter(|at| *at > snapshot.version || !anew && *at == snapshot.version);
+            if let Some(reached) = is_there {
                 let of_other_history = !self.goes_up_to(&base, reached).await?;
                 let done =
                     Refreshed { events_version: reached, of_other_history, ..Refreshed::default() };
                 return Ok(done);
             }
             let since = match reached {
-                Some(reached) => self.since((&base, reached), snapshot).await?,
-                None => None,
+                Some(reached) if !anew => self.since((&base, reached), snapshot).await?,
+                Some(_) | None => None,
             };
             let goes_on = since.is_some();
             let since = match since {
@@ -122,7 +141,8 @@ impl Work<'_> {
                 operation: if remove.is_empty() { Operation::Append } else { Operation::Correct },
                 add,
                 remove,
-                app: Some((APP.to_owned(), app)),
+                // One that is made anew is of that version already.
+                app: (reached != Some(snapshot.version)).then(|| (APP.to_owned(), app)),
                 info: self.info((snapshot.version, &mark), since.whole_through),
                 at_ms: self.now.micros().div_euclid(1_000),
                 ..Commit::default()

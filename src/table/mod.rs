@@ -24,6 +24,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::scalar::ScalarValue;
+use object_store::path::Path;
 
 use crate::error::{Error, Result};
 use crate::lake::snapshot::Snapshot;
@@ -69,6 +70,8 @@ pub struct EventsTable {
     files: Vec<PartitionedFile>,
     dates: RecordBatch,
     partition: String,
+    /// Where the files lie, and what people know that folder as.
+    folder: (Path, String),
     counts: ScanCounts,
 }
 
@@ -112,6 +115,7 @@ impl EventsTable {
             files,
             dates,
             partition: partition.to_owned(),
+            folder: (table.object_path("")?, table.display().to_owned()),
             snapshot,
             counts: ScanCounts::default(),
         })
@@ -297,6 +301,7 @@ impl TableProvider for EventsTable {
         let footers = Footers::new(
             runtime.object_store(&self.store)?,
             runtime.cache_manager.get_file_metadata_cache(),
+            self.folder.clone(),
         );
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone())

@@ -40,7 +40,7 @@ use versions::Versioned;
 use crate::clock::Clock;
 use crate::decimal::Decimal;
 use crate::engine::{Engine, Reach, engine_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::functions::arithmetic::BEYOND;
 use crate::lake::tables::Lake;
 use crate::meter::{self, Filter, Meter, Operand};
@@ -100,6 +100,8 @@ pub struct Note {
     pub rows_without_period: u64,
     /// The states that it was made of, where it was not made of the events alone.
     pub rollup: Option<FromStates>,
+    /// What is wrong with a rollup that was to tell it, where the events told it therefore.
+    pub damage: Option<String>,
 }
 
 /// States that an answer was made of.
@@ -199,8 +201,37 @@ pub async fn usage_pinned(
 }
 
 /// Answers a request whose meters are all at hand, in this shape if it is a part of one; no notes if
-/// `take` stopped it.
+/// `take` stopped it. Where a rollup is found damaged before it gave a row, the events tell the same.
 async fn answer(
+    context: &Context,
+    request: &UsageRequest,
+    shape: Option<&Shape>,
+    take: Take<'_>,
+) -> Result<Vec<Note>> {
+    let mut has_rows = false;
+    let mut watched = |rows: RecordBatch| {
+        has_rows |= rows.num_rows() > 0;
+        take(rows)
+    };
+    let damage = match answer_once(context, request, shape, &mut watched).await {
+        Err(error)
+            if !has_rows
+                && !request.from_events
+                && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
+        {
+            error
+        }
+        answered => return answered,
+    };
+    let request = UsageRequest { from_events: true, ..request.clone() };
+    let mut notes = answer_once(context, &request, shape, take).await?;
+    for note in &mut notes {
+        note.damage = Some(damage.to_string());
+    }
+    Ok(notes)
+}
+
+async fn answer_once(
     context: &Context,
     request: &UsageRequest,
     shape: Option<&Shape>,
@@ -490,6 +521,7 @@ fn note(
         },
         rows_without_period: totals.without_window,
         rollup: question.rollup.clone(),
+        damage: None,
     })
 }
 

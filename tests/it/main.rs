@@ -11,6 +11,7 @@ mod cli;
 mod compact;
 mod corrections;
 mod crash;
+mod damage;
 mod definitions;
 mod explain;
 mod exports;

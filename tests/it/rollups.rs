@@ -11,7 +11,7 @@ use meterhouse::error::Result;
 use meterhouse::ingest::IngestSettings;
 use meterhouse::lake::vacuum::{RETENTION_DEFAULT, vacuum};
 use meterhouse::plan::states::kept;
-use meterhouse::rollup::{Merging, describe, empty_if_idle, refresh, tables};
+use meterhouse::rollup::{Manner, Merging, describe, empty_if_idle, refresh, tables};
 use meterhouse::time::Timestamp;
 use meterhouse::usage::{Context, UsageRequest, usage};
 use proptest::prelude::*;
@@ -28,18 +28,21 @@ use crate::naive::window::Window;
 use crate::program::meterhouse;
 use crate::storm::random::Random;
 
+const WORTH: Manner = Manner { merging: Merging::Worth, anew: false };
+const WHOLE: Manner = Manner { merging: Merging::Whole, anew: false };
+
 /// What happens between two ingests.
 #[derive(Debug, Clone)]
 enum Turn {
     Step(Step),
-    Refresh(Merging),
+    Refresh(Manner),
 }
 
 fn turn() -> BoxedStrategy<Turn> {
     prop_oneof![
         2 => step().prop_map(Turn::Step),
-        2 => Just(Turn::Refresh(Merging::Worth)),
-        1 => Just(Turn::Refresh(Merging::Whole)),
+        2 => Just(Turn::Refresh(WORTH)),
+        1 => Just(Turn::Refresh(WHOLE)),
     ]
     .boxed()
 }
@@ -80,7 +83,7 @@ fn ask(context: &Context, request: &UsageRequest) -> (Result<Vec<Row>>, u64) {
     }
 }
 
-fn refresh_all(context: &Context, merging: Merging) {
+fn refresh_all(context: &Context, merging: Manner) {
     let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
     for meter in context.meters.iter().filter(|meter| kept(meter).is_some()) {
         let place = (&context.lake, &context.engine);
@@ -179,7 +182,7 @@ proptest! {
             }
         }
         // What was said of a version is said of it when the rollup has gone on.
-        refresh_all(&context, Merging::Whole);
+        refresh_all(&context, WHOLE);
         for (version, request, want) in answers {
             let (have, _) = ask(&context, &UsageRequest { at: Some(version), ..request });
             if let Some(difference) = difference(&want, &have) {
@@ -200,9 +203,7 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
         let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
         let place = (&context.lake, &engine);
         let now = Timestamp::from_micros(NOW);
-        RUNTIME
-            .block_on(refresh(place, &context.meters[0], &snapshot, Merging::Worth, now))
-            .unwrap()
+        RUNTIME.block_on(refresh(place, &context.meters[0], &snapshot, WORTH, now)).unwrap()
     };
     let line = |n: usize| crate::corrections::line(n);
     let ingest = |life: &mut Life, numbers: std::ops::Range<usize>| {
@@ -236,7 +237,7 @@ fn a_refresh_reads_what_is_new_and_finds_nothing_twice() {
     let both = RUNTIME.block_on(async {
         let place = (&context.lake, &engine);
         let now = Timestamp::from_micros(NOW);
-        let once = || refresh(place, &context.meters[0], &snapshot, Merging::Worth, now);
+        let once = || refresh(place, &context.meters[0], &snapshot, WORTH, now);
         tokio::join!(once(), once())
     });
     let added = [both.0.unwrap().rows_read, both.1.unwrap().rows_read];
@@ -264,7 +265,7 @@ fn a_month_becomes_one_file_when_it_is_over() {
     let life = Life::new();
     let context = context(&life, &[Meter::count("m")], &[]);
     let (lake, meter) = (&context.lake, &context.meters[0]);
-    let refreshed = |merging: Merging, days_later: i64| {
+    let refreshed = |merging: Manner, days_later: i64| {
         let now = Timestamp::from_micros(NOW + days_later * 86_400_000_000);
         RUNTIME.block_on(async {
             let snapshot = lake.events.snapshot(None).await.unwrap();
@@ -281,15 +282,15 @@ fn a_month_becomes_one_file_when_it_is_over() {
     // NOW is the first of a month, and the events are of the nine days before.
     for (events, files) in [(90, 2), (9, 4), (9, 6)] {
         ingest(events);
-        assert_eq!(refreshed(Merging::Worth, 0), files);
+        assert_eq!(refreshed(WORTH, 0), files);
     }
-    assert_eq!(refreshed(Merging::Worth, 1), 6, "a month goes on for two days");
-    assert_eq!(refreshed(Merging::Worth, 3), 4);
+    assert_eq!(refreshed(WORTH, 1), 6, "a month goes on for two days");
+    assert_eq!(refreshed(WORTH, 3), 4);
     ingest(9);
-    assert_eq!(refreshed(Merging::Worth, 3), 3, "late events stay beside, four small files do not");
+    assert_eq!(refreshed(WORTH, 3), 3, "late events stay beside, four small files do not");
     let between = RUNTIME.block_on(lake.events.snapshot(None)).unwrap().version;
     ingest(9);
-    assert_eq!(refreshed(Merging::Whole, 3), 3, "the month that goes on keeps its two");
+    assert_eq!(refreshed(WHOLE, 3), 3, "the month that goes on keeps its two");
     // What vacuum takes of states is read from the events.
     let total =
         UsageRequest { meters: vec!["m".to_owned()], at: Some(between), ..UsageRequest::default() };
@@ -320,7 +321,7 @@ fn a_month_becomes_one_file_when_it_is_over() {
     assert_eq!(idle(100), 3);
     let (have, from_states) = ask(&context, &newest);
     assert_eq!((have.unwrap(), from_states), (want.unwrap(), 0));
-    assert_eq!(refreshed(Merging::Worth, 3), 2);
+    assert_eq!(refreshed(WORTH, 3), 2);
     assert_eq!(ask(&context, &newest).1, 1);
 }
 

@@ -22,6 +22,7 @@ pub(in crate::cli) enum RollupsCommand {
   meterhouse rollups refresh
   meterhouse rollups refresh bandwidth requests
   meterhouse rollups refresh --compact
+  meterhouse rollups refresh --anew bandwidth
 
 `usage` answers from a rollup, and from the events that came after its last refresh, wherever that
 gives the same number; its note says so. What is read from rollups is what a meter groups by: its
@@ -30,6 +31,9 @@ pub(in crate::cli) struct RefreshFlags {
     /// Merge each month that is over into one file, however little came since
     #[arg(long)]
     pub(in crate::cli) compact: bool,
+    /// Make all states of the events again, as after damage to the files of a rollup
+    #[arg(long)]
+    pub(in crate::cli) anew: bool,
     /// Names of meters [default: all that can have a rollup]
     #[arg(value_name = "METER")]
     pub(in crate::cli) meters: Vec<String>,
