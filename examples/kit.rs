@@ -19,7 +19,7 @@ use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::state::state_folder;
 use meterhouse::lake::tables::Lake;
 use meterhouse::meter::load_folder;
-use meterhouse::rollup::{Merging, describe, refresh};
+use meterhouse::rollup::{Manner, Merging, describe, refresh};
 use meterhouse::usage::{Context, Grouping, UsageRequest, usage};
 use serde_json::Value;
 
@@ -96,11 +96,12 @@ async fn prepare(data: String, lake: &str) -> Outcome<()> {
 
 async fn rollups(lake: &str) -> Outcome<()> {
     let context = open(lake, Limits::default().threads).await?;
+    let manner = Manner { merging: Merging::Worth, anew: false };
     let snapshot = context.lake.events.snapshot(None).await?;
     for meter in context.meters.iter() {
         let started = Instant::now();
         let place = (&context.lake, &context.engine);
-        let done = refresh(place, meter, &snapshot, Merging::Worth, context.clock.now()).await?;
+        let done = refresh(place, meter, &snapshot, manner, context.clock.now()).await?;
         let rows = describe(&context.lake, meter).await?.map_or(0, |rollup| rollup.rows);
         let seconds = started.elapsed().as_secs_f64();
         eprintln!(

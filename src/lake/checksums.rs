@@ -15,7 +15,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 /// Bytes of a block: what is read at least, and four bytes of checksum for each.
-const BLOCK_BYTES: u64 = 16 << 10;
+const BLOCK: usize = 16 << 10;
+const BLOCK_BYTES: u64 = BLOCK as u64;
 /// How a table of checksums ends.
 const NAME: &[u8; 8] = b"MHcrc32\x0f";
 /// Bytes of a table beside those for its blocks.
@@ -46,7 +47,7 @@ pub(super) fn with_checksums(mut file: Vec<u8>) -> Vec<u8> {
     let Some(covered) = footer_start(&file, file.len() as u64) else { return file };
     let footer = file.split_off(usize::try_from(covered).unwrap_or(file.len()));
     let mut table: Vec<u8> = Vec::new();
-    let blocks = file.chunks(BLOCK_BYTES as usize).map(crc32fast::hash);
+    let blocks = file.chunks(BLOCK).map(crc32fast::hash);
     table.extend(blocks.flat_map(u32::to_le_bytes));
     let count = u32::try_from(table.len() / 4).unwrap_or(u32::MAX);
     table.extend(crc32fast::hash(&footer).to_le_bytes());
@@ -179,17 +180,21 @@ mod tests {
 
     /// What a Parquet writer might give: bytes, a footer, its length and `PAR1`.
     fn file(pages: usize, footer: usize) -> Vec<u8> {
-        let mut file: Vec<u8> = (0..pages + footer).map(|at| (at % 251) as u8).collect();
-        file.extend((footer as u32).to_le_bytes());
+        let mut file: Vec<u8> = (0..=250).cycle().take(pages + footer).collect();
+        file.extend(u32::try_from(footer).unwrap().to_le_bytes());
         file.extend(b"PAR1");
         file
+    }
+
+    fn place(at: u64) -> usize {
+        usize::try_from(at).unwrap()
     }
 
     fn found(file: &[u8]) -> Result<Checksums, Damaged> {
         let size = file.len() as u64;
         let mut held = TRAILER_BYTES as u64;
         loop {
-            match Checksums::find(&file[(size - held) as usize..], size)? {
+            match Checksums::find(&file[place(size - held)..], size)? {
                 Found::All(sums) => return Ok(sums),
                 Found::Beyond(more) => {
                     assert!(more > held && more <= size, "{more} of {size}");
@@ -203,32 +208,32 @@ mod tests {
     fn read(file: &[u8], sums: &Checksums, range: Range<u64>) -> Result<Bytes, Damaged> {
         let around = sums.around(&range);
         assert!(around.start <= range.start && range.end <= around.end, "{around:?} of {range:?}");
-        let bytes = Bytes::copy_from_slice(&file[around.start as usize..around.end as usize]);
+        let bytes = Bytes::copy_from_slice(&file[place(around.start)..place(around.end)]);
         sums.check(&around, &bytes)?;
         part(&bytes, &around, &range).ok_or(Damaged)
     }
 
     #[test]
     fn every_bit_of_a_file_is_checked_by_whoever_reads_it() {
-        let block = BLOCK_BYTES as usize;
+        let block = BLOCK;
         for pages in [4, block, block + 1, 3 * block + 700] {
             let plain = file(pages, 90);
             let written = with_checksums(plain.clone());
             let sums = found(&written).unwrap();
             assert_eq!(sums.blocks.len(), pages.div_ceil(block));
             let footer_start = sums.footer_start;
-            assert_eq!(&written[footer_start as usize..], &plain[pages..]);
+            assert_eq!(&written[place(footer_start)..], &plain[pages..]);
             let size = written.len() as u64;
             let ranges = [0..pages as u64, footer_start..size, 0..size, 3..4, size - 8..size];
             for range in &ranges {
-                let want = &written[range.start as usize..range.end as usize];
+                let want = &written[place(range.start)..place(range.end)];
                 assert_eq!(read(&written, &sums, range.clone()), Ok(Bytes::copy_from_slice(want)));
             }
             for at in (0..written.len()).step_by(if pages > 100 { 97 } else { 1 }) {
                 let mut wrong = written.clone();
                 wrong[at] ^= 1 << (at % 8);
                 let said = found(&wrong);
-                let in_table = (pages..footer_start as usize).contains(&at);
+                let in_table = (pages..place(footer_start)).contains(&at);
                 let Ok(of_wrong) = said else { continue };
                 // Such a file may pass for one without checksums, but then nothing else is wrong.
                 if of_wrong.blocks.is_empty() {
@@ -236,8 +241,8 @@ mod tests {
                     continue;
                 }
                 assert!(!in_table, "{at} of {pages}");
-                let place = at as u64;
-                let around = place.saturating_sub(5)..(place + 5).min(size);
+                let bit = at as u64;
+                let around = bit.saturating_sub(5)..(bit + 5).min(size);
                 assert_eq!(read(&wrong, &of_wrong, around), Err(Damaged), "{at} of {pages}");
                 assert_eq!(read(&wrong, &of_wrong, 0..size), Err(Damaged), "{at} of {pages}");
             }

@@ -75,7 +75,7 @@ pub async fn close(
     };
     let now = context.clock.now();
     if own::has_own(meter, terms)? {
-        return own::close(context, (meter, bundle), (&request, terms)).await;
+        return Box::pin(own::close(context, (meter, bundle), (&request, terms))).await;
     }
     let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
         let what = what(meter, terms);
