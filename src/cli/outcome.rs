@@ -27,6 +27,8 @@ pub(super) enum Outcome {
     Mismatch,
     /// Of what can be done by now; the rest can be later.
     SomeLater,
+    /// None of it: all can be done later only.
+    NothingYet,
 }
 
 impl Outcome {
@@ -36,6 +38,7 @@ impl Outcome {
             Self::Done | Self::SomeLater => DONE,
             Self::SomeRefused => SOME_REFUSED,
             Self::Mismatch => MISMATCH,
+            Self::NothingYet => FAILED,
         }
     }
 }
@@ -65,6 +68,10 @@ pub(super) fn joined(mut wrong: Vec<Error>) -> Option<Error> {
 
 /// What several errors have in common says what to do; else the request is what can be changed.
 fn kind_of(wrong: &[Error]) -> ErrorKind {
+    if wrong.iter().any(|error| error.kind() == ErrorKind::Unavailable) {
+        // Once the store is there again, the rest may be other.
+        return ErrorKind::Unavailable;
+    }
     match wrong {
         [first, rest @ ..] if rest.iter().all(|e| e.kind() == first.kind()) => first.kind(),
         _ => ErrorKind::Invalid,

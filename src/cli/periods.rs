@@ -13,7 +13,9 @@ use super::outcome::{Failure, Outcome, all_or, joined};
 use super::output::{check_format, numeric, say, write_rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{Bundle, Meter, load_bundle};
-use crate::period::{self, Adjustment, Change, Closed, Closing, Line, Record, Terms};
+use crate::period::{
+    self, Adjustment, Change, Closed, ClosedPeriods, Closing, Line, Record, Terms,
+};
 use crate::registry;
 use crate::usage::{Context, UsageRequest, published_for};
 
@@ -82,7 +84,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
     };
     let meters = meters(global, &context, flags).await?;
     let (all, mut wrong) = (meters.len() as u64, Vec::new());
-    let mut outcome = Outcome::Done;
+    let (mut any, mut later) = (false, false);
     for (meter, bundle) in meters {
         let terms = Terms {
             period: flags.period.clone(),
@@ -94,22 +96,31 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         };
         let closed = Box::pin(period::close(&context, (&meter, bundle.as_ref()), &terms)).await;
         // What is wrong with one is no matter of the others.
-        let (closed, not) = closed.unwrap_or_else(|error| (Vec::new(), vec![error]));
-        wrong.extend(joined(not));
-        if closed.iter().any(|closed| matches!(closed, Closed::Later { .. })) {
-            outcome = Outcome::SomeLater;
+        let done = closed.unwrap_or_else(|error| ClosedPeriods {
+            wrong: vec![error],
+            ..ClosedPeriods::default()
+        });
+        let is_later = |closed: &Closed| matches!(closed, Closed::Later { .. });
+        let all_later = done.closed.iter().all(is_later) && done.wrong.is_empty();
+        any |= !all_later;
+        later |= done.closed.iter().any(is_later);
+        if !global.quiet || all_later {
+            say_closed(&meter.name, &done);
         }
-        if !global.quiet {
-            say_closed(&meter.name, &closed);
-        }
+        wrong.extend(joined(done.wrong));
     }
     all_or(wrong, all, "closed")?;
-    Ok(outcome)
+    Ok(match (later, any) {
+        (false, _) => Outcome::Done,
+        (true, true) => Outcome::SomeLater,
+        (true, false) => Outcome::NothingYet,
+    })
 }
 
-fn say_closed(meter: &str, all: &[Closed]) {
-    let mut later = Vec::new();
-    for closed in all {
+fn say_closed(meter: &str, done: &ClosedPeriods) {
+    let (mut later, mut any) = (Vec::new(), false);
+    for closed in &done.closed {
+        any |= !matches!(closed, Closed::Later { .. });
         match closed {
             Closed::Now(record) => say(&format!("closed {}", record_text(record))),
             Closed::Before(record) => {
@@ -118,10 +129,26 @@ fn say_closed(meter: &str, all: &[Closed]) {
             Closed::Later { closable, .. } => later.push(closable),
         }
     }
-    if let Some(first) = later.iter().min() {
-        let periods = counted(later.len() as u64, "period");
+    match later.iter().min() {
+        Some(first) if any => {
+            let periods = counted(later.len() as u64, "period");
+            say(&format!(
+                "{meter}: {periods} of other customers can be closed later, the first from {first} on"
+            ));
+        }
+        Some(first) => say(&format!(
+            "{meter}: no customer's period can be closed yet, the first from {first} on (--grace)"
+        )),
+        None if !any && done.wrong.is_empty() => {
+            say(&format!("{meter}: no customer has a billing period that begins then"));
+        }
+        None => {}
+    }
+    if done.without_period > 0 {
+        let customers = counted(done.without_period, "customer");
         say(&format!(
-            "{meter}: {periods} of other customers can be closed later, the first from {first} on"
+            "{meter}: {customers} used something in these periods and have no billing period, so that no \
+             period will hold it: add them to the table of `billing`, or give it an `otherwise`"
         ));
     }
 }

@@ -1,6 +1,6 @@
 //! `meterhouse schedule`: work that is done again and again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +182,11 @@ async fn run_one(
     };
     let (state, why) = match ended {
         Ok(Outcome::Done) => (State::Done, None),
-        Ok(Outcome::SomeLater) => (State::Later, Some("some of it can be done later".to_owned())),
+        Ok(Outcome::SomeLater | Outcome::NothingYet) => {
+            let why = Some("some of it can be done later".to_owned());
+            // What a relative name means the next time is another period.
+            (if job.names_period() { State::Later } else { State::Done }, why)
+        }
         Ok(other) => (State::Failed, Some(format!("it ended with code {}", other.code()))),
         Err(failure) => (State::Failed, Some(failure.text())),
     };
@@ -224,9 +228,11 @@ async fn row(
     let done: HashSet<_> =
         runs.iter().filter(|run| run.state == State::Done).map(|run| run.of).collect();
     let waiting: Vec<&Due> = dues.iter().filter(|due| !done.contains(&due.of)).collect();
-    // What failed, or is under way, says more than what was done after it.
-    let open = runs.iter().rfind(|run| waiting.iter().any(|due| run.of == due.of));
-    let run = open.or(runs.last()).copied();
+    // What failed says more than what is to be done later, and that more than what was done after it.
+    let last: BTreeMap<_, &Run> = runs.iter().map(|run| (run.of, *run)).collect();
+    let open = || last.values().filter(|run| waiting.iter().any(|due| run.of == due.of));
+    let open = open().rfind(|run| run.state == State::Failed).or(open().next_back()).copied();
+    let run = open.or(runs.last().copied());
     let note = match run {
         Some(run) => told(&lake.events, run).await?,
         None => None,

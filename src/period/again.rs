@@ -1,12 +1,13 @@
 //! What was closed, read and made again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::coverage::{Bounds, bounds, is_period, table_of, without};
 use super::line::{Hashed, Line, lines_of, lines_of_period};
-use super::{Closing, Record, definition, definition_of_then, store};
+use super::{Closing, Record, definition, definition_of_then, list, store};
 use crate::decimal::Decimal;
 use crate::error::{Error, Result};
 use crate::meter::{Billing, Meter, TablePlace};
@@ -181,8 +182,25 @@ pub async fn adjustments(context: &Context, closing: &Closing) -> Result<(Vec<Ad
             of_customers.entry(customer).or_default()[side] = Some(line);
         }
     }
+    // Whoever has no line may be billed for a part of that time by another closing.
+    let late = of_customers.iter().filter(|(_, [closed, _])| closed.is_none());
+    let late: BTreeSet<Option<String>> = late.map(|(customer, _)| customer.clone()).collect();
+    let mut all: Vec<(Option<String>, [Option<Line>; 2])> = Vec::new();
+    let elsewhere = closed_elsewhere(context, record, &late).await?;
+    for (customer, lines) in of_customers {
+        match elsewhere.get(&customer) {
+            None => all.push((customer, lines)),
+            Some(closed) => {
+                let period = bounds(record)?;
+                for part in without(period, closed) {
+                    let line = line_of(context, record, (&customer, part), newest).await?;
+                    all.push((customer.clone(), [None, line]));
+                }
+            }
+        }
+    }
     let mut found = Vec::new();
-    for (customer, [closed, now]) in of_customers {
+    for (customer, [closed, now]) in all {
         let difference = |text: fn(&Line) -> Option<&String>| -> Result<Decimal> {
             Ok(&number(now.as_ref().and_then(text))? - &number(closed.as_ref().and_then(text))?)
         };
@@ -203,6 +221,80 @@ pub async fn adjustments(context: &Context, closing: &Closing) -> Result<(Vec<Ad
         }
     }
     Ok((found, newest))
+}
+
+/// What other closings hold of the time of a closing, in order, of those of some customers without a line in
+/// it that were moved to other billing periods.
+async fn closed_elsewhere(
+    context: &Context,
+    record: &Record,
+    late: &BTreeSet<Option<String>>,
+) -> Result<BTreeMap<Option<String>, Vec<Bounds>>> {
+    let mut found: BTreeMap<Option<String>, Vec<Bounds>> = BTreeMap::new();
+    if !record.own || late.is_empty() {
+        return Ok(found);
+    }
+    let [from, to] = bounds(record)?;
+    for other in list(&context.lake, Some(&record.meter)).await? {
+        let period @ [start, end] = bounds(&other.record)?;
+        let overlaps = start < to && from < end;
+        // By one table nobody has two periods that overlap.
+        let is_other = (&other.record.meter_version, &other.record.lookups)
+            != (&record.meter_version, &record.lookups);
+        if !other.holds() || !other.record.own || !overlaps || !is_other {
+            continue;
+        }
+        let meter = definition_of_then(context, &other.record).await?;
+        let billing = table_of(&meter)?;
+        let mut with_line = BTreeSet::new();
+        each_lines(context, &other.record, |lines| {
+            let customers = lines.into_iter().map(|line| line.customer);
+            with_line.extend(customers.filter(|customer| late.contains(customer)));
+            Ok(())
+        })
+        .await?;
+        // Of two without a line one has what is late, whichever.
+        let is_later = |record: &Record| (record.closed.at.clone(), record.id.clone());
+        let is_later = is_later(&other.record) > is_later(record);
+        for customer in late {
+            let Some(cycles) = billing.cycles_of(customer.as_deref()) else { continue };
+            let has_it = is_later || with_line.contains(customer);
+            if has_it && period != [from, to] && is_period(&cycles, period)? {
+                found.entry(customer.clone()).or_default().push(period);
+            }
+        }
+    }
+    found.values_mut().for_each(|closed| closed.sort());
+    Ok(found)
+}
+
+/// The line of a customer in a part of a period, if it used something in it.
+async fn line_of(
+    context: &Context,
+    record: &Record,
+    (customer, [from, to]): (&Option<String>, Bounds),
+    at: u64,
+) -> Result<Option<Line>> {
+    let meter = of_those_customers(definition_of_then(context, record).await?);
+    let request = UsageRequest {
+        meters: vec![reference(&meter)],
+        from: Some(from.to_string()),
+        to: Some(to.to_string()),
+        customer: customer.clone(),
+        timezone: Some(record.zone.clone()),
+        at: Some(at),
+        from_events: true,
+        ..UsageRequest::default()
+    };
+    let context = Context { meters: Arc::new(vec![meter]), ..context.clone() };
+    let mut found = None;
+    let mut take = |rows: RecordBatch| {
+        let of_customer = lines_of(&rows)?.into_iter().find(|line| line.customer == *customer);
+        found = of_customer.or(found.take());
+        Ok(true)
+    };
+    usage(&context, &request, &mut take).await?;
+    Ok(found)
 }
 
 fn number(text: Option<&String>) -> Result<Decimal> {

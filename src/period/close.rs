@@ -54,6 +54,18 @@ pub enum Closed {
     },
 }
 
+/// What became of closing periods.
+#[derive(Debug, Default)]
+pub struct ClosedPeriods {
+    /// The periods: one, or where customers have periods of their own each bounds.
+    pub closed: Vec<Closed>,
+    /// What kept periods from being closed, or customers from being in one.
+    pub wrong: Vec<Error>,
+    /// How many used something in one of them and have no billing period at all, where customers have
+    /// periods of their own.
+    pub without_period: u64,
+}
+
 /// Closes a period of `meter`, which `bundle` defines; one without was published. Where customers have
 /// billing periods of their own, those are closed that can be by now, each bounds apart; what keeps some
 /// of them from being closed, and customers from being in one, is told beside what was closed.
@@ -65,7 +77,7 @@ pub async fn close(
     context: &Context,
     (meter, bundle): (&Meter, Option<&Bundle>),
     terms: &Terms,
-) -> Result<(Vec<Closed>, Vec<Error>)> {
+) -> Result<ClosedPeriods> {
     check_lasts(meter, terms)?;
     let request = UsageRequest {
         meters: vec![reference(meter)],
@@ -92,11 +104,12 @@ pub async fn close(
             what(meter, terms)
         )));
     }
-    let closed = close_one(context, (meter, bundle), (request, terms), (from, to)).await?;
-    Ok((vec![closed], Vec::new()))
+    let (closed, _) = close_one(context, (meter, bundle), (request, terms), (from, to)).await?;
+    Ok(ClosedPeriods { closed: vec![closed], ..ClosedPeriods::default() })
 }
 
-/// Closes a period of all customers, or, where `request` has windows, of those whose own it is.
+/// Closes a period of all customers, or, where `request` has windows, of those whose own it is; and how
+/// many used something in it and have no period.
 ///
 /// # Errors
 /// One that overlaps a closed period; as [`usage`]; a store that cannot be written.
@@ -105,12 +118,12 @@ pub(super) async fn close_one(
     (meter, bundle): (&Meter, Option<&Bundle>),
     (request, terms): (UsageRequest, &Terms),
     (from, to): (Timestamp, Timestamp),
-) -> Result<Closed> {
+) -> Result<(Closed, u64)> {
     let lake = &context.lake;
     let own = request.window.is_some();
     let all = list(lake, Some(&meter.name)).await?;
     if let Before { record: Some(record), .. } = closed_before(&all, meter, (from, to), own)? {
-        return Ok(Closed::Before(record));
+        return Ok((Closed::Before(record), 0));
     }
     let events = lake.events.snapshot(terms.at).await?;
     let meter = &with_tables(lake, &events, meter).await?;
@@ -122,7 +135,7 @@ pub(super) async fn close_one(
     let new = lake.events.pin(events.version, by, Some(why.clone()), now).await?;
     let closed = close_pinned(context, meter, request, terms, (from, to), events.version).await;
     match &closed {
-        Ok(Closed::Now(record)) => pins::keep(context, record, &why).await?,
+        Ok((Closed::Now(record), _)) => pins::keep(context, record, &why).await?,
         _ if new => pins::let_go(context, events.version).await,
         _ => {}
     }
@@ -137,7 +150,7 @@ async fn close_pinned(
     terms: &Terms,
     (from, to): (Timestamp, Timestamp),
     version_of_events: u64,
-) -> Result<Closed> {
+) -> Result<(Closed, u64)> {
     let (from_text, to_text) = (from.to_string(), to.to_string());
     let lake = &context.lake;
     let table = lake.statements_or_create().await?;
@@ -173,7 +186,8 @@ async fn close_pinned(
         },
     };
     let request = UsageRequest { at: Some(version_of_events), ..request };
-    let mut staged = stage_lines(context, &table, meter, &request, &mut record).await?;
+    let (mut staged, without_period) =
+        stage_lines(context, &table, meter, &request, &mut record).await?;
     staged.extend(stage(&table, &closing_row(&record)?).await?);
     let at_ms = context.clock.now().micros().div_euclid(1_000);
     let commit = Commit { add: staged, app: Some((app, turn + 1)), at_ms, ..Commit::default() };
@@ -183,14 +197,14 @@ async fn close_pinned(
         let all = closings(&table, &base, Some(&meter.name)).await?;
         let before = closed_before(&all, meter, (from, to), own)?;
         if let Some(record) = before.record {
-            return Ok(Closed::Before(record));
+            return Ok((Closed::Before(record), 0));
         }
-        own::check_customers(&table, meter, &record, &before.overlapping).await?;
+        own::check_customers(context, &table, (meter, &record), &before.overlapping).await?;
         if base.app_version(&record.app()).await?.unwrap_or(0) != turn {
             break;
         }
         if let CommitOutcome::Committed(_) = table.commit(&base, commit.clone()).await? {
-            return Ok(Closed::Now(record));
+            return Ok((Closed::Now(record), without_period));
         }
     }
     Err(overtaken(&table))
@@ -207,7 +221,7 @@ fn overtaken(table: &Table) -> Error {
 /// How often a closing is tried while others close other periods.
 const COMMIT_ATTEMPTS: usize = 100;
 
-pub(super) fn what(meter: &Meter, terms: &Terms) -> String {
+fn what(meter: &Meter, terms: &Terms) -> String {
     format!("period `{}` of meter `{}`", terms.period, meter.name)
 }
 
@@ -308,14 +322,15 @@ pub(super) fn closed_before(
     Ok(before)
 }
 
-/// Asks for the lines and stages them; puts into `record` what comes of them.
+/// Asks for the lines and stages them; puts into `record` what comes of them. Says how many used something
+/// and have no period.
 async fn stage_lines(
     context: &Context,
     table: &Table,
     meter: &Meter,
     request: &UsageRequest,
     record: &mut Record,
-) -> Result<Vec<StagedFile>> {
+) -> Result<(Vec<StagedFile>, u64)> {
     let context = Context { meters: Arc::new(vec![meter.clone()]), ..context.clone() };
     let mut hashed = Hashed::default();
     let mut writer =
@@ -332,7 +347,7 @@ async fn stage_lines(
         full.extend(writer.write(&line_rows(&shared, &lines)?)?);
         Ok(true)
     };
-    usage(&context, request, &mut take).await?;
+    let notes = usage(&context, request, &mut take).await?;
     full.extend(writer.finish()?);
     let mut staged = Vec::with_capacity(full.len());
     for file in full {
@@ -340,7 +355,7 @@ async fn stage_lines(
     }
     (record.lines, record.sha256) = hashed.finish();
     record.files = staged.iter().map(|file| file.path.clone()).collect();
-    Ok(staged)
+    Ok((staged, notes.iter().map(|note| note.rows_without_period).sum()))
 }
 
 async fn stage(table: &Table, rows: &RecordBatch) -> Result<Vec<StagedFile>> {

@@ -20,13 +20,15 @@ use crate::usage::{Context, UsageRequest, with_tables};
 
 mod again;
 mod close;
+mod coverage;
+mod gaps;
 mod line;
 mod own;
 mod pins;
 mod store;
 
 pub use again::{Adjustment, Verdict, adjustments, each_lines, lines, verify};
-pub use close::{Closed, Terms, close, lasting_name, reopen};
+pub use close::{Closed, ClosedPeriods, Terms, close, lasting_name, reopen};
 pub use line::Line;
 pub use pins::unpin;
 pub use store::{Change, Record};

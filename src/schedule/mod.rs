@@ -89,6 +89,11 @@ impl Job {
         format!("{}.{}", self.name, digits.get(..8).unwrap_or(&digits))
     }
 
+    /// Whether its command names the period that it is due for.
+    pub fn names_period(&self) -> bool {
+        self.run.iter().any(|word| word.contains("{period}"))
+    }
+
     /// Whether what failed is tried again before it is due the next time: every period counts.
     pub fn is_retried(&self) -> bool {
         matches!(self.when, When::Each { .. })

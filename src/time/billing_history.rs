@@ -10,7 +10,7 @@ use super::timestamp::Timestamp;
 use crate::error::{Error, Result};
 
 /// Cycles in one zone, each until the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BillingHistory {
     first: BillingCycle,
     later: Vec<(Timestamp, BillingCycle)>,

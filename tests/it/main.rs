@@ -22,6 +22,7 @@ mod lookups;
 mod naive;
 mod object_storage;
 mod odd;
+mod own_periods;
 mod payloads;
 mod periods;
 mod plans;

@@ -1,0 +1,232 @@
+//! Billing periods of customers of their own, whose table changes between closings: nothing that was used is
+//! billed twice, and what would be billed nowhere is told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use meterhouse::clock::Clock;
+use meterhouse::meter::load_bundle;
+use meterhouse::period::{self, Closed, Terms};
+use meterhouse::time::Timestamp;
+use meterhouse::usage::Context;
+use serde_json::Value;
+
+use crate::agreement::RUNTIME;
+use crate::statements::{context, event, ingest, lake_of_periods, run};
+
+const OF_FILE: &str =
+    "{ file: ../cycles.csv, key: customer, anchor: since, cycle: length, from: from }";
+const OR_MONTHS: &str = "{ file: ../cycles.csv, key: customer, anchor: since, cycle: length, from: \
+                         from, otherwise: { anchor: 2026-01-01 } }";
+
+/// Writes the table of customers.
+fn cycles(folder: &Path, rows: &[&str]) {
+    let text = format!("customer,since,length,from\n{}\n", rows.join("\n"));
+    fs::write(folder.join("queries/cycles.csv"), text).unwrap();
+}
+
+fn close(folder: &Path, period: &str, code: i32) -> String {
+    run(folder, &["periods", "close", period], code).1
+}
+
+/// Closes a period at the beginning of a day of 2026; how many are closed by it, now or before.
+fn close_on(folder: &Path, day: &str, period: &str) -> usize {
+    let now = Timestamp::parse_rfc3339(&format!("2026-{day}T00:00:00Z")).unwrap();
+    let context = Context { clock: Clock::Fixed(now), ..context(folder) };
+    let (meter, bundle) = load_bundle(&folder.join("queries/meters/bytes.yaml")).unwrap();
+    let terms = Terms { period: period.to_owned(), ..Terms::default() };
+    let closing = period::close(&context, (&meter, Some(&bundle)), &terms);
+    let done = RUNTIME.block_on(closing).unwrap();
+    assert!(done.wrong.is_empty(), "{period} on {day}: {:?}", done.wrong);
+    done.closed.iter().filter(|closed| !matches!(closed, Closed::Later { .. })).count()
+}
+
+fn reopen(folder: &Path, bounds: &str) {
+    run(folder, &["periods", "reopen", "bytes", bounds, "--reason", "moved"], 0);
+}
+
+fn bounds(from: &str, to: &str) -> String {
+    format!("2026-{from}T00:00:00Z..2026-{to}T00:00:00Z")
+}
+
+/// What all closings that hold bill of each customer, with their adjustments.
+fn billed(folder: &Path) -> BTreeMap<String, i64> {
+    let json = |args: &[&str]| -> Vec<Value> {
+        let (data, _) = run(folder, &[args, &["-o", "ndjson", "-q"]].concat(), 0);
+        data.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let mut billed = BTreeMap::new();
+    let mut add = |row: &Value, key: &str| {
+        let value: i64 = row[key].as_str().unwrap_or("0").parse().unwrap();
+        *billed.entry(row["customer_id"].as_str().unwrap().to_owned()).or_insert(0) += value;
+    };
+    for closing in json(&["periods", "list"]) {
+        let period = closing["period"].as_str().unwrap();
+        if closing["state"] != "closed" {
+            continue;
+        }
+        for line in json(&["periods", "show", "bytes", period]) {
+            add(&line, "value");
+        }
+        for line in json(&["periods", "adjustments", "bytes", period]) {
+            add(&line, "difference");
+        }
+    }
+    billed
+}
+
+fn sums(sums: &[(&str, i64)]) -> BTreeMap<String, i64> {
+    sums.iter().map(|(customer, sum)| ((*customer).to_owned(), *sum)).collect()
+}
+
+#[test]
+fn a_cycle_that_becomes_shorter_leaves_no_month_unbilled_unsaid() {
+    let used =
+        [("anna", "02-03", 1), ("anna", "04-03", 10), ("anna", "05-03", 100), ("zoe", "04-08", 7)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-01-01,quarterly,", "zoe,2026-01-01,monthly,"]);
+    assert_eq!(close_on(folder, "02-02", "billing:2026-01"), 1);
+    assert_eq!(close_on(folder, "04-02", "billing:2026-01"), 2);
+    for (day, month) in [("03-02", "billing:2026-02"), ("04-02", "billing:2026-03")] {
+        assert_eq!(close_on(folder, day, month), 1);
+    }
+    // The quarter that began in April is open when April is closed for the others.
+    assert_eq!(close_on(folder, "05-02", "billing:2026-04"), 1);
+    cycles(folder, &["anna,2026-01-01,monthly,", "zoe,2026-01-01,monthly,"]);
+    let said = close(folder, "billing:2026-06", 1);
+    let april = "the period from 2026-04-01T00:00:00Z to 2026-05-01T00:00:00Z was closed before it was \
+                 that of customer `anna`";
+    let may = "customer `anna` used something from 2026-05-01T00:00:00Z to 2026-06-01T00:00:00Z, a period \
+               that was not closed";
+    assert!(said.contains(april) && said.contains(may), "{said}");
+    assert!(said.contains("closed bytes"), "June is closed all the same: {said}");
+    // What it says to do mends it.
+    reopen(folder, &bounds("04-01", "05-01"));
+    for month in ["billing:2026-04", "billing:2026-05", "billing:2026-06"] {
+        close(folder, month, 0);
+    }
+    assert_eq!(billed(folder), sums(&[("anna", 111), ("zoe", 7)]));
+}
+
+#[test]
+fn a_row_that_is_removed_is_told_as_long_as_something_was_used_since() {
+    let used =
+        [("anna", "05-03", 1), ("anna", "06-03", 10), ("bob", "05-04", 5), ("zoe", "06-08", 7)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    let all = ["anna,2026-01-01,monthly,", "bob,2026-01-01,monthly,", "zoe,2026-01-01,monthly,"];
+    cycles(folder, &all);
+    close(folder, "billing:2026-05", 0);
+    cycles(folder, &all[2..]);
+    let said = close(folder, "billing:2026-06", 1);
+    let want = "customer `anna` was billed until 2026-06-01T00:00:00Z, used something since, and by now has \
+                no billing period: put the row back";
+    assert!(said.contains(want) && !said.contains("`bob`"), "{said}");
+    // By a table that gives everybody a period nobody is without.
+    cycles(folder, &all);
+    let said = close(folder, "billing:2026-06", 1);
+    assert!(said.contains("was closed before it was that of customer `anna`"), "{said}");
+    reopen(folder, &bounds("06-01", "07-01"));
+    close(folder, "billing:2026-06", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 11), ("bob", 5), ("zoe", 7)]));
+}
+
+#[test]
+fn whoever_is_moved_after_a_period_was_opened_again_is_lost_by_no_closing() {
+    let used = [("anna", "05-03", 1), ("anna", "05-20", 10), ("zoe", "05-08", 7)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-05-01,monthly,", "zoe,2026-05-01,monthly,"]);
+    close(folder, "billing:2026-05", 0);
+    cycles(folder, &["anna,2026-05-15,monthly,", "zoe,2026-05-01,monthly,"]);
+    let said = close(folder, "billing:2026-05", 1);
+    let want = "customer `anna` has a line in the closed period `2026-05-01T00:00:00Z..2026-06-01T00:00:00Z`";
+    assert!(said.contains(want), "{said}");
+    reopen(folder, &bounds("05-01", "06-01"));
+    // The first days of May are in a period that began in April, which nobody asked for.
+    let said = close(folder, "billing:2026-05", 1);
+    let want = "customer `anna` used something from 2026-04-15T00:00:00Z to 2026-05-15T00:00:00Z, a period \
+                that was not closed and lies behind others that were: close it (`meterhouse periods close \
+                billing:2026-04-30 bytes`)";
+    assert!(said.contains(want), "{said}");
+    run(folder, &["periods", "close", "billing:2026-04-30", "bytes"], 0);
+    close(folder, "billing:2026-05", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 11), ("zoe", 7)]));
+}
+
+#[test]
+fn a_late_event_of_whoever_was_moved_is_billed_once() {
+    let used = [("zoe", "05-08", 7), ("anna", "06-20", 1)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-05-01,monthly,", "zoe,2026-05-01,monthly,"]);
+    close(folder, "billing:2026-05", 0);
+    // Anna used nothing in May, so that nothing keeps it from being moved.
+    cycles(folder, &["anna,2026-05-15,monthly,", "zoe,2026-05-01,monthly,"]);
+    close(folder, "billing:2026-05", 0);
+    let late = [
+        event("before", Some("anna"), 3, 100),
+        event("in both", Some("anna"), 20, 1_000),
+        event("of zoe", Some("zoe"), 20, 10_000),
+    ];
+    ingest(folder, &late);
+    run(folder, &["periods", "close", "billing:2026-06"], 0);
+    assert_eq!(billed(folder), sums(&[("anna", 1_101), ("zoe", 10_007)]));
+    run(folder, &["periods", "verify"], 0);
+}
+
+#[test]
+fn a_week_that_nobody_closed_is_told_by_the_next() {
+    let used = [("anna", "05-03", 1), ("anna", "05-12", 10), ("anna", "05-16", 100)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-05-01,weekly,"]);
+    close(folder, "billing:2026-05-02", 0);
+    let said = close(folder, "billing:2026-05-16", 1);
+    assert!(said.contains("closed bytes"), "{said}");
+    assert!(said.contains("(`meterhouse periods close billing:2026-05-11 bytes`)"), "{said}");
+    close(folder, "billing:2026-05-11", 0);
+    close(folder, "billing:2026-05-16", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 111)]));
+}
+
+#[test]
+fn whoever_was_never_billed_before_is_no_gap() {
+    // What new customers used before their row, in a trial perhaps, is nobody's matter.
+    let used =
+        [("zoe", "05-08", 7), ("zoe", "06-08", 7), ("anna", "05-20", 1), ("anna", "06-20", 10)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["zoe,2026-05-01,monthly,"]);
+    let said = close(folder, "billing:2026-05", 0);
+    assert!(said.contains("1 customer used something in these periods"), "{said}");
+    cycles(folder, &["zoe,2026-05-01,monthly,", "anna,2026-06-01,monthly,"]);
+    let said = close(folder, "billing:2026-06", 0);
+    assert!(!said.contains("anna"), "{said}");
+    assert_eq!(billed(folder), sums(&[("anna", 10), ("zoe", 14)]));
+}
+
+#[test]
+fn customers_without_a_row_are_told_apart_from_those_with_one() {
+    let used =
+        [("anna", "05-03", 1), ("anna", "06-03", 10), ("bob", "05-04", 5), ("bob", "06-04", 50)];
+    let folder = lake_of_periods(OR_MONTHS, &used);
+    let folder = folder.path();
+    cycles(folder, &["carl,2026-01-01,monthly,"]);
+    close(folder, "billing:2026-05", 0);
+    // Anna gets a row of its own, whose periods begin elsewhere; bob goes on.
+    cycles(folder, &["carl,2026-01-01,monthly,", "anna,2026-06-10,monthly,"]);
+    let said = close(folder, "billing:2026-06", 1);
+    let want = "customer `anna` was billed until 2026-06-01T00:00:00Z, and by now has a period from \
+                2026-05-10T00:00:00Z to 2026-06-10T00:00:00Z";
+    assert!(said.contains(want) && !said.contains("`bob`"), "{said}");
+    cycles(folder, &["carl,2026-01-01,monthly,", "anna,2026-06-01,monthly,"]);
+    // Those of June were closed without it.
+    let said = close(folder, "billing:2026-06", 1);
+    assert!(said.contains("was closed before it was that of customer `anna`"), "{said}");
+    reopen(folder, &bounds("06-01", "07-01"));
+    close(folder, "billing:2026-06", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 11), ("bob", 55)]));
+}
