@@ -115,8 +115,8 @@ async fn closings(context: &Context, flags: &ExportStatementsFlags) -> Result<Ve
     if let Some(period) = &flags.period {
         let mut of_period = Vec::new();
         for name in &names {
-            match period::find(context, name, period).await {
-                Ok(closing) if closing.holds() => of_period.push(closing),
+            match period::find_all(context, name, period).await {
+                Ok(found) if found.iter().any(Closing::holds) => of_period.extend(found),
                 // Without names, those that closed it are meant.
                 Ok(_) if flags.meters.is_empty() => {}
                 Ok(_) => {

@@ -17,6 +17,7 @@ use crate::period::{
     self, Adjustment, Change, Closed, ClosedPeriods, Closing, Line, Record, Terms,
 };
 use crate::registry;
+use crate::time::BillingPeriod;
 use crate::usage::{Context, UsageRequest, published_for};
 
 /// Runs the command.
@@ -167,6 +168,25 @@ async fn meters(
             let (meter, bundle) = load_bundle(&file)?;
             found.push((meter, Some(bundle)));
         }
+    }
+    if flags.meters.is_empty() {
+        // By the other kind of periods nobody bills it, unless it is named.
+        let is_billing = BillingPeriod::named(&flags.period)?.is_some();
+        let (of_kind, others): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(meter, _)| meter.billing.is_some() == is_billing);
+        let others: Vec<&str> = others.iter().map(|(meter, _)| meter.name.as_str()).collect();
+        let why = if is_billing { "without" } else { "with" };
+        let left_out = format!("{why} `billing`, and so left out: {}", others.join(", "));
+        if of_kind.is_empty() && !others.is_empty() {
+            return Err(Error::invalid(format!(
+                "no meter can be closed for `{}`: all are {left_out}; name one to close it nevertheless",
+                flags.period
+            )));
+        }
+        if !others.is_empty() && !global.quiet {
+            say(&left_out);
+        }
+        found = of_kind;
     }
     let request = UsageRequest {
         period: Some(flags.period.clone()),

@@ -17,6 +17,9 @@ pub(super) fn asked(context: &Context, export: &Export<'_>) -> Result<BTreeMap<S
     let mut tell = |name: &str, value: Option<String>| {
         asked.extend(value.map(|value| (name.to_owned(), value)));
     };
+    // Two lakes may have everything else in common.
+    let (namespace, table) = (&context.lake.namespace, context.lake.events.table_id());
+    tell("lake", Some(format!("{namespace}, table {table}")));
     tell("format", Some(export.format.name().to_owned()));
     match export.source {
         Source::Statements { meters, period, .. } => {

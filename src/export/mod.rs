@@ -16,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::period::Closing;
 use crate::render::hexadecimal;
 use crate::usage::{Context, UsageRequest};
@@ -133,7 +133,12 @@ async fn attempt(context: &Context, export: &Export<'_>) -> Result<Option<Export
         Ok(written) => written,
         Err(error) => {
             place.clear_empty();
-            return Err(error);
+            return Err(match error.kind() {
+                ErrorKind::Unavailable => {
+                    Error::unavailable(format!("{place}: {error}")).with_source(error)
+                }
+                _ => error,
+            });
         }
     };
     let sha256 = sha256_of(spool.file())?;

@@ -90,8 +90,11 @@ pub async fn close(
         return Box::pin(own::close(context, (meter, bundle), (&request, terms))).await;
     }
     let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
-        let what = what(meter, terms);
-        return Err(Error::invalid(format!("{what} has no end: only what has one is closed")));
+        let (what, bounds) = (what(meter, terms), request.bounds(meter, now)?);
+        let lacks = if bounds.to.is_some() { "beginning" } else { "end" };
+        return Err(Error::invalid(format!(
+            "{what} has no {lacks}: only what begins and ends is closed"
+        )));
     };
     let closable = closable(to, terms);
     if now < closable {
@@ -312,8 +315,9 @@ pub(super) fn closed_before(
             (false, true) => {
                 return Err(Error::conflict(format!(
                     "meter `{}`: the period from {from} to {to} overlaps the closed period `{}`, from \
-                     {held_from} to {held_to}: it was not closed",
-                    meter.name, record.period
+                     {held_from} to {held_to}: it was not closed; close what lies beside that, or open that \
+                     one again (`meterhouse periods reopen {} {held_from}..{held_to} --reason \"...\"`)",
+                    meter.name, record.period, meter.name
                 )));
             }
             (false, false) => {}

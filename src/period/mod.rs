@@ -79,34 +79,10 @@ async fn closings(table: &Table, snapshot: &Snapshot, meter: Option<&str>) -> Re
 /// The newest closing of `meter` for `period`, as it was closed or as it can be written for that meter.
 ///
 /// # Errors
-/// Not found, with what is closed; a period that cannot be read.
+/// Not found, with what is closed; a period that cannot be read, or that may be several.
 pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closing> {
-    let all = list(&context.lake, Some(meter)).await?;
-    let (mut meant, mut unreadable) = (Vec::new(), None);
-    for closing in all.iter().rev() {
-        let record = &closing.record;
-        // What a definition has no periods for may be a period of another one.
-        let is_meant = match record.period == period {
-            true => true,
-            false => match named(context, record, period).await {
-                Ok(ranges) => ranges.contains(&record.range()?),
-                Err(error) => {
-                    unreadable.get_or_insert(error);
-                    false
-                }
-            },
-        };
-        if is_meant {
-            meant.push(closing);
-        }
-    }
-    // What holds is meant before what was opened again.
-    if meant.iter().any(|closing| closing.holds()) {
-        meant.retain(|closing| closing.holds());
-    }
-    if let Some(newest) = meant.first() {
-        let other = meant.iter().find(|other| other.record.app() != newest.record.app());
-        let Some(other) = other else { return Ok((*newest).clone()) };
+    let mut meant = find_all(context, meter, period).await?;
+    if let [.., other, newest] = meant.as_slice() {
         let bounds = |closing: &Closing| format!("{}..{}", closing.record.from, closing.record.to);
         return Err(Error::invalid(format!(
             "`{period}` may be two closed periods of meter `{meter}`: write {} or {}",
@@ -114,13 +90,44 @@ pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closin
             bounds(other)
         )));
     }
+    meant.pop().ok_or_else(|| Error::internal("a closed period that was found"))
+}
+
+/// The same where customers may have periods of their own: the newest closing of each bounds that the name
+/// means, one at least, in order.
+///
+/// # Errors
+/// Not found, with what is closed; a period that cannot be read.
+pub async fn find_all(context: &Context, meter: &str, period: &str) -> Result<Vec<Closing>> {
+    let all = list(&context.lake, Some(meter)).await?;
+    let mut meant: Vec<&Closing> =
+        all.iter().filter(|closing| closing.record.period == period).collect();
+    let mut unreadable = None;
+    for closing in all.iter().filter(|_| meant.is_empty()).collect::<Vec<_>>() {
+        // What a definition has no periods for may be a period of another one.
+        match named(context, &closing.record, period).await {
+            Ok(ranges) if ranges.contains(&closing.record.range()?) => meant.push(closing),
+            Ok(_) => {}
+            Err(error) => drop(unreadable.get_or_insert(error)),
+        }
+    }
+    // What holds is meant before what was opened again, and the newest revision of each.
+    if meant.iter().any(|closing| closing.holds()) {
+        meant.retain(|closing| closing.holds());
+    }
+    let newest: BTreeMap<(&str, &str), &Closing> =
+        meant.iter().map(|closing| (closing.record.bounds(), *closing)).collect();
+    if !newest.is_empty() {
+        return Ok(newest.into_values().cloned().collect());
+    }
     if let Some(error) = unreadable {
         return Err(error);
     }
-    let closed: Vec<&str> = all.iter().map(|closing| closing.record.period.as_str()).collect();
+    let closed = all.iter().filter(|closing| closing.holds());
+    let closed: Vec<&str> = closed.map(|closing| closing.record.period.as_str()).collect();
     Err(Error::not_found(match closed.is_empty() {
         true => {
-            format!("no period of meter `{meter}` was closed; `meterhouse periods close` does that")
+            format!("no period of meter `{meter}` is closed; `meterhouse periods close` does that")
         }
         false => format!(
             "meter `{meter}` has no closed period `{period}`; closed are {}",
@@ -164,8 +171,11 @@ async fn named(context: &Context, record: &Record, period: &str) -> Result<Vec<T
     let now = context.clock.now();
     if record.own && BillingPeriod::named(period)?.is_some() {
         let meter = definition_of_then(context, record).await?;
-        let own = request.own_bounds(&meter, now)?;
-        return Ok(own.map(|own| own.bounds).unwrap_or_default());
+        let mut own = request.own_bounds(&meter, now)?.unwrap_or_default();
+        return match own.wrong.pop() {
+            Some(error) if own.bounds.is_empty() => Err(error),
+            _ => Ok(own.bounds),
+        };
     }
     let meter = definition(context, record).await?;
     Ok(vec![request.bounds(&meter, now)?])

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use meterhouse::clock::Clock;
 use meterhouse::meter::load_bundle;
-use meterhouse::period::{self, Closed, Terms};
+use meterhouse::period::{self, Closed, ClosedPeriods, Terms};
 use meterhouse::time::Timestamp;
 use meterhouse::usage::Context;
-use serde_json::Value;
 
 use crate::agreement::RUNTIME;
 use crate::statements::{context, event, ingest, lake_of_periods, run};
+use crate::storm::random::Random;
 
 const OF_FILE: &str =
     "{ file: ../cycles.csv, key: customer, anchor: since, cycle: length, from: from }";
@@ -32,14 +32,24 @@ fn close(folder: &Path, period: &str, code: i32) -> String {
 
 /// Closes a period at the beginning of a day of 2026; how many are closed by it, now or before.
 fn close_on(folder: &Path, day: &str, period: &str) -> usize {
+    let done = closing_on(folder, day, period);
+    assert!(done.wrong.is_empty(), "{period} on {day}: {:?}", done.wrong);
+    done.closed.iter().filter(|closed| !matches!(closed, Closed::Later { .. })).count()
+}
+
+/// Closes a period at the beginning of a day of 2026; what is wrong with it.
+fn closed_on(folder: &Path, day: &str, period: &str) -> Vec<String> {
+    let done = closing_on(folder, day, period);
+    done.wrong.iter().map(ToString::to_string).collect()
+}
+
+fn closing_on(folder: &Path, day: &str, period: &str) -> ClosedPeriods {
     let now = Timestamp::parse_rfc3339(&format!("2026-{day}T00:00:00Z")).unwrap();
     let context = Context { clock: Clock::Fixed(now), ..context(folder) };
     let (meter, bundle) = load_bundle(&folder.join("queries/meters/bytes.yaml")).unwrap();
     let terms = Terms { period: period.to_owned(), ..Terms::default() };
     let closing = period::close(&context, (&meter, Some(&bundle)), &terms);
-    let done = RUNTIME.block_on(closing).unwrap();
-    assert!(done.wrong.is_empty(), "{period} on {day}: {:?}", done.wrong);
-    done.closed.iter().filter(|closed| !matches!(closed, Closed::Later { .. })).count()
+    RUNTIME.block_on(closing).unwrap()
 }
 
 fn reopen(folder: &Path, bounds: &str) {
@@ -52,27 +62,24 @@ fn bounds(from: &str, to: &str) -> String {
 
 /// What all closings that hold bill of each customer, with their adjustments.
 fn billed(folder: &Path) -> BTreeMap<String, i64> {
-    let json = |args: &[&str]| -> Vec<Value> {
-        let (data, _) = run(folder, &[args, &["-o", "ndjson", "-q"]].concat(), 0);
-        data.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
+    let context = context(folder);
     let mut billed = BTreeMap::new();
-    let mut add = |row: &Value, key: &str| {
-        let value: i64 = row[key].as_str().unwrap_or("0").parse().unwrap();
-        *billed.entry(row["customer_id"].as_str().unwrap().to_owned()).or_insert(0) += value;
+    let mut add = |customer: Option<String>, value: i64| {
+        *billed.entry(customer.unwrap()).or_insert(0) += value;
     };
-    for closing in json(&["periods", "list"]) {
-        let period = closing["period"].as_str().unwrap();
-        if closing["state"] != "closed" {
-            continue;
+    RUNTIME.block_on(async {
+        for closing in period::list(&context.lake, None).await.unwrap() {
+            if !closing.holds() {
+                continue;
+            }
+            for line in period::lines(&context, &closing).await.unwrap() {
+                add(line.customer, line.value.unwrap().parse().unwrap());
+            }
+            for late in period::adjustments(&context, &closing).await.unwrap().0 {
+                add(late.customer, late.difference.to_string().parse().unwrap());
+            }
         }
-        for line in json(&["periods", "show", "bytes", period]) {
-            add(&line, "value");
-        }
-        for line in json(&["periods", "adjustments", "bytes", period]) {
-            add(&line, "difference");
-        }
-    }
+    });
     billed
 }
 
@@ -229,4 +236,106 @@ fn customers_without_a_row_are_told_apart_from_those_with_one() {
     reopen(folder, &bounds("06-01", "07-01"));
     close(folder, "billing:2026-06", 0);
     assert_eq!(billed(folder), sums(&[("anna", 11), ("bob", 55)]));
+}
+
+/// Lives of customers whose rows change at random; more with `METERHOUSE_TEST_LIVES`.
+fn lives() -> u64 {
+    std::env::var("METERHOUSE_TEST_LIVES").map_or(4, |lives| lives.parse().unwrap())
+}
+
+const CUSTOMERS: [&str; 4] = ["anna", "bob", "carl", "dora"];
+
+fn place(random: &mut Random, of: u64) -> usize {
+    usize::try_from(random.below(of)).unwrap()
+}
+
+/// A row of a customer, or none.
+fn row(random: &mut Random, customer: &str) -> Option<String> {
+    let anchor = ["01-01", "01-10", "01-20"][place(random, 3)];
+    let length = ["monthly", "monthly", "monthly", "quarterly", "14 days"][place(random, 5)];
+    (random.below(8) > 0).then(|| format!("{customer},2026-{anchor},{length},"))
+}
+
+/// An event whose value is a power of three: the digits of a sum tell how often each was billed.
+fn nth_event(random: &mut Random, n: usize) -> (String, u32, String) {
+    let (customer, place) = (CUSTOMERS[n % 4], u32::try_from(n / 4).unwrap());
+    let day = format!("{:02}-{:02}", 1 + random.below(8), 1 + random.below(28));
+    let event = serde_json::json!({
+        "event_name": "e", "idempotency_key": format!("life {n}"), "customer_id": customer,
+        "timestamp": format!("2026-{day}T06:00:00Z"), "properties": { "bytes": 3_i64.pow(place) },
+    });
+    (event.to_string() + "\n", place, day)
+}
+
+/// Whatever rows say when months are closed, and whatever comes late: no event is billed twice, and who has
+/// one that is billed nowhere, behind its first closing, is named.
+#[test]
+fn no_event_is_billed_twice_or_nowhere_unsaid() {
+    let (mut unbilled_seen, mut billed_seen) = (0, 0);
+    for seed in 0..lives() {
+        let mut random = Random::new(20_261_127 + seed);
+        let folder = lake_of_periods(OF_FILE, &[("zoe", "05-01", 0)]);
+        let folder = folder.path();
+        let events: Vec<_> = (0..4 * 30).map(|n| nth_event(&mut random, n)).collect();
+        let (late, known): (Vec<_>, Vec<_>) = events.iter().partition(|_| random.below(6) == 0);
+        ingest(folder, &known.into_iter().map(|(event, ..)| event.clone()).collect::<Vec<_>>());
+        let mut late: Vec<String> = late.into_iter().map(|(event, ..)| event.clone()).collect();
+        let mut rows: Vec<Option<String>> = Vec::new();
+        let mut first: BTreeMap<String, String> = BTreeMap::new();
+        for month in 1..=9 {
+            for (place, customer) in CUSTOMERS.iter().enumerate() {
+                if rows.len() == place {
+                    rows.push(row(&mut random, customer));
+                } else if random.below(4) == 0 {
+                    rows[place] = row(&mut random, customer);
+                }
+            }
+            let some: Vec<&str> = rows.iter().flatten().map(String::as_str).collect();
+            cycles(folder, &some);
+            let day = format!("{:02}-02", month + 1);
+            closed_on(folder, &day, &format!("billing:2026-{month:02}"));
+            let taken = late.len().min(3);
+            ingest(folder, &late.drain(..taken).collect::<Vec<_>>());
+            for (customer, from) in first_lines(folder) {
+                first.entry(customer).or_insert(from);
+            }
+        }
+        ingest(folder, &late);
+        // Everybody has months at last, and what is left is told.
+        let all = CUSTOMERS.map(|customer| format!("{customer},2026-01-01,monthly,"));
+        cycles(folder, &all.iter().map(String::as_str).collect::<Vec<_>>());
+        let said = closed_on(folder, "11-20", "billing:2026-10").join("\n");
+        let billed = billed(folder);
+        for (n, (_, place, day)) in events.iter().enumerate() {
+            let customer = CUSTOMERS[n % 4];
+            let times = billed.get(customer).copied().unwrap_or(0) / 3_i64.pow(*place) % 3;
+            let of = format!("seed {seed}, {customer} on {day}, {times} times: {said}");
+            assert!(times < 2, "{of}");
+            billed_seen += times;
+            let is_behind = first.get(customer).is_some_and(|first| first[5..10] <= **day);
+            if times == 0 && is_behind {
+                unbilled_seen += 1;
+                let is_named = said.contains(&format!("`{customer}`")) || said.contains(" more");
+                assert!(is_named, "{of}");
+            }
+        }
+    }
+    assert!(unbilled_seen > 0 && billed_seen > 0, "{unbilled_seen} {billed_seen}");
+}
+
+/// Where the first closing that is of each customer begins that has a line of it.
+fn first_lines(folder: &Path) -> BTreeMap<String, String> {
+    let context = context(folder);
+    let mut first = BTreeMap::new();
+    RUNTIME.block_on(async {
+        let mut all = period::list(&context.lake, None).await.unwrap();
+        all.sort_by(|a, b| a.record.from.cmp(&b.record.from));
+        for closing in all {
+            for line in period::lines(&context, &closing).await.unwrap() {
+                let from = || closing.record.from.clone();
+                first.entry(line.customer.unwrap()).or_insert_with(from);
+            }
+        }
+    });
+    first
 }
