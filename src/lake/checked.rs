@@ -79,11 +79,13 @@ impl CheckedFile {
     }
 
     fn damaged(&self) -> Error {
-        Error::Generic {
-            store: "checksums",
-            source: format!("{}: {NOT_AS_WRITTEN}", self.name).into(),
-        }
+        not_as_written(&self.name)
     }
+}
+
+/// The error that a file is not what was written.
+pub(super) fn not_as_written(name: &impl fmt::Display) -> Error {
+    Error::Generic { store: "checksums", source: format!("{name}: {NOT_AS_WRITTEN}").into() }
 }
 
 impl fmt::Display for CheckedFile {

@@ -14,8 +14,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lake::checked::NOT_AS_WRITTEN;
 use crate::lake::cloud::answer_of;
 use crate::lake::location::Location;
+use crate::lake::sealed::SealedLog;
 
 /// Calls into the kernel at any one time, per table.
 const MAX_CALLS: usize = 8;
@@ -40,7 +42,8 @@ impl Kernel {
             .ok()
             .filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
             .ok_or_else(|| Error::internal("the lake needs a multi-threaded tokio runtime"))?;
-        let store = PrefixStore::new(Arc::clone(&location.store), location.root.clone());
+        let store = SealedLog::new(Arc::clone(&location.store));
+        let store = PrefixStore::new(store, location.root.clone());
         let engine = DefaultEngineBuilder::new(Arc::new(store))
             .with_task_executor(Arc::new(TokioMultiThreadExecutor::new(runtime)))
             .build();
@@ -136,6 +139,7 @@ fn store_kind(error: &object_store::Error) -> ErrorKind {
         object_store::Error::AlreadyExists { .. } => ErrorKind::Conflict,
         object_store::Error::InvalidPath { .. } => ErrorKind::Invalid,
         object_store::Error::JoinError { .. } => ErrorKind::Internal,
+        error if error.to_string().contains(NOT_AS_WRITTEN) => ErrorKind::Corrupt,
         _ => ErrorKind::Unavailable,
     }
 }

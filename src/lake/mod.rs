@@ -5,6 +5,7 @@
 //! - [`table`]: making and opening a table; [`snapshot`]: one version of it, with its files and
 //!   their [`statistics`].
 //! - [`checksums`]: what tells that a data file is as it was written; [`checked`]: reading it so.
+//!   `sealed`: the same of log entries and notes.
 //! - [`writer`]: making data files; [`staged`]: those not committed yet; [`commit`]: making them visible.
 
 mod applications;
@@ -29,6 +30,7 @@ pub mod pins;
 pub mod put;
 pub mod reader;
 pub mod rewrite;
+mod sealed;
 pub mod snapshot;
 pub mod staged;
 pub mod state;

@@ -11,8 +11,11 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, Result};
+use crate::lake::checked::NOT_AS_WRITTEN;
+use crate::lake::checksums::Damaged;
 use crate::lake::kernel::store_error;
 use crate::lake::put::put_once;
+use crate::lake::sealed::{opened_note, sealed_note};
 use crate::lake::table::{NOTES, Table};
 
 /// How often notes are listed that others take away meanwhile.
@@ -26,7 +29,7 @@ impl Table {
     pub async fn put_note(&self, kind: &str, name: &str, text: impl Into<Bytes>) -> Result<bool> {
         let (store, place) = (&self.location().store, self.note(kind, name));
         let what = || format!("writing {kind}/{name} of {}", self.display());
-        let put = put_once(store.as_ref(), &place, &text.into()).await;
+        let put = put_once(store.as_ref(), &place, &sealed_note(&text.into())).await;
         Ok(put.map_err(|error| store_error(what(), error))?.is_none())
     }
 
@@ -36,7 +39,8 @@ impl Table {
     /// A store that cannot be written.
     pub async fn renew_note(&self, kind: &str, name: &str, text: impl Into<Bytes>) -> Result<()> {
         let what = || format!("writing {kind}/{name} of {}", self.display());
-        let put = self.location().store.put(&self.note(kind, name), text.into().into()).await;
+        let text = sealed_note(&text.into());
+        let put = self.location().store.put(&self.note(kind, name), text.into()).await;
         put.map(drop).map_err(|error| store_error(what(), error))
     }
 
@@ -82,7 +86,8 @@ impl Table {
                 Err(object_store::Error::NotFound { .. }) => return Ok(None),
                 Err(error) => Err(error),
             };
-            notes.push((name.to_owned(), text.map_err(|error| store_error(what(), error))?));
+            let text = text.map_err(|error| store_error(what(), error))?;
+            notes.push((name.to_owned(), self.opened(&object.location, &text)?));
         }
         // What is taken away while a folder is listed may be missing from the list without a word.
         let again = list().await.map_err(|error| store_error(what(), error))?;
@@ -96,12 +101,21 @@ impl Table {
     /// A store that cannot be read.
     pub async fn read_note(&self, kind: &str, name: &str) -> Result<Option<Bytes>> {
         let what = || format!("reading {kind}/{name} of {}", self.display());
-        let read = match self.location().store.get(&self.note(kind, name)).await {
+        let place = self.note(kind, name);
+        let read = match self.location().store.get(&place).await {
             Ok(found) => found.bytes().await,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => Err(error),
         };
-        read.map(Some).map_err(|error| store_error(what(), error))
+        let text = read.map_err(|error| store_error(what(), error))?;
+        self.opened(&place, &text).map(Some)
+    }
+
+    fn opened(&self, place: &Path, note: &Bytes) -> Result<Bytes> {
+        opened_note(note).map_err(|Damaged| {
+            let name = place.prefix_match(&self.log.table).into_iter().flatten().collect::<Path>();
+            Error::corrupt(format!("{}/{name}: {NOT_AS_WRITTEN}", self.display()))
+        })
     }
 
     /// The names of the folders under `kind`, sorted.

@@ -24,6 +24,7 @@ use crate::lake::commit::commit_info_row;
 use crate::lake::kernel::{Kernel, kernel_error, store_error};
 use crate::lake::location::{Location, Namespace, is_plain_name};
 use crate::lake::log::{Entry, Log};
+use crate::lake::sealed::SealedLog;
 use crate::lake::snapshot::{DataFile, Snapshot, data_files};
 use crate::lake::statistics::FileStatistics;
 
@@ -317,7 +318,7 @@ impl Place {
         Ok(Self {
             kernel: Kernel::new(location, &folder)?,
             log: Log {
-                store: Arc::clone(&location.store),
+                store: Arc::new(SealedLog::new(Arc::clone(&location.store))),
                 table: location.root.clone().join(namespace.as_str()).join(name),
                 display: format!("{location}/{folder}"),
                 partition: None,
