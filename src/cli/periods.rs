@@ -145,11 +145,11 @@ fn say_closed(meter: &str, done: &ClosedPeriods) {
         }
         None => {}
     }
-    if done.without_period > 0 {
-        let customers = counted(done.without_period, "customer");
+    if !done.without_period.is_empty() {
+        let customers = period::customers_named(&done.without_period);
         say(&format!(
-            "{meter}: {customers} used something in these periods and have no billing period, so that no \
-             period will hold it: add them to the table of `billing`, or give it an `otherwise`"
+            "{meter}: {customers} used something in these periods and will be billed nowhere, without a \
+             billing period: add rows to the table of `billing`, or an `otherwise`"
         ));
     }
 }

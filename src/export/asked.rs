@@ -8,6 +8,9 @@ use crate::period::lasting_name;
 use crate::time::{TimeRange, Timestamp};
 use crate::usage::{Context, Grouping, UsageRequest};
 
+/// What tells exports of one lake from those of another.
+pub(super) const LAKE: &str = "lake";
+
 /// What tells one export from another.
 ///
 /// # Errors
@@ -19,7 +22,7 @@ pub(super) fn asked(context: &Context, export: &Export<'_>) -> Result<BTreeMap<S
     };
     // Two lakes may have everything else in common.
     let (namespace, table) = (&context.lake.namespace, context.lake.events.table_id());
-    tell("lake", Some(format!("{namespace}, table {table}")));
+    tell(LAKE, Some(format!("{namespace}, table {table}")));
     tell("format", Some(export.format.name().to_owned()));
     match export.source {
         Source::Statements { meters, period, .. } => {

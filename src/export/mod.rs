@@ -118,7 +118,12 @@ async fn attempt(context: &Context, export: &Export<'_>) -> Result<Option<Export
     let found = place.found().await?;
     let there = place.sha256(&found).await?;
     if let Found::Ours { record, .. } = &found {
-        if record.asked != asked && !export.replace {
+        let mut before = record.asked.clone();
+        // Records of earlier versions do not name the lake.
+        if let Some(lake) = asked.get(asked::LAKE) {
+            before.entry(asked::LAKE.to_owned()).or_insert_with(|| lake.clone());
+        }
+        if before != asked && !export.replace {
             return Err(other_export(place, record, &asked));
         }
         let is_same = record.asked == asked && record.with == with;

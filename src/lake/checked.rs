@@ -16,7 +16,7 @@ use object_store::{
 };
 use tokio::sync::OnceCell;
 
-use super::checksums::{Checksums, Damaged, Found, part};
+use super::checksums::{BLOCK_BYTES, Checksums, Damaged, Found, part};
 
 /// Bytes from the end of a file in which its checksums are looked for first.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -58,13 +58,31 @@ impl CheckedFile {
     async fn load(&self) -> Result<Arc<Checksums>> {
         let mut wanted = TAIL_BYTES.min(self.size);
         loop {
-            let tail = self.store.get_range(&self.file, self.size - wanted..self.size).await?;
-            match Checksums::find(&tail, self.size).map_err(|Damaged| self.damaged())? {
+            let tail = self.store.get_range(&self.file, self.size - wanted..self.size).await;
+            let tail = self.whole(tail).await?;
+            match self.found(&tail)? {
                 Found::All(checksums) => return Ok(Arc::new(checksums)),
                 Found::Beyond(more) if more > wanted => wanted = more,
                 Found::Beyond(_) => return Err(self.damaged()),
             }
         }
+    }
+
+    /// What was read; that it failed may be because the file is not as long as it was.
+    async fn whole<T>(&self, read: Result<T>) -> Result<T> {
+        match read {
+            Err(error) if !matches!(error, Error::NotFound { .. }) => {
+                match self.store.head(&self.file).await {
+                    Ok(meta) if meta.size != self.size => Err(self.damaged()),
+                    Ok(_) | Err(_) => Err(error),
+                }
+            }
+            read => read,
+        }
+    }
+
+    fn found(&self, tail: &Bytes) -> Result<Found> {
+        Checksums::find(tail, self.size).map_err(|Damaged| self.damaged())
     }
 
     fn checked(
@@ -106,12 +124,36 @@ impl ObjectStore for CheckedFile {
             source: format!("{location}: {error}").into(),
         })?;
         let range = range.unwrap_or(0..self.size);
-        let checksums = self.checksums().await?;
-        let around = checksums.around(&range);
+        let around = match self.known() {
+            Some(checksums) => checksums.around(&range),
+            // The footer is read first, and what is before it tells its checksum: that is one look.
+            None if range.end == self.size => {
+                let start = range.start.min(self.size.saturating_sub(TAIL_BYTES));
+                start / BLOCK_BYTES * BLOCK_BYTES..self.size
+            }
+            None => self.checksums().await?.around(&range),
+        };
         let options = GetOptions { range: Some(GetRange::Bounded(around.clone())), ..options };
-        let found = self.store.get_opts(location, options).await?;
+        let found = self.whole(self.store.get_opts(location, options).await).await?;
         let (meta, attributes) = (found.meta.clone(), found.attributes.clone());
-        let bytes = self.checked(checksums, &around, &range, &found.bytes().await?)?;
+        if meta.size != self.size {
+            return Err(self.damaged());
+        }
+        let bytes = found.bytes().await?;
+        if self.known().is_none()
+            && let Found::All(checksums) = self.found(&bytes)?
+        {
+            // Somebody else may have found the same.
+            drop(self.checksums.set(Arc::new(checksums)));
+        }
+        let checksums = self.checksums().await?;
+        let needed = checksums.around(&range);
+        let bytes = match part(&bytes, &around, &needed) {
+            Some(bytes) => bytes,
+            // A long footer.
+            None => self.store.get_range(location, needed.clone()).await?,
+        };
+        let bytes = self.checked(checksums, &needed, &range, &bytes)?;
         let payload = futures::stream::once(async move { Ok(bytes) }).boxed();
         Ok(GetResult { payload: GetResultPayload::Stream(payload), meta, range, attributes })
     }
@@ -122,7 +164,7 @@ impl ObjectStore for CheckedFile {
         }
         let checksums = self.checksums().await?;
         let around: Vec<Range<u64>> = ranges.iter().map(|range| checksums.around(range)).collect();
-        let found = self.store.get_ranges(location, &around).await?;
+        let found = self.whole(self.store.get_ranges(location, &around).await).await?;
         let parts = ranges.iter().zip(&around).zip(&found);
         parts
             .map(|((range, around), bytes)| self.checked(checksums, around, range, bytes))
@@ -163,5 +205,70 @@ impl ObjectStore for CheckedFile {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.store.copy_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::super::checksums::{WITNESS, with_checksums};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_of_another_length_is_damaged() {
+        let place = Path::from("file.parquet");
+        let store = Arc::new(InMemory::new());
+        for content in [&b"short"[..], b"", &[7; 90_000]] {
+            store.put(&place, content.to_vec().into()).await.unwrap();
+            for range in [0..10, 79_992..80_000] {
+                let named = (place.clone(), "file".to_owned(), 80_000);
+                let checked = CheckedFile::new(Arc::<InMemory>::clone(&store), named, None);
+                let told = checked.get_range(&place, range).await.unwrap_err().to_string();
+                assert!(told.contains(NOT_AS_WRITTEN), "{told}");
+            }
+        }
+    }
+
+    /// Whatever is asked of a file first, it is what was written; with a wrong bit in it, an error.
+    #[tokio::test]
+    async fn every_part_of_a_file_is_read_as_it_was_written() {
+        let place = Path::from("file.parquet");
+        for (pages, footer) in [(100, 50), (200_000, 300), (200_000, 100_000), (10, 90_000)] {
+            let mut file: Vec<u8> = (0..=250).cycle().take(pages + footer).collect();
+            file.truncate(pages + footer.saturating_sub(WITNESS.len()));
+            file.extend(WITNESS.as_bytes());
+            file.extend(u32::try_from(footer).unwrap().to_le_bytes());
+            file.extend(b"PAR1");
+            let file = with_checksums(file);
+            let size = file.len() as u64;
+            let ranges = [0..size, size - 8..size, 0..10, size / 2..size, size / 2..size / 2 + 7];
+            for range in ranges {
+                let store = Arc::new(InMemory::new());
+                let of_range = |at: u64| usize::try_from(at).unwrap();
+                let bytes = of_range(range.start)..of_range(range.end);
+                for wrong in [None, Some(bytes.start), Some(bytes.end - 1)] {
+                    let mut content = file.clone();
+                    wrong.into_iter().for_each(|at| content[at] ^= 4);
+                    store.put(&place, content.into()).await.unwrap();
+                    let named = (place.clone(), "file".to_owned(), size);
+                    let checked = CheckedFile::new(Arc::<InMemory>::clone(&store), named, None);
+                    let alone = checked.get_range(&place, range.clone()).await;
+                    let several = checked.get_ranges(&place, &[range.clone(), 0..1]).await;
+                    match wrong {
+                        None => {
+                            assert_eq!(alone.unwrap(), file[bytes.clone()]);
+                            assert_eq!(several.unwrap()[0], file[bytes.clone()]);
+                            assert!(checked.known().is_some());
+                        }
+                        Some(at) => {
+                            let told = alone.unwrap_err().to_string();
+                            assert!(told.contains(NOT_AS_WRITTEN), "{at} of {pages}: {told}");
+                            assert!(several.is_err(), "{at} of {pages}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -113,9 +113,38 @@ impl Table {
 
     fn opened(&self, place: &Path, note: &Bytes) -> Result<Bytes> {
         opened_note(note).map_err(|Damaged| {
-            let name = place.prefix_match(&self.log.table).into_iter().flatten().collect::<Path>();
-            Error::corrupt(format!("{}/{name}: {NOT_AS_WRITTEN}", self.display()))
+            Error::corrupt(format!("{}/{}: {NOT_AS_WRITTEN}", self.display(), self.below(place)))
         })
+    }
+
+    fn below(&self, place: &Path) -> String {
+        place.prefix_match(&self.log.table).into_iter().flatten().collect::<Path>().to_string()
+    }
+
+    /// The notes of all kinds that are not what was written, by their place below the table.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub async fn damaged_notes(&self) -> Result<Vec<String>> {
+        let what = || format!("reading the notes of {}", self.display());
+        let store = &self.location().store;
+        let listed = store.list(Some(&self.log.table.clone().join(NOTES)));
+        let listed: Vec<_> =
+            listed.try_collect().await.map_err(|error| store_error(what(), error))?;
+        let mut damaged = Vec::new();
+        for object in listed {
+            let text = match store.get(&object.location).await {
+                Ok(found) => found.bytes().await,
+                // Taken away since it was listed.
+                Err(object_store::Error::NotFound { .. }) => continue,
+                Err(error) => Err(error),
+            };
+            let text = text.map_err(|error| store_error(what(), error))?;
+            if opened_note(&text).is_err() {
+                damaged.push(self.below(&object.location));
+            }
+        }
+        Ok(damaged)
     }
 
     /// The names of the folders under `kind`, sorted.

@@ -84,6 +84,12 @@ pub async fn verify_old_files(table: &Table, snapshot: &Snapshot) -> Result<(u64
     Ok((there.len() as u64, there.into_iter().flatten().collect()))
 }
 
+/// Whether a file has a name as ours have, which is a hash.
+pub(super) fn is_hash(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default().strip_suffix(".parquet");
+    name.is_some_and(|name| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// What a file's content hashes to, if that is not its name.
 pub(super) fn wrong_hash(path: &str, content: &Bytes) -> Option<String> {
     let hash = blake3::hash(content).to_hex();

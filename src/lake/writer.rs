@@ -24,7 +24,7 @@ use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::lake::checksums::with_checksums;
+use crate::lake::checksums::{WITNESS, with_checksums};
 use crate::lake::commit::date_text;
 use crate::lake::kernel::store_error;
 use crate::lake::put::{PART_BYTES, put_once, put_parts};
@@ -246,9 +246,7 @@ fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, Parq
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_sorting_columns(sorting_columns(schema, layout)?)
-        .set_key_value_metadata(
-            layout.stamp.clone().map(|stamp| vec![KeyValue::new(STAMP.to_owned(), stamp)]),
-        );
+        .set_key_value_metadata(Some(told(layout)));
     for field in schema.fields() {
         let (name, column) = (field.name(), ColumnPath::from(field.name().as_str()));
         let paged = layout.sorted_by.contains(name) || layout.paged.contains(name);
@@ -272,6 +270,13 @@ fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, Parq
         }
     }
     Ok(builder.build())
+}
+
+/// What the footer says beside what readers of Parquet know.
+fn told(layout: &Layout) -> Vec<KeyValue> {
+    let stamp = layout.stamp.clone().map(|stamp| KeyValue::new(STAMP.to_owned(), stamp));
+    let checksums = KeyValue::new(WITNESS.to_owned(), "crc32".to_owned());
+    stamp.into_iter().chain([checksums]).collect()
 }
 
 fn has_page_statistics(data_type: &DataType) -> bool {

@@ -254,11 +254,11 @@ async fn closed_elsewhere(
         })
         .await?;
         // Of two without a line one has what is late, whichever.
-        let is_later = |record: &Record| (record.closed.at.clone(), record.id.clone());
-        let is_later = is_later(&other.record) > is_later(record);
+        let order = |record: &Record| (record.closed.at.clone(), record.id.clone());
+        let comes_after = order(&other.record) > order(record);
         for customer in late {
             let Some(cycles) = billing.cycles_of(customer.as_deref()) else { continue };
-            let has_it = is_later || with_line.contains(customer);
+            let has_it = comes_after || with_line.contains(customer);
             if has_it && period != [from, to] && is_period(&cycles, period)? {
                 found.entry(customer.clone()).or_default().push(period);
             }

@@ -1,11 +1,12 @@
 //! Closes a period, or opens it again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use uuid::Uuid;
 
-use super::line::{Hashed, lines_of, lines_of_period};
+use super::line::{Hashed, lines_of, lines_of_period, without_period};
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
 use super::{Closing, closings, list, own, pins};
 use crate::error::{Error, Result};
@@ -61,9 +62,9 @@ pub struct ClosedPeriods {
     pub closed: Vec<Closed>,
     /// What kept periods from being closed, or customers from being in one.
     pub wrong: Vec<Error>,
-    /// How many used something in one of them and have no billing period at all, where customers have
-    /// periods of their own.
-    pub without_period: u64,
+    /// Who used something in one that was closed just now and has no billing period at all, where customers
+    /// have periods of their own.
+    pub without_period: BTreeSet<Option<String>>,
 }
 
 /// Closes a period of `meter`, which `bundle` defines; one without was published. Where customers have
@@ -86,8 +87,8 @@ pub async fn close(
         ..UsageRequest::default()
     };
     let now = context.clock.now();
-    if own::has_own(meter, terms)? {
-        return Box::pin(own::close(context, (meter, bundle), (&request, terms))).await;
+    if let Some(own) = own::periods(context, meter, (&request, terms)).await? {
+        return Box::pin(own::close(context, (meter, bundle), (&request, terms), own)).await;
     }
     let TimeRange { from: Some(from), to: Some(to) } = request.bounds(meter, now)? else {
         let (what, bounds) = (what(meter, terms), request.bounds(meter, now)?);
@@ -111,8 +112,8 @@ pub async fn close(
     Ok(ClosedPeriods { closed: vec![closed], ..ClosedPeriods::default() })
 }
 
-/// Closes a period of all customers, or, where `request` has windows, of those whose own it is; and how
-/// many used something in it and have no period.
+/// Closes a period of all customers, or, where `request` has windows, of those whose own it is; and
+/// who used something in it and has no period.
 ///
 /// # Errors
 /// One that overlaps a closed period; as [`usage`]; a store that cannot be written.
@@ -121,12 +122,12 @@ pub(super) async fn close_one(
     (meter, bundle): (&Meter, Option<&Bundle>),
     (request, terms): (UsageRequest, &Terms),
     (from, to): (Timestamp, Timestamp),
-) -> Result<(Closed, u64)> {
+) -> Result<(Closed, BTreeSet<Option<String>>)> {
     let lake = &context.lake;
     let own = request.window.is_some();
     let all = list(lake, Some(&meter.name)).await?;
     if let Before { record: Some(record), .. } = closed_before(&all, meter, (from, to), own)? {
-        return Ok((Closed::Before(record), 0));
+        return Ok((Closed::Before(record), BTreeSet::new()));
     }
     let events = lake.events.snapshot(terms.at).await?;
     let meter = &with_tables(lake, &events, meter).await?;
@@ -153,7 +154,7 @@ async fn close_pinned(
     terms: &Terms,
     (from, to): (Timestamp, Timestamp),
     version_of_events: u64,
-) -> Result<(Closed, u64)> {
+) -> Result<(Closed, BTreeSet<Option<String>>)> {
     let (from_text, to_text) = (from.to_string(), to.to_string());
     let lake = &context.lake;
     let table = lake.statements_or_create().await?;
@@ -200,7 +201,7 @@ async fn close_pinned(
         let all = closings(&table, &base, Some(&meter.name)).await?;
         let before = closed_before(&all, meter, (from, to), own)?;
         if let Some(record) = before.record {
-            return Ok((Closed::Before(record), 0));
+            return Ok((Closed::Before(record), BTreeSet::new()));
         }
         own::check_customers(context, &table, (meter, &record), &before.overlapping).await?;
         if base.app_version(&record.app()).await?.unwrap_or(0) != turn {
@@ -326,15 +327,15 @@ pub(super) fn closed_before(
     Ok(before)
 }
 
-/// Asks for the lines and stages them; puts into `record` what comes of them. Says how many used something
-/// and have no period.
+/// Asks for the lines and stages them; puts into `record` what comes of them. Says who used something and
+/// has no period.
 async fn stage_lines(
     context: &Context,
     table: &Table,
     meter: &Meter,
     request: &UsageRequest,
     record: &mut Record,
-) -> Result<(Vec<StagedFile>, u64)> {
+) -> Result<(Vec<StagedFile>, BTreeSet<Option<String>>)> {
     let context = Context { meters: Arc::new(vec![meter.clone()]), ..context.clone() };
     let mut hashed = Hashed::default();
     let mut writer =
@@ -342,16 +343,20 @@ async fn stage_lines(
     let mut full: Vec<EncodedFile> = Vec::new();
     let shared = record.clone();
     let period = record.range()?;
+    let mut without = BTreeSet::new();
     let mut take = |rows: RecordBatch| {
         let lines = match shared.own {
             true => lines_of_period(&rows, period)?,
             false => lines_of(&rows)?,
         };
+        if shared.own {
+            without.extend(without_period(&rows)?.into_iter().map(|line| line.customer));
+        }
         hashed.add(&shared, &lines)?;
         full.extend(writer.write(&line_rows(&shared, &lines)?)?);
         Ok(true)
     };
-    let notes = usage(&context, request, &mut take).await?;
+    usage(&context, request, &mut take).await?;
     full.extend(writer.finish()?);
     let mut staged = Vec::with_capacity(full.len());
     for file in full {
@@ -359,7 +364,7 @@ async fn stage_lines(
     }
     (record.lines, record.sha256) = hashed.finish();
     record.files = staged.iter().map(|file| file.path.clone()).collect();
-    Ok((staged, notes.iter().map(|note| note.rows_without_period).sum()))
+    Ok((staged, without))
 }
 
 async fn stage(table: &Table, rows: &RecordBatch) -> Result<Vec<StagedFile>> {

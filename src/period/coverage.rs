@@ -14,7 +14,7 @@ use crate::usage::Context;
 /// From the first instant to the end, exclusive.
 pub(super) type Bounds = [Timestamp; 2];
 
-/// A customer; nobody stands for all who have no row in any table, also for usage of no customer.
+/// A customer; `None` stands for all who have no row in any table, and for usage of no customer.
 pub(super) type Customer = Option<String>;
 
 /// Customers of whom the same time is closed and the same periods are by now.
@@ -25,8 +25,9 @@ pub(super) struct Class {
     pub(super) cycles: Option<BillingHistory>,
     /// What is closed of them, in order.
     pub(super) closed: Vec<Bounds>,
-    /// Where the first closing began that was of them, opened again since or not.
-    pub(super) since: Option<Timestamp>,
+    /// From the beginning of the first closing that was of them to the end of the last one, opened again
+    /// since or not.
+    pub(super) ever: Option<Bounds>,
 }
 
 /// All customers of `now`, and of the tables of the closings, by class.
@@ -38,57 +39,126 @@ pub(super) async fn classes(
     now: &BillingTable,
     closings: &[Closing],
 ) -> Result<Vec<Class>> {
-    let mut tables = vec![now.clone()];
-    // With the place of the table that it was made by.
-    let mut records: Vec<(&Closing, usize)> = Vec::new();
+    let mut folded = Folded::default();
+    folded.add(now);
+    // With the place of the table that it was made by; one table is read at a time.
+    let mut records: Vec<(&Closing, Bounds, usize)> = Vec::new();
     let mut places = BTreeMap::new();
     for closing in closings.iter().filter(|closing| closing.record.own) {
         let place = match places.get(&table_key(&closing.record)) {
             Some(place) => *place,
             None => {
                 let then = definition_of_then(context, &closing.record).await?;
-                let then = table_of(&then)?;
-                let known = tables.iter().position(|table| is_same(table, then));
-                let place = known.unwrap_or(tables.len());
-                if known.is_none() {
-                    tables.push(then.clone());
-                }
+                let place = folded.add(table_of(&then)?);
                 places.insert(table_key(&closing.record), place);
                 place
             }
         };
-        records.push((closing, place));
+        records.push((closing, bounds(&closing.record)?, place));
     }
     let mut classes = Vec::new();
-    for (cycles, customers) in by_cycles(&tables) {
-        let (mut closed, mut since) = (BTreeSet::new(), None::<Timestamp>);
-        for (closing, place) in &records {
-            let Some(cycles) = cycles.get(*place).and_then(Option::as_ref) else { continue };
-            let bounds = bounds(&closing.record)?;
-            if !is_period(cycles, bounds)? {
+    for (cycles, customers) in folded.classes() {
+        let (mut closed, mut ever) = (BTreeSet::new(), None::<Bounds>);
+        for (closing, bounds @ [from, to], place) in &records {
+            let Some(cycles) = cycles.get(*place).copied().flatten() else { continue };
+            if !is_period(cycles, *bounds)? {
                 continue;
             }
-            since = Some(since.map_or(bounds[0], |since| since.min(bounds[0])));
+            let [first, last] = ever.unwrap_or(*bounds);
+            ever = Some([first.min(*from), last.max(*to)]);
             if closing.holds() {
-                closed.insert(bounds);
+                closed.insert(*bounds);
             }
         }
-        let cycles = cycles.into_iter().next().flatten();
-        classes.push(Class { customers, cycles, closed: closed.into_iter().collect(), since });
+        let cycles = cycles.first().copied().flatten().cloned();
+        classes.push(Class { customers, cycles, closed: closed.into_iter().collect(), ever });
     }
     Ok(classes)
 }
 
-/// The customers by the cycles that they have in each of the tables.
-fn by_cycles(tables: &[BillingTable]) -> HashMap<Vec<Option<BillingHistory>>, BTreeSet<Customer>> {
-    let with_rows = tables.iter().flat_map(|table| table.rows.keys());
-    let customers: BTreeSet<Option<&String>> = with_rows.map(Some).chain([None]).collect();
-    let mut classes: HashMap<_, BTreeSet<Customer>> = HashMap::new();
-    for customer in customers {
-        let cycles = tables.iter().map(|table| table.cycles_of(customer.map(String::as_str)));
-        classes.entry(cycles.collect()).or_default().insert(customer.cloned());
+/// The cycles of customers by several tables, of which none is held.
+#[derive(Default)]
+struct Folded {
+    /// Each history of cycles that occurs, once.
+    histories: HashMap<Option<BillingHistory>, usize>,
+    /// Each combination of them that occurs: the one by the tables before, and the history by the last.
+    steps: Vec<(Option<usize>, usize)>,
+    known_steps: HashMap<(Option<usize>, usize), usize>,
+    /// The last step of each customer that has a row in any of the tables.
+    customers: BTreeMap<String, usize>,
+    /// That of whoever has none.
+    nobody: Option<usize>,
+    tables: usize,
+}
+
+impl Folded {
+    /// Adds a table; says which it is.
+    fn add(&mut self, table: &BillingTable) -> usize {
+        let otherwise = table.otherwise.clone().map(BillingHistory::from);
+        let nobody = self.nobody;
+        for name in table.rows.keys() {
+            // By the tables so far it was nobody.
+            if let (None, Some(nobody)) = (self.customers.get(name), nobody) {
+                self.customers.insert(name.clone(), nobody);
+            }
+        }
+        let otherwise = self.history(&otherwise);
+        let mut rows: BTreeMap<&String, usize> = BTreeMap::new();
+        for (name, cycles) in table.rows.iter() {
+            rows.insert(name, self.history(&Some(cycles.clone())));
+        }
+        let mut customers = std::mem::take(&mut self.customers);
+        for name in table.rows.keys().filter(|_| nobody.is_none()) {
+            customers.insert(name.clone(), usize::MAX);
+        }
+        for (name, step) in &mut customers {
+            let history = rows.get(name).copied().unwrap_or(otherwise);
+            *step = self.step((nobody.map(|_| *step), history));
+        }
+        self.customers = customers;
+        self.nobody = Some(self.step((nobody, otherwise)));
+        self.tables += 1;
+        self.tables - 1
     }
-    classes
+
+    fn history(&mut self, cycles: &Option<BillingHistory>) -> usize {
+        let next = self.histories.len();
+        match self.histories.get(cycles) {
+            Some(known) => *known,
+            None => *self.histories.entry(cycles.clone()).or_insert(next),
+        }
+    }
+
+    fn step(&mut self, step: (Option<usize>, usize)) -> usize {
+        let next = self.steps.len();
+        *self.known_steps.entry(step).or_insert_with(|| {
+            self.steps.push(step);
+            next
+        })
+    }
+
+    /// The customers by the cycles that they have in each of the tables.
+    fn classes(&self) -> Vec<(Vec<Option<&BillingHistory>>, BTreeSet<Customer>)> {
+        let mut of_steps: BTreeMap<usize, BTreeSet<Customer>> = BTreeMap::new();
+        for (name, step) in &self.customers {
+            of_steps.entry(*step).or_default().insert(Some(name.clone()));
+        }
+        if let Some(nobody) = self.nobody {
+            of_steps.entry(nobody).or_default().insert(None);
+        }
+        let by_place: HashMap<usize, Option<&BillingHistory>> =
+            self.histories.iter().map(|(cycles, place)| (*place, cycles.as_ref())).collect();
+        let cycles = |step: usize| {
+            let (mut cycles, mut at) = (Vec::with_capacity(self.tables), Some(step));
+            while let Some((before, history)) = at.and_then(|at| self.steps.get(at)) {
+                cycles.push(by_place.get(history).copied().flatten());
+                at = *before;
+            }
+            cycles.reverse();
+            cycles
+        };
+        of_steps.into_iter().map(|(step, customers)| (cycles(step), customers)).collect()
+    }
 }
 
 /// What decides which table a closing was made by.
@@ -148,7 +218,56 @@ pub(super) fn without([from, to]: Bounds, others: &[Bounds]) -> Vec<Bounds> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::meter::{Given, TablePlace};
+    use crate::time::{BillingCycle, Cycle};
+
+    fn cycle(anchor: &str) -> BillingCycle {
+        let (anchor, cycle) = (anchor.parse().unwrap(), "monthly".parse().unwrap());
+        BillingCycle { anchor, cycle, zone: "UTC".to_owned() }
+    }
+
+    #[test]
+    fn customers_with_the_same_cycles_by_every_table_are_a_class() {
+        let table = |rows: &[(&str, &str)], otherwise: Option<&str>| BillingTable {
+            rows: Arc::new(
+                rows.iter()
+                    .map(|(name, anchor)| ((*name).to_owned(), cycle(anchor).into()))
+                    .collect(),
+            ),
+            otherwise: otherwise.map(cycle),
+            table: TablePlace::File("t".to_owned()),
+            number: None,
+            key: "customer".to_owned(),
+            anchor: "since".to_owned(),
+            from: None,
+            cycle: Given::Always(Cycle::MONTHLY),
+            timezone: Given::Always("UTC".to_owned()),
+        };
+        let tables = [
+            table(&[("a", "2026-01-01"), ("b", "2026-01-01"), ("c", "2026-01-05")], None),
+            table(&[("a", "2026-01-01"), ("b", "2026-01-01")], Some("2026-01-09")),
+            table(&[("b", "2026-01-01"), ("d", "2026-01-09")], Some("2026-01-09")),
+        ];
+        let mut folded = Folded::default();
+        let places: Vec<usize> = tables.iter().map(|table| folded.add(table)).collect();
+        assert_eq!(places, [0, 1, 2]);
+        let mut named = BTreeSet::new();
+        for (cycles, customers) in folded.classes() {
+            for customer in customers {
+                let want = tables.iter().map(|table| table.cycles_of(customer.as_deref()));
+                let got: Vec<_> = cycles.iter().map(|cycles| cycles.cloned()).collect();
+                assert_eq!(got, want.collect::<Vec<_>>(), "{customer:?}");
+                named.insert(customer);
+            }
+        }
+        let all = ["a", "b", "c", "d"].map(|name| Some(name.to_owned()));
+        assert_eq!(named, all.into_iter().chain([None]).collect());
+        // `d` has a row that says what holds for everybody: it is a class with them.
+        assert_eq!(folded.classes().len(), 4);
+    }
 
     #[test]
     fn what_is_in_no_other_bounds_is_left() {

@@ -16,11 +16,11 @@ use super::line::lines_of;
 use super::{Record, store};
 use crate::error::{Error, Result};
 use crate::meter::Meter;
-use crate::time::{BillingHistory, Timestamp, format_in_zone, parse_zone};
+use crate::time::{BillingHistory, Timestamp};
 use crate::usage::{Context, UsageRequest, reference, usage};
 
 /// How many customers an error names.
-const NAMED: usize = 3;
+const NAMED: usize = 5;
 
 /// Most errors that are told apart.
 const TOLD: usize = 10;
@@ -56,12 +56,12 @@ struct Gap {
 enum Why {
     /// The period with these bounds was closed before it was that of some customers.
     ClosedWithout(Bounds),
-    /// A period was passed over, which a day of it names.
-    PassedOver(Bounds, String),
+    /// A period with these bounds was passed over.
+    PassedOver(Bounds),
     /// It is in a period that overlaps what was closed, until this instant before it.
-    Displaced(Timestamp, Bounds, String),
-    /// The customers have no periods by now, and were billed until this instant.
-    Removed(Timestamp),
+    Displaced(Timestamp, Bounds),
+    /// It lies between what was closed, and the customers have no periods by now.
+    Removed,
 }
 
 /// What is wrong with those of the classes that used something in time that is in no closed period.
@@ -90,12 +90,12 @@ pub(super) async fn told(asked: &Asked<'_>, classes: &[Class]) -> Result<Vec<Err
             let known = if with_rows.contains(&customer) { &customer } else { &None };
             for (gap, customers) in same {
                 if customers.contains(known) {
-                    let gap = of_customer(asked, gap, &customer).await?;
-                    found.entry(gap).or_default().insert(customer.clone());
+                    found.entry(gap.clone()).or_default().insert(customer.clone());
                 }
             }
         }
     }
+    let found = as_they_are(asked, found).await?;
     let name = &asked.meter.name;
     let told = found.iter().take(TOLD).map(|(gap, customers)| told_of(name, gap, customers));
     let mut told: Vec<Error> = told.collect();
@@ -106,96 +106,137 @@ pub(super) async fn told(asked: &Asked<'_>, classes: &[Class]) -> Result<Vec<Err
     Ok(told)
 }
 
-/// The gap as it is for one of its customers: what was closed keeps a period that overlaps it from being
-/// closed only of those that have a line there.
-async fn of_customer(asked: &Asked<'_>, gap: &Gap, customer: &Customer) -> Result<Gap> {
-    let Why::Displaced(_, period @ [start, end], day) = &gap.why else { return Ok(gap.clone()) };
-    let table = asked.context.lake.statements().await?;
+/// The gaps as they are for each customer: what was closed keeps a period that overlaps it from being closed
+/// only of those that have a line there.
+async fn as_they_are(
+    asked: &Asked<'_>,
+    gaps: BTreeMap<Gap, BTreeSet<Customer>>,
+) -> Result<BTreeMap<Gap, BTreeSet<Customer>>> {
+    let mut found: BTreeMap<Gap, BTreeSet<Customer>> = BTreeMap::new();
+    for (gap, customers) in gaps {
+        let Why::Displaced(_, period) = &gap.why else {
+            found.entry(gap).or_default().extend(customers);
+            continue;
+        };
+        let beside = with_lines_beside(asked, *period, &customers).await?;
+        let (kept, free): (BTreeSet<_>, BTreeSet<_>) =
+            customers.into_iter().partition(|customer| beside.contains(customer));
+        let is_closed = asked.closed.contains(period);
+        let why = if is_closed { Why::ClosedWithout(*period) } else { Why::PassedOver(*period) };
+        // What can be closed later, or is just being closed, is no gap.
+        let now = asked.context.clock.now();
+        let can_be = is_closed || closable(period[1], asked.terms) <= now;
+        if !free.is_empty() && can_be && (is_closed || !asked.periods.contains(period)) {
+            found.entry(Gap { part: *period, why }).or_default().extend(free);
+        }
+        if !kept.is_empty() {
+            found.insert(gap, kept);
+        }
+    }
+    Ok(found)
+}
+
+/// Those of some customers that have a line in a closing that overlaps a period.
+async fn with_lines_beside(
+    asked: &Asked<'_>,
+    period @ [start, end]: Bounds,
+    customers: &BTreeSet<Customer>,
+) -> Result<BTreeSet<Customer>> {
+    let mut found = BTreeSet::new();
+    let Some(table) = asked.context.lake.statements().await? else { return Ok(found) };
     for record in asked.closings {
         let [from, to] = bounds(record)?;
-        let overlaps = from < *end && *start < to && [from, to] != *period;
-        if let (true, Some(table)) = (overlaps, &table) {
-            let mut has_line = false;
-            store::each_line(table, record, |lines| {
-                has_line |= lines.iter().any(|line| line.customer == *customer);
+        if from < end && start < to && [from, to] != period {
+            store::each_line(&table, record, |lines| {
+                let of_lines = lines.into_iter().map(|line| line.customer);
+                found.extend(of_lines.filter(|customer| customers.contains(customer)));
                 Ok(())
             })
             .await?;
-            if has_line {
-                return Ok(gap.clone());
-            }
         }
     }
-    let why = match asked.closed.contains(period) {
-        true => Why::ClosedWithout(*period),
-        false => Why::PassedOver(*period, day.clone()),
-    };
-    Ok(Gap { part: *period, why })
+    Ok(found)
 }
 
+/// The time of a class that is in no closed period and should be.
 fn gaps(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
+    match (&class.cycles, class.ever) {
+        (Some(cycles), Some(ever)) => gaps_between(asked, class, (cycles, ever)),
+        (Some(cycles), None) => first_gaps(asked, cycles),
+        (None, Some(ever)) => {
+            // What comes after the last closing is nobody's any more; see those without a period.
+            let parts = without(ever, &class.closed);
+            Ok(parts.into_iter().map(|part| Gap { part, why: Why::Removed }).collect())
+        }
+        (None, None) => Ok(Vec::new()),
+    }
+}
+
+/// Of those who were in no closing yet: what was closed before it was theirs, and is asked for. Periods
+/// before their anchor are none that they are billed for.
+fn first_gaps(asked: &Asked<'_>, cycles: &BillingHistory) -> Result<Vec<Gap>> {
+    let anchored = cycles.anchored()?;
+    let mut gaps = Vec::new();
+    for period in asked.periods.iter().filter(|[start, _]| *start >= anchored) {
+        if asked.closed.contains(period) && is_period(cycles, *period)? {
+            gaps.push(Gap { part: *period, why: Why::ClosedWithout(*period) });
+        }
+    }
+    Ok(gaps)
+}
+
+/// From the first closing that was of a class up to what is asked for: the periods that are not closed.
+fn gaps_between(
+    asked: &Asked<'_>,
+    class: &Class,
+    (cycles, [since, _]): (&BillingHistory, Bounds),
+) -> Result<Vec<Gap>> {
     let now = asked.context.clock.now();
-    let last = class.closed.iter().map(|[_, end]| *end).max();
-    let Some(cycles) = &class.cycles else {
-        let ended = asked.periods.iter().map(|[_, end]| *end).max();
-        let part = last.zip(ended).map(|(last, ended)| [last, ended.min(now)]);
-        let part = part.filter(|[from, to]| from < to);
-        return Ok(part.map(|part| Gap { part, why: Why::Removed(part[0]) }).into_iter().collect());
-    };
     let mut own = Vec::new();
     for period in asked.periods {
         if is_period(cycles, *period)? {
             own.push(*period);
         }
     }
-    let is_closed = |period: &Bounds| class.closed.contains(period);
-    let without_them = |period: &Bounds| asked.closed.contains(period) && !is_closed(period);
-    let closed_without = |part: Bounds| Gap { part, why: Why::ClosedWithout(part) };
-    let Some(since) = class.since else {
-        // Who was billed never before begins with what is asked for.
-        let before = own.into_iter().filter(without_them);
-        return Ok(before.map(closed_without).collect());
-    };
-    let until = own.iter().chain(if own.is_empty() { asked.periods } else { &[] });
-    let until = until.map(|[start, _]| *start).max();
+    let asked_for = if own.is_empty() { asked.periods } else { own.as_slice() };
+    let until = asked_for.iter().map(|[start, _]| *start).max();
+    let end_of_walk = until.max(class.closed.last().map(|[_, end]| *end));
     let mut gaps = Vec::new();
-    let mut at = cycles.around(since)?;
+    let mut next = cycles.around(since)?;
     for _ in 0..PERIODS_MAX {
-        let period @ [start, end] = at;
-        if Some(start) >= until.max(last) {
-            break;
-        }
-        let overlaps = class.closed.iter().any(|[from, to]| *from < end && start < *to);
+        let period @ [start, end] = next;
+        next = cycles.around(end)?;
         let is_own = own.contains(&period);
-        if without_them(&period) && !overlaps && (is_own || Some(start) < until) {
-            gaps.push(closed_without(period));
-        } else if !overlaps {
-            // In one that is asked for and not closed, somebody was refused just now, or it is later.
-            if !is_own && Some(start) < until && closable(end, asked.terms) <= now {
-                let why = Why::PassedOver(period, day_in(cycles, period)?);
-                gaps.push(Gap { part: [start.max(since), end], why });
-            }
-        } else if !is_closed(&period) && (!is_own || without_them(&period)) {
-            for part in without([start.max(since), end.min(now)], &class.closed) {
+        if Some(start) > end_of_walk || (Some(start) == end_of_walk && !is_own) {
+            return Ok(gaps);
+        }
+        if class.closed.binary_search(&period).is_ok() {
+            continue;
+        }
+        let (is_closed, is_behind) = (asked.closed.contains(&period), Some(end) <= until);
+        // In one that is asked for and not closed, somebody was refused just now, or it is later.
+        if is_own && !is_closed {
+            continue;
+        }
+        let part = [start.max(since), end.min(now)];
+        let overlaps = class.closed.iter().any(|[from, to]| *from < end && start < *to);
+        if overlaps {
+            for part in without(part, &class.closed) {
                 let before = class.closed.iter().map(|[_, to]| *to).filter(|to| *to <= part[0]);
                 let before = before.max().unwrap_or(since);
-                let why = Why::Displaced(before, period, day_in(cycles, period)?);
-                gaps.push(Gap { part, why });
+                gaps.push(Gap { part, why: Why::Displaced(before, period) });
             }
+        } else if is_closed && (is_own || is_behind) {
+            gaps.push(Gap { part, why: Why::ClosedWithout(period) });
+        } else if is_behind && closable(end, asked.terms) <= now {
+            gaps.push(Gap { part, why: Why::PassedOver(period) });
         }
-        at = cycles.around(end)?;
     }
-    // The last one that is asked for lies where the walk ends.
-    let last = own.into_iter().filter(|period| Some(period[0]) >= until.max(last));
-    gaps.extend(last.filter(without_them).map(closed_without));
-    Ok(gaps)
-}
-
-/// A day that lies in a period, in its own zone.
-fn day_in(cycles: &BillingHistory, [start, end]: Bounds) -> Result<String> {
-    let middle = start.micros().midpoint(end.micros());
-    let text = format_in_zone(Timestamp::from_micros(middle), &parse_zone(cycles.zone())?);
-    Ok(text.get(..10).unwrap_or_default().to_owned())
+    Err(Error::invalid(format!(
+        "meter `{}`: {} have more than {PERIODS_MAX} billing periods since {since}: close them in parts",
+        asked.meter.name,
+        customers_named(&class.customers)
+    )))
 }
 
 /// Who used something between two instants, perhaps of one customer alone.
@@ -224,7 +265,7 @@ async fn used(
 }
 
 fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
-    let who = named(customers);
+    let who = customers_named(customers);
     let (was, has) = if customers.len() == 1 { ("was", "has") } else { ("were", "have") };
     Error::conflict(match &gap.why {
         Why::ClosedWithout([from, to]) => format!(
@@ -232,11 +273,11 @@ fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
              used something in it and {has} no line: open it again and close it anew (`meterhouse \
              periods reopen {meter} {from}..{to} --reason \"...\"`)"
         ),
-        Why::PassedOver([from, to], day) => format!(
-            "meter `{meter}`: {who} used something from {from} to {to}, a period that was not closed and \
-             lies behind others that were: close it (`meterhouse periods close billing:{day} {meter}`)"
+        Why::PassedOver([from, to]) => format!(
+            "meter `{meter}`: {who} used something from {from} to {to}, a period that was passed over: \
+             close it (`meterhouse periods close {from}..{to} {meter}`)"
         ),
-        Why::Displaced(end, [from, to], _) => {
+        Why::Displaced(end, [from, to]) => {
             let [since, _] = gap.part;
             format!(
                 "meter `{meter}`: {who} {was} billed until {end}, and by now {has} a period from {from} to \
@@ -245,18 +286,22 @@ fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
                  on (`from`)"
             )
         }
-        Why::Removed(end) => format!(
-            "meter `{meter}`: {who} {was} billed until {end}, used something since, and by now {has} no \
-             billing period: put the row back into the billing table, or give `billing` an `otherwise`"
-        ),
+        Why::Removed => {
+            let [from, to] = gap.part;
+            format!(
+                "meter `{meter}`: {who} used something from {from} to {to}, between what was closed, and by \
+                 now {has} no billing period: put the row back into the billing table, or give `billing` an \
+                 `otherwise`"
+            )
+        }
     })
 }
 
 /// Some customers, for people.
-pub(super) fn named(customers: &BTreeSet<Customer>) -> String {
+pub fn customers_named(customers: &BTreeSet<Option<String>>) -> String {
     let name = |customer: &Customer| match customer {
         Some(customer) => format!("`{customer}`"),
-        None => "that is nobody".to_owned(),
+        None => "without a row".to_owned(),
     };
     let mut text = customers.iter().take(NAMED).map(name).collect::<Vec<_>>().join(", ");
     if customers.len() > NAMED {

@@ -8,6 +8,7 @@
 //! and [`adjustments`] tells what the newest version would say instead.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
@@ -29,6 +30,7 @@ mod store;
 
 pub use again::{Adjustment, Verdict, adjustments, each_lines, lines, verify};
 pub use close::{Closed, ClosedPeriods, Terms, close, lasting_name, reopen};
+pub use gaps::customers_named;
 pub use line::Line;
 pub use pins::unpin;
 pub use store::{Change, Record};
@@ -102,13 +104,23 @@ pub async fn find_all(context: &Context, meter: &str, period: &str) -> Result<Ve
     let all = list(&context.lake, Some(meter)).await?;
     let mut meant: Vec<&Closing> =
         all.iter().filter(|closing| closing.record.period == period).collect();
-    let mut unreadable = None;
+    let (mut unreadable, mut known) = (None, BTreeMap::new());
     for closing in all.iter().filter(|_| meant.is_empty()).collect::<Vec<_>>() {
-        // What a definition has no periods for may be a period of another one.
-        match named(context, &closing.record, period).await {
-            Ok(ranges) if ranges.contains(&closing.record.range()?) => meant.push(closing),
-            Ok(_) => {}
-            Err(error) => drop(unreadable.get_or_insert(error)),
+        let Record { meter_version, lookups, zone, own, .. } = &closing.record;
+        let of_table = (meter_version, lookups, zone, own);
+        let ranges = match known.entry(of_table) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                // What a definition has no periods for may be a period of another one.
+                let ranges = named(context, &closing.record, period).await;
+                place.insert(ranges.unwrap_or_else(|error| {
+                    unreadable.get_or_insert(error);
+                    Vec::new()
+                }))
+            }
+        };
+        if ranges.contains(&closing.record.range()?) {
+            meant.push(closing);
         }
     }
     // What holds is meant before what was opened again, and the newest revision of each.

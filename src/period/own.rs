@@ -4,22 +4,57 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::close::{Before, Closed, ClosedPeriods, Terms, closable, close_one, closed_before};
 use super::coverage::{Bounds, Customer, bounds, classes, is_period, is_same, table_of};
-use super::gaps::{Asked, named, told};
+use super::gaps::{Asked, customers_named, told};
 use super::line::Line;
 use super::{Closing, Record, definition_of_then, list, store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::table::Table;
 use crate::meter::{Billing, BillingTable, Bundle, Meter};
-use crate::time::{BILLING_PERIOD, BillingPeriod, TimeRange};
+use crate::time::{BILLING_PERIOD, BillingHistory, BillingPeriod, TimeRange, Timestamp};
 use crate::usage::{Context, OwnBounds, UsageRequest, with_tables};
 
-/// Whether what is to be closed are periods that customers have of their own.
+/// The periods that customers have of their own and that are to be closed: those of a name, or the one with
+/// the bounds that are written; `None` where it is a period of all customers.
 ///
 /// # Errors
 /// A period that cannot be read.
-pub(super) fn has_own(meter: &Meter, terms: &Terms) -> Result<bool> {
-    let is_named = BillingPeriod::named(&terms.period)?.is_some();
-    Ok(is_named && matches!(meter.billing, Some(Billing::PerCustomer(_))))
+pub(super) async fn periods(
+    context: &Context,
+    meter: &Meter,
+    (request, terms): (&UsageRequest, &Terms),
+) -> Result<Option<OwnBounds>> {
+    if !matches!(meter.billing, Some(Billing::PerCustomer(_))) {
+        return Ok(None);
+    }
+    let events = context.lake.events.snapshot(terms.at).await?;
+    let meter = with_tables(&context.lake, &events, meter).await?;
+    let now = context.clock.now();
+    if BillingPeriod::named(&terms.period)?.is_some() {
+        let table = table_of(&meter)?;
+        if table.rows.is_empty() && table.otherwise.is_none() {
+            return Err(Error::invalid(format!(
+                "meter `{}`: its table of billing periods has no rows, so that nobody can be billed",
+                meter.name
+            )));
+        }
+        return request.own_bounds(&meter, now);
+    }
+    // A day or month is of the calendar, even if somebody's period begins and ends with it.
+    let (Some((from, _)), TimeRange { from: Some(start), to: Some(end) }) =
+        (terms.period.split_once(".."), request.bounds(&meter, now)?)
+    else {
+        return Ok(None);
+    };
+    let table = table_of(&meter)?;
+    let rows = table.rows.values().cloned();
+    let mut is_own = false;
+    if Timestamp::parse_rfc3339(from).is_ok() {
+        for cycles in rows.chain(table.otherwise.clone().map(BillingHistory::from)) {
+            is_own = is_own || is_period(&cycles, [start, end])?;
+        }
+    }
+    let bounds = vec![TimeRange { from: Some(start), to: Some(end) }];
+    Ok(is_own.then_some(OwnBounds { bounds, wrong: Vec::new() }))
 }
 
 /// Closes those of the periods that can be closed by now; what kept others from it, and customers from
@@ -31,12 +66,11 @@ pub(super) async fn close(
     context: &Context,
     (meter, bundle): (&Meter, Option<&Bundle>),
     (request, terms): (&UsageRequest, &Terms),
+    OwnBounds { bounds: periods, wrong }: OwnBounds,
 ) -> Result<ClosedPeriods> {
     let now = context.clock.now();
     let events = context.lake.events.snapshot(terms.at).await?;
     let filled = with_tables(&context.lake, &events, meter).await?;
-    let own = request.own_bounds(&filled, now)?;
-    let OwnBounds { bounds: periods, wrong } = own.unwrap_or_default();
     let mut done = ClosedPeriods { wrong, ..ClosedPeriods::default() };
     // Read once: most of them are closed already.
     let known = list(&context.lake, Some(&meter.name)).await?;
@@ -55,13 +89,15 @@ pub(super) async fn close(
             ..request.clone()
         };
         let closed = match closed_before(&known, meter, (from, to), true) {
-            Ok(Before { record: Some(record), .. }) => Ok((Closed::Before(record), 0)),
+            Ok(Before { record: Some(record), .. }) => {
+                Ok((Closed::Before(record), BTreeSet::new()))
+            }
             Ok(_) => close_one(context, (meter, bundle), (request, terms), (from, to)).await,
             Err(error) => Err(error),
         };
         match closed {
             Ok((closed, without_period)) => {
-                done.without_period = done.without_period.max(without_period);
+                done.without_period.extend(without_period);
                 done.closed.push(closed);
             }
             Err(error) => {
@@ -154,7 +190,7 @@ pub(super) async fn check_customers(
                 "meter `{meter}`: {} {has} a line in the closed period `{}`, which overlaps {its} period \
                  from {from} to {to}: open that one again, or let {its} next period begin where that \
                  ended",
-                named(&in_both),
+                customers_named(&in_both),
                 other.period,
             )));
         }

@@ -4,9 +4,11 @@
 //! never overlap.
 
 use super::billing::BillingCycle;
+use super::period::parse_bound;
 use super::range::TimeRange;
 use super::starts::{WindowStarts, check_range};
 use super::timestamp::Timestamp;
+use super::zone::parse_zone;
 use crate::error::{Error, Result};
 
 /// Cycles in one zone, each until the next.
@@ -23,6 +25,16 @@ impl From<BillingCycle> for BillingHistory {
 }
 
 impl BillingHistory {
+    /// The day of the first anchor, from its beginning in its zone.
+    ///
+    /// # Errors
+    /// A zone that is none.
+    pub fn anchored(&self) -> Result<Timestamp> {
+        let anchor = self.first.anchor.to_string();
+        let day = anchor.get(..10).unwrap_or(&anchor);
+        parse_bound(day, &parse_zone(self.zone())?)
+    }
+
     /// The first cycle, and those that begin later, by the instants at which they do.
     ///
     /// # Errors

@@ -213,10 +213,11 @@ async fn answer(
         has_rows |= rows.num_rows() > 0;
         take(rows)
     };
-    let damage = match answer_once(context, request, shape, &mut watched).await {
+    let mut of_states = Vec::new();
+    let damage = match answer_once(context, request, shape, (&mut watched, &mut of_states)).await {
         Err(error)
             if !has_rows
-                && !request.from_events
+                && !of_states.is_empty()
                 && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
         {
             error
@@ -224,18 +225,19 @@ async fn answer(
         answered => return answered,
     };
     let request = UsageRequest { from_events: true, ..request.clone() };
-    let mut notes = answer_once(context, &request, shape, take).await?;
-    for note in &mut notes {
+    let mut notes = answer_once(context, &request, shape, (take, &mut Vec::new())).await?;
+    for note in notes.iter_mut().filter(|note| of_states.contains(&note.meter)) {
         note.damage = Some(damage.to_string());
     }
     Ok(notes)
 }
 
+/// The same once; names the meters that are answered from states to `of_states`.
 async fn answer_once(
     context: &Context,
     request: &UsageRequest,
     shape: Option<&Shape>,
-    take: Take<'_>,
+    (take, of_states): (Take<'_>, &mut Vec<String>),
 ) -> Result<Vec<Note>> {
     let filled = tables::filled(context, request).await?;
     let (context, request) = match &filled {
@@ -243,6 +245,9 @@ async fn answer_once(
         None => (context, request),
     };
     let mut prepared = prepare(context, request).await?;
+    let from_states = prepared.questions.iter().filter(|question| question.rollup.is_some());
+    let names = from_states.flat_map(|question| &question.meters);
+    of_states.extend(names.map(|(_, meter, _)| meter.name.clone()));
     prepared.shape = shape.cloned().unwrap_or(prepared.shape);
     if !take(RecordBatch::new_empty(prepared.shape.schema()))? {
         return Ok(Vec::new());
