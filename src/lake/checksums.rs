@@ -84,8 +84,8 @@ impl Checksums {
     pub(super) fn find(tail: &[u8], size: u64) -> Result<Found, Damaged> {
         let none = Self { blocks: Vec::new(), footer: 0, covered: 0, footer_start: size, size };
         let held = tail.len() as u64;
-        // What has no footer is no matter of checksums.
-        let Some(footer_start) = footer_start(tail, size) else { return Ok(Found::All(none)) };
+        // What has no footer is no Parquet file any more.
+        let footer_start = footer_start(tail, size).ok_or(Damaged)?;
         let Some(fixed_start) = footer_start.checked_sub(FIXED_BYTES) else {
             return Ok(Found::All(none));
         };
@@ -245,9 +245,10 @@ mod tests {
                 let said = found(&wrong);
                 let in_table = (pages..place(footer_start)).contains(&at);
                 let Ok(of_wrong) = said else { continue };
-                // What has another end is no Parquet file that anybody reads.
+                // With another length of its footer it is no Parquet file that anybody reads.
                 if of_wrong.blocks.is_empty() {
-                    assert!(at >= written.len() - TRAILER_BYTES, "{at} of {pages}");
+                    let length = written.len() - TRAILER_BYTES..written.len() - 4;
+                    assert!(length.contains(&at), "{at} of {pages}");
                     continue;
                 }
                 assert!(!in_table, "{at} of {pages}");
@@ -261,13 +262,16 @@ mod tests {
 
     #[test]
     fn a_file_without_checksums_is_read_as_it_is() {
-        for plain in [file(40_000, 20), file(3, 5), b"no Parquet".to_vec(), b"PAR1".to_vec()] {
+        for plain in [file(40_000, 20), file(3, 5)] {
             let sums = found_or_short(&plain);
             assert!(sums.blocks.is_empty());
             let size = plain.len() as u64;
             assert_eq!(read(&plain, &sums, 1..size).unwrap(), plain[1..]);
         }
         assert_eq!(with_checksums(b"short".to_vec()), b"short");
+        for none in [&b"no Parquet"[..], b"PAR1"] {
+            assert_eq!(Checksums::find(none, none.len() as u64).unwrap_err(), Damaged);
+        }
     }
 
     fn found_or_short(file: &[u8]) -> Checksums {

@@ -85,7 +85,7 @@ fn interrupted(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 pub(super) fn kernel_error(what: impl fmt::Display, error: KernelError) -> Error {
     let error = without_backtrace(error);
     let answer = match &error {
-        KernelError::ObjectStore(error) => answer_of(error),
+        KernelError::ObjectStore(error) => damage_of(error).or_else(|| answer_of(error)),
         _ => None,
     };
     match answer {
@@ -96,10 +96,16 @@ pub(super) fn kernel_error(what: impl fmt::Display, error: KernelError) -> Error
 
 /// Our error for what the object store said while doing `what`.
 pub fn store_error(what: impl fmt::Display, error: object_store::Error) -> Error {
-    match answer_of(&error) {
+    match damage_of(&error).or_else(|| answer_of(&error)) {
         Some(answer) => Error::new(store_kind(&error), format!("{what}: {answer}")),
         None => Error::new(store_kind(&error), format!("{what}: {error}")).with_source(error),
     }
+}
+
+/// What is said of an object that is not what was written, without the words around it.
+fn damage_of(error: &object_store::Error) -> Option<String> {
+    let object_store::Error::Generic { source, .. } = error else { return None };
+    Some(source.to_string()).filter(|text| text.ends_with(NOT_AS_WRITTEN))
 }
 
 fn without_backtrace(error: KernelError) -> KernelError {
