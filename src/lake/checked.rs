@@ -22,7 +22,7 @@ use super::checksums::{BLOCK_BYTES, Checksums, Damaged, Found, part};
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// What an error says of a file whose bytes are not those that were written.
-pub const NOT_AS_WRITTEN: &str = "its content is not what was written";
+pub const NOT_AS_WRITTEN: &str = "damaged, its content is not what was written";
 
 /// A store as the readers of one file see it: what they read of that file is what was written, or an
 /// error.
