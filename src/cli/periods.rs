@@ -12,7 +12,7 @@ use super::opening::{context, load_meter_files, resolve_at};
 use super::outcome::{Failure, Outcome, all_or, joined};
 use super::output::{check_format, numeric, say, write_rows};
 use crate::error::{Error, ErrorKind, Result};
-use crate::meter::{Bundle, Meter, load_bundle};
+use crate::meter::{Billing, Bundle, Meter, load_bundle};
 use crate::period::{
     self, Adjustment, Change, Closed, ClosedPeriods, Closing, Line, Record, Terms,
 };
@@ -173,10 +173,17 @@ async fn meters(
         // By the other kind of periods nobody bills it, unless it is named.
         let is_billing = BillingPeriod::named(&flags.period)?.is_some();
         let (of_kind, others): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(meter, _)| meter.billing.is_some() == is_billing);
+            found.into_iter().partition(|(meter, _)| match &meter.billing {
+                None => !is_billing,
+                Some(Billing::Shared(_)) => true,
+                Some(Billing::PerCustomer(_)) => is_billing,
+            });
         let others: Vec<&str> = others.iter().map(|(meter, _)| meter.name.as_str()).collect();
-        let why = if is_billing { "without" } else { "with" };
-        let left_out = format!("{why} `billing`, and so left out: {}", others.join(", "));
+        let why = match is_billing {
+            true => "without `billing`",
+            false => "with billing periods of customers' own",
+        };
+        let left_out = format!("{why}, and so left out: {}", others.join(", "));
         if of_kind.is_empty() && !others.is_empty() {
             return Err(Error::invalid(format!(
                 "no meter can be closed for `{}`: all are {left_out}; name one to close it nevertheless",

@@ -405,3 +405,20 @@ fn first_lines(folder: &Path) -> BTreeMap<String, String> {
     });
     first
 }
+
+#[test]
+fn without_names_only_meters_of_the_kind_of_period_are_closed() {
+    let folder = lake_of_periods(OF_FILE, &[("anna", "05-03", 1)]);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-05-01,monthly,"]);
+    let said = close(folder, "2026-05", 1);
+    assert!(said.contains("no meter can be closed for `2026-05`"), "{said}");
+    let other = "meter: other\nevent: e\naggregation: count\n";
+    fs::write(folder.join("queries/meters/other.yaml"), other).unwrap();
+    let said = close(folder, "2026-05", 0);
+    let left_out = "with billing periods of customers' own, and so left out: bytes\n";
+    assert!(said.contains(left_out) && said.contains("closed other"), "{said}");
+    let said = close(folder, "billing:2026-05", 0);
+    let left_out = "without `billing`, and so left out: other\n";
+    assert!(said.contains(left_out) && said.contains("closed bytes"), "{said}");
+}
