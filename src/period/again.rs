@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::coverage::{Bounds, bounds, is_period, table_of, without};
+use super::coverage::{Bounds, bounds, is_period, table_key, table_of, without};
 use super::line::{Hashed, Line, lines_of, lines_of_period};
 use super::{Closing, Record, definition, definition_of_then, list, store};
 use crate::decimal::Decimal;
@@ -239,8 +239,7 @@ async fn closed_elsewhere(
         let period @ [start, end] = bounds(&other.record)?;
         let overlaps = start < to && from < end;
         // By one table nobody has two periods that overlap.
-        let is_other = (&other.record.meter_version, &other.record.lookups)
-            != (&record.meter_version, &record.lookups);
+        let is_other = table_key(&other.record) != table_key(record);
         if !other.holds() || !other.record.own || !overlaps || !is_other {
             continue;
         }

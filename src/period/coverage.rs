@@ -162,7 +162,7 @@ impl Folded {
 }
 
 /// What decides which table a closing was made by.
-fn table_key(record: &Record) -> (&str, &BTreeMap<String, i64>) {
+pub(super) fn table_key(record: &Record) -> (&str, &BTreeMap<String, i64>) {
     (&record.meter_version, &record.lookups)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::close::{Before, Closed, ClosedPeriods, Terms, closable, close_one, closed_before};
-use super::coverage::{Bounds, Customer, bounds, classes, is_period, is_same, table_of};
+use super::coverage::{Bounds, Customer, bounds, classes, is_period, is_same, table_key, table_of};
 use super::gaps::{Asked, customers_named, told};
 use super::line::Line;
 use super::{Closing, Record, definition_of_then, list, store};
@@ -156,7 +156,7 @@ pub(super) async fn check_customers(
     // By one table nobody has two periods that overlap.
     let mut can_be_in_both: BTreeMap<_, bool> = BTreeMap::new();
     for other in overlapping {
-        let of_table = (&other.meter_version, &other.lookups);
+        let of_table = table_key(other);
         let can_be = match can_be_in_both.get(&of_table) {
             Some(can_be) => *can_be,
             None => {
