@@ -155,6 +155,15 @@ async fn one(
     let replace = target.replace;
     let asked = Export { source, place, format, events, partitioned, replace };
     let exported = export(context, &asked).await?;
+    if let (Exported::Written(record), Format::Stripe) = (&exported, format)
+        && record.replaces.is_some()
+    {
+        say(&format!(
+            "warning: {told} had other events before, some with the same identifiers: if they were sent, \
+             Stripe leaves these out for a day at least, and may bill them once more later; bill the \
+             difference by hand instead"
+        ));
+    }
     if !global.quiet {
         let (what, record) = match &exported {
             Exported::Written(record) => ("exported", record),

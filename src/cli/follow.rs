@@ -9,6 +9,7 @@ use super::numbers::counted;
 use super::opening::{Target, cloud_settings, open_target};
 use super::outcome::{Failure, Outcome, error_text};
 use super::output::say;
+use super::stopped::stopped;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::follow::Ledger;
 use crate::ingest::input::{Input, Place, expand};
@@ -53,22 +54,6 @@ pub(super) async fn run(global: &Global, flags: &IngestFlags) -> Result<Outcome,
             () = &mut stopped => return Ok(following.outcome),
         }
     }
-}
-
-/// Ends when somebody asks the program to stop.
-async fn stopped() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// An input, and the mark of the content that was found settled.

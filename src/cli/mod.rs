@@ -38,6 +38,7 @@ mod schedule;
 mod size;
 mod sql;
 mod stats;
+mod stopped;
 mod trial;
 mod upsert;
 mod usage;

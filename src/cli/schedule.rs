@@ -7,6 +7,8 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, StringArray};
 use arrow::record_batch::RecordBatch;
 use clap::Parser;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use jiff::tz::TimeZone;
 
 use super::actor::actor;
@@ -19,12 +21,13 @@ use super::numbers::counted;
 use super::opening::open_lake;
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows};
+use super::stopped::stopped;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::tables::Lake;
 use crate::schedule::{
-    Due, Job, Run, Schedule, State, claim, due, finish, forget, next, parse, renew, runs, told,
-    tried_again,
+    Due, Job, Run, Schedule, State, claim, due, finish, forget, next, parse, release, renew, runs,
+    told, tried_again,
 };
 use crate::time::{Timestamp, format_in_zone, parse_zone};
 
@@ -52,6 +55,9 @@ pub(super) async fn run(
         }
     }
 }
+
+/// Being asked to stop, whoever waits for it.
+type Stop = Shared<BoxFuture<'static, ()>>;
 
 /// The schedule of a file, of whose commands every one can be run.
 fn read(flag: &ScheduleFileFlag) -> Result<Schedule> {
@@ -101,9 +107,16 @@ async fn run_jobs(
     flags: &ScheduleRunFlags,
 ) -> Result<Outcome, Failure> {
     let mut schedule = read(&flags.file)?;
+    let stop: Stop = stopped().boxed().shared();
     loop {
-        let looked = look(program, global, &schedule).await;
+        let looked = look(program, global, &schedule, &stop).await;
         match looked {
+            _ if stop.clone().now_or_never().is_some() => {
+                return match flags.once {
+                    true => Err(Error::unavailable("stopped before everything was done").into()),
+                    false => Ok(Outcome::Done),
+                };
+            }
             Ok([done, failed, waiting]) if flags.once => {
                 if !global.quiet {
                     let more = |count: u64, what: &str| match count {
@@ -124,7 +137,10 @@ async fn run_jobs(
             Err(error) => say(&format!("error: {error}")),
             Ok(_) => {}
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.clone() => return Ok(Outcome::Done),
+        }
         // The file may change from one look to the next, and be wrong for a while.
         match read(&flags.file) {
             Ok(changed) => schedule = changed,
@@ -135,7 +151,12 @@ async fn run_jobs(
 
 /// Does what is due; gives how many jobs were done, how many failed, and how many are done by others,
 /// failed a while ago or can be done later.
-async fn look(program: &str, global: &Global, schedule: &Schedule) -> Result<[u64; 3]> {
+async fn look(
+    program: &str,
+    global: &Global,
+    schedule: &Schedule,
+    stop: &Stop,
+) -> Result<[u64; 3]> {
     let (lake, zone) = (open_lake(global).await?, parse_zone(&schedule.zone)?);
     let known = runs(&lake.events).await?.into_iter().filter(|run| run.state == State::Done);
     let known: HashSet<(String, [Timestamp; 2])> = known.map(|run| (run.job, run.of)).collect();
@@ -146,7 +167,10 @@ async fn look(program: &str, global: &Global, schedule: &Schedule) -> Result<[u6
             if known.contains(&(key.clone(), due.of)) {
                 continue;
             }
-            match run_one(program, global, &lake, job, &due).await? {
+            if stop.clone().now_or_never().is_some() {
+                return Ok([done, failed, waiting]);
+            }
+            match run_one((program, global, stop), &lake, job, &due).await? {
                 Some(State::Done) => done += 1,
                 Some(State::Failed) => failed += 1,
                 Some(State::Begun | State::Later) | None => waiting += 1,
@@ -156,10 +180,10 @@ async fn look(program: &str, global: &Global, schedule: &Schedule) -> Result<[u6
     Ok([done, failed, waiting])
 }
 
-/// Does what a job is due for, if nobody else does; says how far that came.
+/// Does what a job is due for, if nobody else does; says how far that came. Where it is stopped, the job
+/// is left to whoever looks next.
 async fn run_one(
-    program: &str,
-    global: &Global,
+    (program, global, stop): (&str, &Global, &Stop),
     lake: &Lake,
     job: &Job,
     due: &Due,
@@ -174,11 +198,20 @@ async fn run_one(
     let flags = Flags { global: global.clone(), command };
     let mut work = dispatch(program, &flags);
     let ended = loop {
-        match tokio::time::timeout(RENEW_EVERY, &mut work).await {
-            Ok(ended) => break ended,
+        tokio::select! {
+            ended = &mut work => break Some(ended),
+            () = stop.clone() => break None,
             // One that cannot be renewed may be begun anew by somebody else, which does no harm.
-            Err(_) => drop(renew(&lake.events, &claimed, who()).await),
+            () = tokio::time::sleep(RENEW_EVERY) => {
+                drop(renew(&lake.events, &claimed, who()).await);
+            }
         }
+    };
+    let Some(ended) = ended else {
+        drop(work);
+        say(&format!("{}: stopped; it is begun again by whoever runs the schedule next", job.name));
+        release(&lake.events, claimed).await?;
+        return Ok(Some(State::Begun));
     };
     let (state, why) = match ended {
         Ok(Outcome::Done) => (State::Done, None),

@@ -1,6 +1,6 @@
 //! What a spreadsheet does to values that it reads, and CSV that keeps it from doing it.
 //!
-//! A text that begins with `=`, `+`, `-` or `@` is run as a formula, which may read other cells and call
+//! A text that begins with `=`, `+`, `-` or `@`, or has that behind a `;` where lists are separated so, is run as a formula, which may read other cells and call
 //! elsewhere; a number keeps 15 digits; a text that begins with a digit or a month is taken for another
 //! number, a date, a time or a share. All of these get an apostrophe before them, which makes them texts.
 //! Instants in RFC 3339 stay what they are.
@@ -88,14 +88,35 @@ impl SpreadsheetCsv {
     }
 }
 
+/// What a formula begins with, in letters of any width.
+const FORMULAS: [char; 9] = ['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠'];
+
+/// What some spreadsheets take for the end of a cell.
+const SEPARATORS: [char; 4] = [';', '\t', '\r', '\n'];
+
 /// A text that a spreadsheet takes for what it is.
 fn harmless(text: &str) -> Cow<'_, str> {
-    let is_formula = text.trim_start().starts_with(['=', '+', '-', '@', '\'']);
+    let text = without_formulas_within(text);
+    let is_formula = text.trim_start().starts_with(FORMULAS);
     let is_formula = is_formula || text.starts_with(['\t', '\r', '\n']);
-    match is_formula || becomes_something_else(text) {
+    match is_formula || becomes_something_else(&text) {
         true => Cow::Owned(format!("'{text}")),
-        false => Cow::Borrowed(text),
+        false => text,
     }
+}
+
+/// A text in which no formula begins where a spreadsheet may take a new cell to begin.
+fn without_formulas_within(text: &str) -> Cow<'_, str> {
+    if !text.contains(SEPARATORS) {
+        return Cow::Borrowed(text);
+    }
+    let mut harmless = String::with_capacity(text.len());
+    for (place, part) in text.split_inclusive(SEPARATORS).enumerate() {
+        let begins = part.trim_start_matches([' ', '"']).starts_with(FORMULAS);
+        harmless.push_str(if place > 0 && begins { "'" } else { "" });
+        harmless.push_str(part);
+    }
+    Cow::Owned(harmless)
 }
 
 /// Months, by which a date may begin, in full or by three letters.
@@ -173,6 +194,12 @@ mod tests {
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\tx", "'\tx"),
             (" =1", "' =1"),
+            ("＝1", "'＝1"),
+            ("＠x", "'＠x"),
+            ("x;=cmd|'/C calc'!A0", "x;'=cmd|'/C calc'!A0"),
+            ("x;\"=1", "x;'\"=1"),
+            ("a\n -1", "a\n' -1"),
+            ("a; b", "a; b"),
             ("'quoted", "''quoted"),
             ("007", "'007"),
             ("1e5", "'1e5"),

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt};
+use std::sync::Arc;
+
 use object_store::ObjectStoreExt;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use crate::error::{Error, Result};
+use crate::lake::checked::CheckedFile;
 use crate::lake::kernel::store_error;
 use crate::lake::snapshot::{DataFile, Snapshot};
 use crate::lake::table::Table;
@@ -50,9 +53,11 @@ async fn footer(table: &Table, file: &DataFile) -> Result<ParquetMetaData> {
         Error::corrupt(format!("{}: damaged data file: {error}", name())).with_source(error)
     };
     let mut wanted = TAIL_BYTES.min(file.size);
+    let store = Arc::clone(&table.location().store);
+    let store = CheckedFile::new(store, (place.clone(), name(), file.size), None);
     loop {
         let range = file.size - wanted..file.size;
-        let tail = table.location().store.get_range(&place, range).await;
+        let tail = store.get_range(&place, range).await;
         let tail = tail.map_err(|error| store_error(format!("reading {}", name()), error))?;
         let mut reader = ParquetMetaDataReader::new();
         match reader.try_parse_sized(&tail, file.size) {

@@ -89,10 +89,10 @@ impl Location {
         let folder = absolute(path)?;
         let display = folder.display().to_string();
         if folder.is_file() {
-            return Err(Error::invalid(format!("{display} is a file, a lake is a folder")));
+            return Err(Error::invalid(format!("{display} is a file, and a folder is needed")));
         }
         let root = Path::from_absolute_path(&folder).map_err(|error| {
-            Error::invalid(format!("{display} cannot be the folder of a lake")).with_source(error)
+            Error::invalid(format!("{display} cannot be a folder to write to")).with_source(error)
         })?;
         Ok(Self {
             store: Arc::new(DurableLocal::new(LocalFileSystem::new())),

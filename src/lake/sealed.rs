@@ -1,8 +1,8 @@
 //! A store whose log entries and notes carry a checksum, so that a wrong bit of them is an error.
 //!
 //! Of an entry of a Delta log it stands in `commitInfo`, which holds whatever a writer likes; of a note of
-//! ours it is a last line. Both are of the text without it. What has none, as another program or an older
-//! version wrote it, is read as it is.
+//! ours it is the first line, so that one that was cut short is found as well. Both are of the text without
+//! it. What has none, as another program wrote it, is read as it is.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ const COMMIT_INFO: &[u8] = b"{\"commitInfo\":{";
 /// What comes then.
 const IN_ENTRY: &[u8] = b"\"meterhouseChecksum\":\"";
 const AFTER_DIGITS: &[u8] = b"\",";
-/// What the last line of a note begins with.
-const IN_NOTE: &[u8] = b"\ncrc32 ";
+/// What the first line of a note begins with.
+const IN_NOTE: &[u8] = b"crc32 ";
 /// Hexadecimal digits of a checksum.
 const DIGITS: usize = 8;
 
@@ -65,18 +65,23 @@ fn check_entry(text: &[u8]) -> Result<(), Damaged> {
 
 /// A note with its checksum.
 pub(super) fn sealed_note(text: &[u8]) -> Bytes {
-    [text, IN_NOTE, digits_of([text, &[]]).as_bytes()].concat().into()
+    [IN_NOTE, digits_of([text, &[]]).as_bytes(), b"\n", text].concat().into()
 }
 
 /// The text of a note.
 pub(super) fn opened_note(note: &Bytes) -> Result<Bytes, Damaged> {
-    let Some(end) = note.len().checked_sub(IN_NOTE.len() + DIGITS) else { return Ok(note.clone()) };
-    let (text, seal) = note.split_at(end);
-    match seal.strip_prefix(IN_NOTE) {
-        None => Ok(note.clone()),
-        Some(digits) if digits == digits_of([text, &[]]).as_bytes() => Ok(note.slice(..end)),
-        Some(_) => Err(Damaged),
-    }
+    let begin = IN_NOTE.len() + DIGITS + 1;
+    let Some((seal, text)) = note.split_at_checked(begin) else {
+        // Shorter than any first line: there is no such note of ours.
+        return if IN_NOTE.starts_with(note.get(..IN_NOTE.len()).unwrap_or(note)) {
+            Err(Damaged)
+        } else {
+            Ok(note.clone())
+        };
+    };
+    let Some(seal) = seal.strip_prefix(IN_NOTE) else { return Ok(note.clone()) };
+    let is_ours = seal == [digits_of([text, &[]]).as_bytes(), b"\n"].concat();
+    if is_ours { Ok(note.slice(begin..)) } else { Err(Damaged) }
 }
 
 /// A store that puts entries of logs with their checksums, and checks those that it gets.

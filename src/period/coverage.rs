@@ -25,8 +25,8 @@ pub(super) struct Class {
     pub(super) cycles: Option<BillingHistory>,
     /// What is closed of them, in order.
     pub(super) closed: Vec<Bounds>,
-    /// From the beginning of the first closing that was of them to the end of the last one, opened again
-    /// since or not.
+    /// From the beginning of the first closing of a period of their own to the end of the last one, opened
+    /// again since or not.
     pub(super) ever: Option<Bounds>,
 }
 
@@ -56,9 +56,13 @@ pub(super) async fn classes(
         };
         records.push((closing, bounds(&closing.record)?, place));
     }
+    // A period of the calendar is everybody's.
+    let shared = closings.iter().filter(|closing| !closing.record.own && closing.holds());
+    let shared: BTreeSet<Bounds> =
+        shared.map(|closing| bounds(&closing.record)).collect::<Result<_>>()?;
     let mut classes = Vec::new();
     for (cycles, customers) in folded.classes() {
-        let (mut closed, mut ever) = (BTreeSet::new(), None::<Bounds>);
+        let (mut closed, mut ever) = (shared.clone(), None::<Bounds>);
         for (closing, bounds @ [from, to], place) in &records {
             let Some(cycles) = cycles.get(*place).copied().flatten() else { continue };
             if !is_period(cycles, *bounds)? {

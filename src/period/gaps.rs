@@ -1,9 +1,9 @@
 //! Usage of customers with billing periods of their own that is in no closed period, and would be in none.
 //!
 //! A customer's periods follow one another without a gap; its closed ones need not, where the table of
-//! customers was changed in between or a period was forgotten. From the first closing that was of a
-//! customer up to the period that is asked for, every period must be closed. One that is not is told if
-//! something was used in it, with what to do about it.
+//! customers was changed in between or a period was forgotten. From the first closing of the meter, or from
+//! a later anchor of the customer, up to the period that is asked for, every period must be closed. One that
+//! is not is told if something was used in it, with what to do about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,10 +38,12 @@ pub(super) struct Asked<'a> {
     pub(super) at: u64,
     /// The periods, those of all customers.
     pub(super) periods: &'a [Bounds],
-    /// The closings of own periods that hold.
+    /// The closings that hold, of own periods and of the calendar.
     pub(super) closings: &'a [Record],
-    /// Their bounds.
+    /// The bounds of those of own periods.
     pub(super) closed: &'a BTreeSet<Bounds>,
+    /// Where the first closing of the meter begins, whether it holds or was opened again.
+    pub(super) first: Option<Timestamp>,
 }
 
 /// Time that is in no closed period.
@@ -146,7 +148,10 @@ async fn with_lines_beside(
     let Some(table) = asked.context.lake.statements().await? else { return Ok(found) };
     for record in asked.closings {
         let [from, to] = bounds(record)?;
-        if from < end && start < to && [from, to] != period {
+        if from < end && start < to && !record.own {
+            // Nobody's own period can be closed beside one of the calendar.
+            found.extend(customers.iter().cloned());
+        } else if from < end && start < to && [from, to] != period {
             store::each_line(&table, record, |lines| {
                 let of_lines = lines.into_iter().map(|line| line.customer);
                 found.extend(of_lines.filter(|customer| customers.contains(customer)));
@@ -161,8 +166,10 @@ async fn with_lines_beside(
 /// The time of a class that is in no closed period and should be.
 fn gaps(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
     match (&class.cycles, class.ever) {
-        (Some(cycles), Some(ever)) => gaps_between(asked, class, (cycles, ever)),
-        (Some(cycles), None) => first_gaps(asked, cycles),
+        (Some(cycles), _) => match first_of(asked, class, cycles)? {
+            Some(since) => gaps_between(asked, class, (cycles, since)),
+            None => Ok(Vec::new()),
+        },
         (None, Some(ever)) => {
             // What comes after the last closing is nobody's any more; see those without a period.
             let parts = without(ever, &class.closed);
@@ -172,24 +179,28 @@ fn gaps(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
     }
 }
 
-/// Of those who were in no closing yet: what was closed before it was theirs, and is asked for. Periods
-/// before their anchor are none that they are billed for.
-fn first_gaps(asked: &Asked<'_>, cycles: &BillingHistory) -> Result<Vec<Gap>> {
-    let anchored = cycles.anchored()?;
-    let mut gaps = Vec::new();
-    for period in asked.periods.iter().filter(|[start, _]| *start >= anchored) {
-        if asked.closed.contains(period) && is_period(cycles, *period)? {
-            gaps.push(Gap { part: *period, why: Why::ClosedWithout(*period) });
-        }
-    }
-    Ok(gaps)
+/// From when on a class is billed here; `None` where nothing was closed yet. That is the first period that
+/// begins neither before its anchor nor before the first closing of the meter, as what was before may have
+/// been billed elsewhere; or a closing that was of it, if it begins earlier.
+fn first_of(
+    asked: &Asked<'_>,
+    class: &Class,
+    cycles: &BillingHistory,
+) -> Result<Option<Timestamp>> {
+    let Some(first) = asked.first else { return Ok(None) };
+    let not_before = first.max(cycles.anchored()?);
+    let [start, end] = cycles.around(not_before)?;
+    let of_cycles = if start < not_before { end } else { start };
+    let closed = class.closed.first().map(|[start, _]| *start);
+    let ever = class.ever.map(|[start, _]| start);
+    Ok([Some(of_cycles), closed, ever].into_iter().flatten().min())
 }
 
-/// From the first closing that was of a class up to what is asked for: the periods that are not closed.
+/// From an instant up to what is asked for: the periods of a class that are not closed.
 fn gaps_between(
     asked: &Asked<'_>,
     class: &Class,
-    (cycles, [since, _]): (&BillingHistory, Bounds),
+    (cycles, since): (&BillingHistory, Timestamp),
 ) -> Result<Vec<Gap>> {
     let now = asked.context.clock.now();
     let mut own = Vec::new();

@@ -48,13 +48,21 @@ pub(super) async fn periods(
     let table = table_of(&meter)?;
     let rows = table.rows.values().cloned();
     let mut is_own = false;
-    if Timestamp::parse_rfc3339(from).is_ok() {
-        for cycles in rows.chain(table.otherwise.clone().map(BillingHistory::from)) {
-            is_own = is_own || is_period(&cycles, [start, end])?;
-        }
+    if Timestamp::parse_rfc3339(from).is_err() {
+        return Ok(None);
+    }
+    for cycles in rows.chain(table.otherwise.clone().map(BillingHistory::from)) {
+        is_own = is_own || is_period(&cycles, [start, end])?;
+    }
+    if !is_own {
+        return Err(Error::invalid(format!(
+            "meter `{}`: nobody has a billing period from {start} to {end} by its table; a period of all \
+             customers together is written in dates, such as 2026-05-01..2026-06-01",
+            meter.name
+        )));
     }
     let bounds = vec![TimeRange { from: Some(start), to: Some(end) }];
-    Ok(is_own.then_some(OwnBounds { bounds, wrong: Vec::new() }))
+    Ok(Some(OwnBounds { bounds, wrong: Vec::new() }))
 }
 
 /// Closes those of the periods that can be closed by now; what kept others from it, and customers from
@@ -124,13 +132,16 @@ async fn gaps(
 ) -> Result<Vec<Error>> {
     let closings: Vec<Closing> = list(&context.lake, Some(&meter.name)).await?;
     let classes = classes(context, table_of(meter)?, &closings).await?;
-    let own = closings.into_iter().filter(|closing| closing.holds() && closing.record.own);
-    let closings: Vec<Record> = own.map(|closing| closing.record).collect();
-    let closed: BTreeSet<Bounds> = closings.iter().map(bounds).collect::<Result<_>>()?;
+    let begins = |closing: &Closing| Ok(bounds(&closing.record)?[0]);
+    let first = closings.iter().map(begins).collect::<Result<Vec<_>>>()?.into_iter().min();
+    let hold = closings.into_iter().filter(Closing::holds);
+    let closings: Vec<Record> = hold.map(|closing| closing.record).collect();
+    let own = closings.iter().filter(|record| record.own);
+    let closed: BTreeSet<Bounds> = own.map(bounds).collect::<Result<_>>()?;
     let periods = periods.iter().filter_map(|period| Some([period.from?, period.to?]));
     let periods: Vec<Bounds> = periods.collect();
     let (periods, closings, closed) = (&periods[..], &closings[..], &closed);
-    told(&Asked { context, meter, terms, at, periods, closings, closed }, &classes).await
+    told(&Asked { context, meter, terms, at, periods, closings, closed, first }, &classes).await
 }
 
 /// Refuses a closing of customers that have a line in a closed period that overlaps it: their billing

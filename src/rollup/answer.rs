@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::lake::tables::Lake;
-use crate::meter::Meter;
+use crate::meter::{Field, Meter, Operand};
 use crate::plan::states::{Kept, Rows, Stored, answer_plan, kept, over_states};
 use crate::plan::{UsageQuery, Windows};
 use crate::table::EventsTable;
@@ -27,6 +27,8 @@ const DAY_MICROS: i64 = 86_400_000_000;
 pub struct Answerable {
     /// The plan.
     pub plan: LogicalPlan,
+    /// The same without a sort, where the states lie in the order of the answer.
+    pub in_order: Option<LogicalPlan>,
     /// Length of the buckets that are read.
     pub grain: Grain,
     /// Version of the events up to which the states go.
@@ -65,8 +67,12 @@ pub async fn find(
         Err(error) => return Err(error),
     };
     let Some(table) = table else { return Ok(None) };
-    let Some((states, reached)) = as_of(lake, &table, snapshot).await? else {
-        return Ok(None);
+    let (states, reached) = match as_of(lake, &table, snapshot).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        // Of a damaged log, too.
+        Err(error) if is_damage(error.kind()) => return Ok(None),
+        Err(error) => return Err(error),
     };
     let brought = match lake.events.brought(reached, snapshot).await {
         Ok(brought) => brought,
@@ -86,6 +92,7 @@ pub async fn find(
         && are_windows(&level, &zone, query)
         && !kept(meter).is_some_and(Kept::tells_values_apart)
         && each_once(&states, &zone, query.range)?;
+    let in_order = are_groups && tail_rows == 0 && lie_in_order(&level, query)?;
     let (states, facts) = scanned(&table, states)?;
     let states = Stored {
         rows: Rows { source: provider_as_source(states), facts: &facts },
@@ -94,8 +101,41 @@ pub async fn find(
     };
     let tail = Rows { source: provider_as_source(tail), facts: &tail_facts };
     let tail = (tail_rows > 0).then_some(tail);
-    let plan = answer_plan(meter, (query, &asked), &states, tail.as_ref())?;
-    Ok(Some(Answerable { plan, grain: level.grain, events_version: reached, tail_rows }))
+    let plan = |sorted| answer_plan(meter, (query, &asked), &states, tail.as_ref(), sorted);
+    let in_order = in_order.then(|| plan(false)).transpose()?;
+    let plan = plan(true)?;
+    let grain = level.grain;
+    Ok(Some(Answerable { plan, in_order, grain, events_version: reached, tail_rows }))
+}
+
+/// Whether the states of a level lie in the order of the rows of an answer, each of which is one of them:
+/// by day of UTC, then by customer, then by bucket. That is the order by window and customer where each
+/// bucket begins on a day of its own: not where the clocks of a zone change by an hour from or to midnight
+/// of UTC.
+fn lie_in_order(level: &Level, query: &UsageQuery) -> Result<bool> {
+    let by_customer = [Operand::Field(Field::CustomerId)];
+    if !level.is_by_day() || query.top.is_some() || query.groups[..] != by_customer {
+        return Ok(false);
+    }
+    let (Some(Windows::Shared(windows)), (Some(from), Some(to))) =
+        (&query.windows, (query.range.from, query.range.to))
+    else {
+        return Ok(false);
+    };
+    let day = |start: i64| start.div_euclid(DAY_MICROS);
+    let mut last = None;
+    let mut start = from.micros();
+    for _ in 0..BOUNDS_MAX {
+        if start >= to.micros() {
+            return Ok(true);
+        }
+        if last == Some(day(start)) {
+            return Ok(false);
+        }
+        last = Some(day(start));
+        start = windows.end_of(start);
+    }
+    Ok(false)
 }
 
 /// Whether no two files have states of the same month of a range, and so none of the same bucket.

@@ -156,8 +156,10 @@ pub async fn open_or_create(lake: &Lake, meter: &Meter) -> Result<Table> {
     })
 }
 
-/// The name of the table: a hash of whatever its content depends on.
+/// The name of the table: a hash of whatever its content depends on. How values are converted and whose
+/// periods begin when is asked of states as it is of events.
 fn table_name(lake: &Lake, meter: &Meter) -> String {
+    let meter = &Meter { unit: None, billing: None, ..meter.clone() };
     let mut hasher = blake3::Hasher::new();
     let mut hash = |text: &str| {
         hasher.update(text.as_bytes());
@@ -212,7 +214,7 @@ fn columns_of(meter: &Meter, kept: Kept) -> Vec<Field> {
 
 /// Stored states, ready to be scanned, and what is known of them.
 fn scanned(table: &Table, snapshot: Arc<Snapshot>) -> Result<(Arc<EventsTable>, TableFacts)> {
-    let states = Arc::new(EventsTable::new(table, snapshot)?);
+    let states = Arc::new(EventsTable::new(table, snapshot)?.by_row_groups());
     let known = states.facts(TimeRange::default());
     let facts = TableFacts { properties: known.properties, ..TableFacts::default() };
     Ok((states, facts))

@@ -1,7 +1,8 @@
 //! Work that is done again and again: when it is due, and what became of it.
 //!
 //! A job is due at instants of a cron expression, or once for every period of a calendar that has ended.
-//! Of missed instants of an expression the last is caught up; every missed period is. What was begun and
+//! Of missed instants of an expression the last is caught up; every missed period is, where the command
+//! names it. What was begun and
 //! what became of it is kept in the lake ([`claim`]), so that of several schedulers one does a job, and
 //! another one goes on where one was killed. What jobs do may be done twice without harm; that is what
 //! makes them jobs.
@@ -15,7 +16,7 @@ mod parse;
 mod runs;
 
 pub use parse::parse;
-pub use runs::{Claim, Run, State, Told, claim, finish, forget, renew, runs, told};
+pub use runs::{Claim, Run, State, Told, claim, finish, forget, release, renew, runs, told};
 
 /// What is to be done when.
 #[derive(Debug, Clone)]
@@ -100,7 +101,8 @@ impl Job {
     }
 }
 
-/// What of `job` is due by `now`, done or not: the last instant of an expression, every period.
+/// What of `job` is due by `now`, done or not: the last instant of an expression, every period, of which
+/// only the last counts where the command is the same for all of them.
 ///
 /// # Errors
 /// More periods than anybody has.
@@ -121,7 +123,8 @@ pub fn due(job: &Job, zone: &TimeZone, now: Timestamp) -> Result<Vec<Due>> {
                     period: Some(calendar.name((start, end), zone)),
                 })
             });
-            Ok(dues.collect())
+            let last = |dues: Vec<Due>| dues.into_iter().next_back().into_iter().collect();
+            Ok(if job.names_period() { dues.collect() } else { last(dues.collect()) })
         }
     }
 }
@@ -170,13 +173,21 @@ impl Calendar {
         let (from, to) = (day(start), day(end));
         let cut = |length: usize| from.get(..length).unwrap_or(&from).to_owned();
         match self {
-            Self::Billing(_) => format!("billing:{from}"),
+            // A day on which one period ends and another begins names neither.
+            Self::Billing(_) => format!("billing:{}", first_whole_day(start, zone)),
             Self::Window(Window::DAY) => from,
             Self::Window(Window::MONTH) => cut("2026-10".len()),
             Self::Window(Window::YEAR) => cut("2026".len()),
             Self::Window(_) => format!("{from}..{to}"),
         }
     }
+}
+
+/// The first date that begins at an instant or after it.
+fn first_whole_day(micros: i64, zone: &TimeZone) -> jiff::civil::Date {
+    let at = jiff::Timestamp::from_microsecond(micros).unwrap_or_default().to_zoned(zone.clone());
+    let begins_it = at.start_of_day().is_ok_and(|start| start == at);
+    if begins_it { at.date() } else { at.date().tomorrow().unwrap_or(at.date()) }
 }
 
 fn zoned(at: Timestamp, zone: &TimeZone) -> Result<jiff::Zoned> {
@@ -257,7 +268,8 @@ mod tests {
         assert_eq!(next_at(job, "2026-04-03T21:59:59Z"), "2026-04-03T22:00:00Z");
         assert_eq!(next_at(job, "2026-04-03T22:00:00Z"), "2026-05-03T22:00:00Z");
         assert_eq!(next_at(job, "2020-04-03T22:00:00Z"), "2026-02-03T23:00:00Z");
-        let week = "  - { name: j, each: week, since: 2026-03-03, run: [verify] }\n";
+        let week =
+            "  - { name: j, each: week, since: 2026-03-03, run: [periods, close, \"{period}\"] }\n";
         assert_eq!(
             dues(week, "2026-03-16T00:00:00Z"),
             [
@@ -265,7 +277,18 @@ mod tests {
                 of("2026-03-15T23:00:00Z", "2026-03-09..2026-03-16"),
             ]
         );
-        let billing = "  - { name: j, each: billing_period, anchor: 2026-01-31, since: 2026-01-31, run: [verify] }\n";
+        // What does not name its period is the same work for all of them.
+        let tidy = "  - { name: j, each: week, since: 2026-03-03, run: [verify] }\n";
+        assert_eq!(
+            dues(tidy, "2026-03-16T00:00:00Z"),
+            [of("2026-03-15T23:00:00Z", "2026-03-09..2026-03-16")]
+        );
+        let within_a_day = "  - { name: j, each: billing_period, anchor: \"2026-01-15T06:00\", since: 2026-01-16, run: [periods, close, \"{period}\"] }\n";
+        assert_eq!(
+            dues(within_a_day, "2026-02-20T00:00:00Z"),
+            [of("2026-02-15T05:00:00Z", "billing:2026-01-16")]
+        );
+        let billing = "  - { name: j, each: billing_period, anchor: 2026-01-31, since: 2026-01-31, run: [periods, close, \"{period}\"] }\n";
         assert_eq!(
             dues(billing, "2026-03-31T00:00:00Z"),
             [
@@ -279,6 +302,10 @@ mod tests {
     fn what_is_wrong_with_a_file_is_said_with_its_place() {
         for (jobs, want) in [
             ("  - { name: j, cron: \"61 * * * *\", run: [compact] }\n", "s.yaml:3:"),
+            (
+                "  - { name: j, cron: \"61 * * * *\", run: [compact] }\n",
+                "minute, hour, day of the month",
+            ),
             ("  - { name: j, run: [compact] }\n", "when"),
             ("  - { name: j, cron: \"0 0 30 2 *\", run: [compact] }\n", "never comes"),
             (

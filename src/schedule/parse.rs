@@ -1,5 +1,6 @@
 //! Reads a file of jobs: text in, a schedule or all that is wrong with it out.
 
+use croner::errors::CronError;
 use croner::parser::{CronParser, Year};
 
 use super::{Calendar, Job, Schedule, When};
@@ -25,6 +26,10 @@ const OF_EACH: [&str; 4] = ["anchor", "cycle", "since", "after"];
 
 /// Periods of which a job may have one after the other.
 const PERIODS: &str = "day, week, month, quarter, year or billing_period";
+
+/// What `cron` takes.
+const CRON: &str = "minute, hour, day of the month, month and day of the week, such as \"30 2 * * *\", or \
+    @hourly, @daily, @weekly, @monthly, @yearly";
 
 /// The schedule that a file's text (YAML or JSON) holds. `file` is named in messages.
 ///
@@ -128,11 +133,16 @@ fn when(keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<When
                 }
             }
             let expression = filled_text(entry, findings)?;
-            let cron = read(
-                entry,
-                CronParser::builder().year(Year::Disallowed).build().parse(&expression),
-                findings,
-            )?;
+            let cron = match CronParser::builder().year(Year::Disallowed).build().parse(&expression)
+            {
+                Ok(cron) => cron,
+                Err(error) => {
+                    let message =
+                        format!("{} is no time to run: {}", quote(&expression), why(&error));
+                    findings.report_help(entry.value_span(), message, CRON);
+                    return None;
+                }
+            };
             let any = jiff::civil::date(2026, 1, 1).to_zoned(parse_zone(zone).ok()?).ok()?;
             if cron.find_next_occurrence(&any, true).is_err() {
                 findings.report(entry.value_span(), format!("{} never comes", quote(&expression)));
@@ -142,6 +152,16 @@ fn when(keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<When
         }
         (None, Some(entry)) => each(entry, keys, zone, findings),
     }
+}
+
+fn why(error: &CronError) -> String {
+    let why = match error {
+        CronError::InvalidPattern(why)
+        | CronError::IllegalCharacters(why)
+        | CronError::ComponentError(why) => why.clone(),
+        error => error.to_string(),
+    };
+    why.trim_end_matches('.').to_lowercase()
 }
 
 fn each(entry: &Entry, keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<When> {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Due, Job};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lake::table::Table;
 use crate::time::Timestamp;
 
@@ -130,7 +130,11 @@ pub async fn claim(
     }
     let mut attempt = 1;
     if let Some(last) = of_due.last() {
-        let since = events.note_put_at(KIND, &last.note(last.state)).await?;
+        let since = match events.note_put_at(KIND, &last.note(last.state)).await {
+            // Somebody else has just ended it, and forgotten how it began.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            since => since?,
+        };
         let Some(holds) = holds_micros(job, last.state) else { return Ok(None) };
         if now.micros().saturating_sub(since) < holds {
             return Ok(None);
@@ -154,6 +158,15 @@ pub async fn renew(
 ) -> Result<()> {
     let text = encode(&Told { at: now.to_string(), by, message: None })?;
     events.renew_note(KIND, &claim.0.note(State::Begun), text).await
+}
+
+/// Takes a claim back, of work that was broken off: the next one who looks may begin it.
+///
+/// # Errors
+/// A store that cannot be written.
+pub async fn release(events: &Table, claim: Claim) -> Result<()> {
+    let Claim(run) = claim;
+    events.delete_note(KIND, &run.note(State::Begun)).await
 }
 
 /// How long a run in this state keeps everybody from another attempt; `None` for good.

@@ -20,7 +20,7 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::scalar::ScalarValue;
@@ -34,6 +34,7 @@ use crate::schema::{self, EVENT_DATE, KIND, KIND_EVENT, PROPERTIES, ValueKind};
 use crate::time::{TimeRange, Timestamp};
 
 mod footers;
+mod row_groups;
 mod statistics;
 
 use footers::Footers;
@@ -72,6 +73,8 @@ pub struct EventsTable {
     partition: String,
     /// Where the files lie, and what people know that folder as.
     folder: (Path, String),
+    /// Whether scans look into the files before they are spread over partitions.
+    by_row_groups: bool,
     counts: ScanCounts,
 }
 
@@ -117,8 +120,17 @@ impl EventsTable {
             partition: partition.to_owned(),
             folder: (table.object_path("")?, table.display().to_owned()),
             snapshot,
+            by_row_groups: false,
             counts: ScanCounts::default(),
         })
+    }
+
+    /// The same for few large files of which little is asked: only the row groups that may hold it are
+    /// spread over the partitions, one run after the other. Rows come by date, and of one file in its
+    /// order, where nothing in the plan mixes them.
+    #[must_use]
+    pub fn by_row_groups(self) -> Self {
+        Self { by_row_groups: true, ..self }
     }
 
     /// The version that is scanned.
@@ -200,8 +212,12 @@ impl EventsTable {
             && columns.iter().all(|column| column.name() == self.partition)
     }
 
-    /// Which files may hold rows that meet `filters`.
-    fn prune(&self, state: &dyn Session, filters: &[Expr]) -> EngineResult<Vec<bool>> {
+    /// Which files may hold rows that meet `filters`, and what parts of them are left out by, if any are.
+    fn prune(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> EngineResult<(Vec<bool>, Option<PruningPredicate>)> {
         let mut keep = vec![true; self.files.len()];
         let (dates, others): (Vec<Expr>, Vec<Expr>) =
             filters.iter().cloned().partition(|filter| self.is_about_partition(filter));
@@ -214,24 +230,36 @@ impl EventsTable {
                 *keep = met.is_valid(file) && met.value(file);
             }
         }
+        let mut condition = None;
         if let Some(others) = conjunction(others) {
             let schema = self.schema();
             let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
-            let condition = state.create_physical_expr(others, &df_schema)?;
+            let others = state.create_physical_expr(others, &df_schema)?;
             let pruning = PruningPredicateBuilder::new()
                 .with_file_schema(schema)
                 .with_max_in_list_size(IN_LIST_MAX)
-                .try_build(condition)?;
+                .try_build(others)?;
             if !pruning.always_true() {
                 let statistics =
                     SnapshotStatistics { snapshot: &self.snapshot, dates: &self.dates };
                 for (keep, may) in keep.iter_mut().zip(pruning.prune(&statistics)?) {
                     *keep &= may;
                 }
+                condition = Some(pruning);
             }
         }
-        Ok(keep)
+        Ok((keep, condition))
     }
+}
+
+/// Files in the order of the dates that they are of.
+fn by_date(mut files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
+    let date = |file: &PartitionedFile| match file.partition_values.first() {
+        Some(ScalarValue::Date32(date)) => *date,
+        _ => None,
+    };
+    files.sort_by(|a, b| date(a).cmp(&date(b)).then_with(|| a.path().cmp(b.path())));
+    files
 }
 
 fn without_partition(schema: &Schema, partition: &str) -> Schema {
@@ -277,7 +305,7 @@ impl TableProvider for EventsTable {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
-        let keep = self.prune(state, filters)?;
+        let (keep, condition) = self.prune(state, filters)?;
         let kept = self.files.iter().zip(keep).filter(|(_, keep)| *keep);
         let kept: Vec<PartitionedFile> = kept.map(|(file, _)| file.clone()).collect();
         self.counts.scans.fetch_add(1, Ordering::Relaxed);
@@ -286,7 +314,25 @@ impl TableProvider for EventsTable {
             let projected = datafusion::physical_plan::project_schema(&schema, projection)?;
             return Ok(Arc::new(EmptyExec::new(projected)));
         }
-        let groups = FileGroup::new(kept).split_files(state.config().target_partitions());
+        // A file never changes under its name.
+        let runtime = state.runtime_env();
+        let footers = Footers::new(
+            runtime.object_store(&self.store)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+            self.folder.clone(),
+        );
+        let partitions = state.config().target_partitions();
+        let groups = match condition.filter(|_| self.by_row_groups) {
+            Some(condition) => {
+                let kept = by_date(kept);
+                row_groups::runs(kept, &condition, &schema, (&footers, partitions)).await?
+            }
+            None => FileGroup::new(kept).split_files(partitions),
+        };
+        if groups.is_empty() {
+            let projected = datafusion::physical_plan::project_schema(&schema, projection)?;
+            return Ok(Arc::new(EmptyExec::new(projected)));
+        }
         let groups = groups.into_iter().map(|group| {
             let statistics = merged(group.files(), &schema)?;
             Ok::<_, DataFusionError>(group.with_statistics(Arc::new(statistics)))
@@ -296,13 +342,6 @@ impl TableProvider for EventsTable {
             groups.iter().filter_map(|group| group.file_statistics(None)),
             &schema,
         )?;
-        // A file never changes under its name.
-        let runtime = state.runtime_env();
-        let footers = Footers::new(
-            runtime.object_store(&self.store)?,
-            runtime.cache_manager.get_file_metadata_cache(),
-            self.folder.clone(),
-        );
         let source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(Arc::new(footers));
@@ -310,6 +349,7 @@ impl TableProvider for EventsTable {
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_limit(limit)
+            .with_preserve_order(self.by_row_groups)
             .with_projection_indices(projection.cloned())?
             .build();
         Ok(DataSourceExec::from_data_source(config))

@@ -125,6 +125,8 @@ struct Question<'m> {
     physical: Arc<dyn ExecutionPlan>,
     facts: TableFacts,
     rollup: Option<FromStates>,
+    /// What was wrong with the states that would have answered it.
+    damage: Option<String>,
 }
 
 /// A request made ready to run.
@@ -215,13 +217,7 @@ async fn answer(
     };
     let mut of_states = Vec::new();
     let damage = match answer_once(context, request, shape, (&mut watched, &mut of_states)).await {
-        Err(error)
-            if !has_rows
-                && !of_states.is_empty()
-                && matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
-        {
-            error
-        }
+        Err(error) if !has_rows && !of_states.is_empty() && is_damage(&error) => error,
         answered => return answered,
     };
     let request = UsageRequest { from_events: true, ..request.clone() };
@@ -230,6 +226,11 @@ async fn answer(
         note.damage = Some(damage.to_string());
     }
     Ok(notes)
+}
+
+/// Whether files of states are damaged or gone, which the events tell all the same.
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
 /// The same once; names the meters that are answered from states to `of_states`.
@@ -526,7 +527,7 @@ fn note(
         },
         rows_without_period: totals.without_window,
         rollup: question.rollup.clone(),
-        damage: None,
+        damage: question.damage.clone(),
     })
 }
 
@@ -636,7 +637,15 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
     let mut questions = Vec::with_capacity(groups.len());
     for group in groups {
         let states = group.first().and_then(|(place, ..)| from_states.remove(place));
-        questions.push(question(context, &table, group, states).await?);
+        let has_states = states.is_some();
+        questions.push(match question(context, &table, group.clone(), states).await {
+            // Plans over states look into their files.
+            Err(damage) if has_states && is_damage(&damage) => {
+                let of_events = question(context, &table, group, None).await?;
+                Question { damage: Some(damage.to_string()), ..of_events }
+            }
+            planned => planned?,
+        });
     }
     Ok(Prepared { table, shape, questions, requested: meters.len() })
 }
@@ -652,16 +661,21 @@ async fn question<'m>(
     let query = &meters[0].2.query;
     let reads = definitions.first().map_or(query.range, |meter| query.reads(meter));
     let facts = table.facts(reads);
-    let (plan, rollup) = match states {
-        Some(Answerable { plan, grain, events_version, tail_rows }) => {
-            (plan, Some(FromStates { grain, events_version, rows_since: tail_rows }))
+    let (plan, in_order, rollup) = match states {
+        Some(Answerable { plan, in_order, grain, events_version, tail_rows }) => {
+            (plan, in_order, Some(FromStates { grain, events_version, rows_since: tail_rows }))
         }
-        None => (usage_plan(&source, &definitions, query, &facts)?, None),
+        None => (usage_plan(&source, &definitions, query, &facts)?, None, None),
     };
+    if let Some(in_order) = in_order
+        && let Some(physical) = context.engine.physical_in_order(&in_order).await?
+    {
+        return Ok(Question { meters, plan: in_order, physical, facts, rollup, damage: None });
+    }
     let needle = definitions.iter().all(|meter| names_one_customer(query, meter));
     let reach = if needle { Reach::Needle } else { Reach::Broad };
     let physical = context.engine.physical(&plan, reach).await?;
-    Ok(Question { meters, plan, physical, facts, rollup })
+    Ok(Question { meters, plan, physical, facts, rollup, damage: None })
 }
 
 fn find_meters<'m>(known: &'m [Meter], names: &[String]) -> Result<Vec<&'m Meter>> {

@@ -30,6 +30,11 @@ fn close(folder: &Path, period: &str, code: i32) -> String {
     run(folder, &["periods", "close", period], code).1
 }
 
+/// The same of the meter by name.
+fn close_bytes(folder: &Path, period: &str, code: i32) -> String {
+    run(folder, &["periods", "close", period, "bytes"], code).1
+}
+
 /// Closes a period at the beginning of a day of 2026; how many are closed by it, now or before.
 fn close_on(folder: &Path, day: &str, period: &str) -> usize {
     let done = closing_on(folder, day, period);
@@ -252,9 +257,57 @@ fn customers_without_a_row_are_told_apart_from_those_with_one() {
     assert_eq!(billed(folder), sums(&[("anna", 11), ("bob", 55)]));
 }
 
+/// What was used before a row was there is told whenever a later period is closed, and so is what lies between
+/// closed months of everybody and periods of one's own.
+#[test]
+fn what_was_used_before_the_first_closing_of_a_customer_is_told() {
+    let used = [
+        ("zoe", "05-03", 1),
+        ("anna", "05-04", 10),
+        ("anna", "06-04", 100),
+        ("bob", "05-05", 1_000),
+    ];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["zoe,2026-05-01,monthly,"]);
+    close(folder, "billing:2026-05", 0);
+    cycles(
+        folder,
+        &["zoe,2026-05-01,monthly,", "anna,2026-05-01,monthly,", "bob,2026-05-03,14 days,"],
+    );
+    let said = close(folder, "billing:2026-06", 1);
+    assert!(said.contains("was closed before it was that of customer `anna`"), "{said}");
+    let passed = "customer `bob` used something from 2026-05-03T00:00:00Z to 2026-05-17T00:00:00Z, a period \
+                  that was passed over";
+    assert!(said.contains(passed), "{said}");
+    reopen(folder, &bounds("05-01", "06-01"));
+    close_bytes(folder, &bounds("05-01", "06-01"), 0);
+    close_bytes(folder, &bounds("05-03", "05-17"), 0);
+    close(folder, "billing:2026-06", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 110), ("bob", 1_000), ("zoe", 1)]));
+}
+
+#[test]
+fn days_between_months_of_everybody_and_periods_of_ones_own_are_told() {
+    let used = [("anna", "03-20", 1), ("anna", "04-05", 10), ("anna", "04-20", 100)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["zoe,2026-01-01,monthly,"]);
+    close_bytes(folder, "2026-03", 0);
+    cycles(folder, &["anna,2026-01-15,monthly,"]);
+    let said = close(folder, "billing:2026-04", 1);
+    let want = "customer `anna` was billed until 2026-04-01T00:00:00Z, and by now has a period from \
+                2026-03-15T00:00:00Z to 2026-04-15T00:00:00Z";
+    assert!(said.contains(want), "{said}");
+    assert_eq!(billed(folder), sums(&[("anna", 101)]));
+    // Instants that are nobody's period are not closed for everybody by mistake.
+    let said = close_bytes(folder, &bounds("06-01", "07-01"), 1);
+    assert!(said.contains("nobody has a billing period from 2026-06-01"), "{said}");
+}
+
 /// Lives of customers whose rows change at random; more with `METERHOUSE_TEST_LIVES`.
 fn lives() -> u64 {
-    std::env::var("METERHOUSE_TEST_LIVES").map_or(2, |lives| lives.parse().unwrap())
+    std::env::var("METERHOUSE_TEST_LIVES").map_or(4, |lives| lives.parse().unwrap())
 }
 
 const CUSTOMERS: [&str; 4] = ["anna", "bob", "carl", "dora"];
@@ -282,8 +335,7 @@ fn nth_event(random: &mut Random, n: usize) -> (String, u32, String) {
 }
 
 /// Whatever rows say when months are closed, whatever comes late and whatever is opened again: no event is
-/// billed twice, and what is told to be in no closing is just what is billed nowhere, from the first closing of
-/// a customer on.
+/// billed twice, and what is told to be in no closing is just what is billed nowhere, from the first closing on.
 #[test]
 fn no_event_is_billed_twice_or_nowhere_unsaid() {
     let (mut unbilled_seen, mut billed_seen) = (0, 0);
@@ -324,6 +376,7 @@ fn no_event_is_billed_twice_or_nowhere_unsaid() {
         let said = closed_on(folder, "11-20", "billing:2026-10");
         let told: Vec<Told> = said.iter().flat_map(|text| told(text)).collect();
         let (billed, first) = (billed(folder), first_lines(folder));
+        let first_month = first_month(folder);
         let mut lost = Vec::new();
         for (n, (_, place, day)) in events.iter().enumerate() {
             let customer = CUSTOMERS[n % 4];
@@ -333,7 +386,9 @@ fn no_event_is_billed_twice_or_nowhere_unsaid() {
             billed_seen += times;
             if times == 0 {
                 lost.push((customer, day.as_str()));
-                let is_behind = first.get(customer).is_some_and(|first| first[5..10] <= **day);
+                // At last everybody's periods begin with a month: those that do since anything was closed.
+                let is_behind = first.get(customer).is_some_and(|first| first[5..10] <= **day)
+                    || first_month.as_str() <= day.as_str();
                 let is_told = told.iter().any(|told| told.is_of(customer, day));
                 assert!(is_told || !is_behind, "{of}");
                 unbilled_seen += u32::from(is_told);
@@ -387,6 +442,15 @@ fn reopen_any(folder: &Path, random: &mut Random) {
             period::reopen(&context, closing, &Change::default()).await.unwrap();
         }
     });
+}
+
+/// The first day of a month, as month and day, that begins no earlier than any closing did.
+fn first_month(folder: &Path) -> String {
+    let context = context(folder);
+    let all = RUNTIME.block_on(period::list(&context.lake, None)).unwrap();
+    let first = all.iter().map(|closing| closing.record.from.as_str()).min().unwrap();
+    let (month, day): (u32, &str) = (first[5..7].parse().unwrap(), &first[8..10]);
+    format!("{:02}-01", if day == "01" { month } else { month + 1 })
 }
 
 /// Where the first closing that is of each customer begins that has a line of it.

@@ -100,8 +100,8 @@ fn what_is_due_is_done_once_and_every_missed_period_is() {
     assert_eq!(waiting[0]["waiting"], "1");
     assert!(waiting[1]["waiting"].as_str().unwrap().parse::<u32>().unwrap() >= 3);
     assert_eq!(
-        (&waiting[1]["last"], &waiting[1]["next"]),
-        (&Value::Null, &json!("2026-08-02T00:00:00Z"))
+        [&waiting[1]["outcome"], &waiting[1]["at"], &waiting[1]["next"]],
+        [&Value::Null, &Value::Null, &json!("2026-08-02T00:00:00Z")]
     );
     let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
     assert!(
@@ -172,6 +172,41 @@ fn a_killed_scheduler_leaves_its_job_to_another() {
             [folder, undisturbed.path()].map(|at| fs::read_to_string(at.join(&file)).unwrap());
         assert_eq!(here, there);
     }
+    assert!(jobs(folder).iter().all(|job| job["outcome"] == "done" && job["waiting"] == "0"));
+}
+
+/// One that is asked to stop takes its claim back: nobody has to wait for it to become too old.
+#[cfg(unix)]
+#[test]
+fn a_scheduler_that_is_asked_to_stop_gives_its_job_back() {
+    let (folder, undisturbed) = (lake(), lake());
+    let folder = folder.path();
+    let started = std::time::Instant::now();
+    run(undisturbed.path(), &["schedule", "run", "--once", "-q"], 0);
+    let pace = u64::try_from(started.elapsed().as_micros()).unwrap();
+    let mut random = Random::new(20_261_128);
+    let mut stopped = 0;
+    for _ in 0..6 {
+        let child = spawn(folder);
+        std::thread::sleep(std::time::Duration::from_micros(pace / 8 + random.below(pace / 2)));
+        let kill = format!("kill -TERM {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().is_ok());
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        match output.status.code() {
+            Some(0) => {}
+            Some(1) => {
+                assert!(told.contains("stopped before everything was done"), "{told}");
+                stopped += usize::from(told.contains("it is begun again"));
+            }
+            // Before it listens, a signal ends it at once; then it has no claim either.
+            None => assert_eq!(told, ""),
+            code => panic!("{code:?}: {told}"),
+        }
+    }
+    assert!(stopped > 0, "no job was broken off");
+    run(folder, &["schedule", "run", "--once", "-q"], 0);
+    assert_eq!(closed(folder), closed(undisturbed.path()));
     assert!(jobs(folder).iter().all(|job| job["outcome"] == "done" && job["waiting"] == "0"));
 }
 

@@ -1,5 +1,6 @@
 //! Closed periods: they say what usage said, never change, and can be made again at any time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -324,7 +325,7 @@ fn customers_with_periods_of_their_own_have_them_closed_each_with_its_bounds() {
     let closed = said.matches("closed ").count();
     assert_eq!(closed, 2 * 4, "of each meter, four bounds: {said}");
     // Every customer has a line in the period that is its own, and there alone.
-    let mut of_customers = std::collections::BTreeMap::new();
+    let mut of_customers = BTreeMap::new();
     for closing in list(folder) {
         let [meter, period] =
             ["meter", "period"].map(|key| closing[key].as_str().unwrap().to_owned());
@@ -676,42 +677,71 @@ fn kills() -> u64 {
 
 #[test]
 fn a_killed_closing_is_there_in_full_or_not_at_all() {
-    let folder = lake();
-    let folder = folder.path();
+    let (folder, undisturbed) = (lake(), lake());
+    let (folder, undisturbed) = (folder.path(), undisturbed.path());
+    let first = jiff::civil::date(2026, 5, 30);
+    let days = (0..kills()).map(|back| {
+        let back = jiff::Span::new().days(i64::try_from(back).unwrap());
+        first.checked_sub(back).unwrap().to_string()
+    });
+    let days: Vec<String> = days.collect();
+    // Every day has lines, and each of them another sum.
+    let events = days.iter().enumerate().flat_map(|(place, day)| {
+        (0..LINES).map(move |n| {
+            let value = place * LINES + n + 1;
+            let at = format!("{day}T12:00:00Z");
+            json!({
+                "event_name": "e", "idempotency_key": format!("{day} {n}"),
+                "customer_id": format!("c{n}"), "timestamp": at, "properties": { "bytes": value },
+            })
+            .to_string()
+        })
+    });
+    let events: Vec<String> = events.collect();
+    for lake in [folder, undisturbed] {
+        ingest(lake, &events);
+    }
     let mut random = Random::new(20_261_127);
     let started = std::time::Instant::now();
     run(folder, &["periods", "close", "2026-05-31"], 0);
     let pace = u64::try_from(started.elapsed().as_micros()).unwrap();
-    let first = jiff::civil::date(2026, 5, 30);
     let mut killed = 0;
-    for back in 0..kills() {
-        let day = first.checked_sub(jiff::Span::new().days(i64::try_from(back).unwrap())).unwrap();
-        let day = day.to_string();
-        let mut child = spawn(folder, &["periods", "close", &day]);
+    for day in &days {
+        let mut child = spawn(folder, &["periods", "close", day]);
         std::thread::sleep(std::time::Duration::from_micros(random.below(pace)));
         let _ = child.kill();
         killed += u64::from(child.wait().unwrap().code().is_none());
         // Whatever was done of it, it is done once.
-        let there = list(folder).iter().filter(|closing| closing["period"] == day).count();
-        assert!(there <= 1);
-        run(folder, &["periods", "close", &day], 0);
-        let there = list(folder).iter().filter(|closing| closing["period"] == day).count();
-        assert_eq!(there, 1, "{day}");
+        let is_of_day = |closing: &&Value| closing["period"] == day.as_str();
+        assert!(list(folder).iter().filter(is_of_day).count() <= 1);
+        run(folder, &["periods", "close", day], 0);
+        assert_eq!(list(folder).iter().filter(is_of_day).count(), 1, "{day}");
     }
     eprintln!("{killed} of {} closings were killed", kills());
     assert!(killed > 0, "every closing ended before its kill");
     let (_, said) = run(folder, &["periods", "verify"], 0);
     assert!(said.contains(&format!("{} closed periods made again", kills() + 1)), "{said}");
     // The lines of an undisturbed lake, and their hashes.
-    let undisturbed = lake();
-    let other = undisturbed.path();
-    for closing in list(folder).iter().rev().take(4) {
-        let day = closing["period"].as_str().unwrap();
-        run(other, &["periods", "close", day], 0);
-        let same = list(other).into_iter().find(|other| other["period"] == day).unwrap();
-        assert_eq!(same["sha256"], closing["sha256"], "{day}");
+    for day in &days {
+        run(undisturbed, &["periods", "close", day], 0);
     }
+    let hashes = |folder: &Path| -> BTreeMap<String, [Value; 2]> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let of_days =
+            list(folder).into_iter().filter(|closing| days.contains(&text(&closing["period"])));
+        let hash = |closing: Value| {
+            (text(&closing["period"]), ["sha256", "lines"].map(|of| closing[of].clone()))
+        };
+        of_days.map(hash).collect()
+    };
+    let (here, there) = (hashes(folder), hashes(undisturbed));
+    assert_eq!(here, there);
+    assert_eq!(here.len(), days.len());
+    assert!(here.values().all(|[_, lines]| lines.as_u64() >= Some(LINES as u64)), "{here:?}");
 }
+
+/// Lines of a day whose closing is killed, at least.
+const LINES: usize = 500;
 
 /// Every way of counting, over events of `moments`.
 const KINDS: [(&str, &str); 12] = [

@@ -179,7 +179,7 @@ fn a_folder_without_rights_is_named() {
         let output = meterhouse(folder.path(), command);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
-        assert!(said.contains("lake is a file, a lake is a folder"), "{command:?}: {said}");
+        assert!(said.contains("lake is a file, and a folder is needed"), "{command:?}: {said}");
     }
     assert_eq!(fs::read_to_string(folder.path().join("lake")).unwrap(), "a file");
 }
