@@ -695,6 +695,7 @@ fn a_killed_closing_is_there_in_full_or_not_at_all() {
                 "customer_id": format!("c{n}"), "timestamp": at, "properties": { "bytes": value },
             })
             .to_string()
+                + "\n"
         })
     });
     let events: Vec<String> = events.collect();
