@@ -96,13 +96,21 @@ impl Table {
         let Some(number) = snapshot.app_version(&application(name)).await? else {
             return Ok(None);
         };
-        match self.read_note(KIND, &note(name, number)).await? {
-            Some(text) => Ok(Some((number, text))),
-            None => Err(Error::corrupt(format!(
+        Ok(Some((number, self.lookup_text(name, number).await?)))
+    }
+
+    /// The text of a version of the lookup table `name`.
+    ///
+    /// # Errors
+    /// Corrupt for one that is gone or damaged; a store that cannot be read.
+    pub async fn lookup_text(&self, name: &str, number: i64) -> Result<Bytes> {
+        let text = self.read_note(KIND, &note(name, number)).await?;
+        text.ok_or_else(|| {
+            Error::corrupt(format!(
                 "version {number} of lookup table `{name}` of {} is gone",
                 self.display()
-            ))),
-        }
+            ))
+        })
     }
 
     /// The names of the lookup tables that were ever put.

@@ -7,8 +7,8 @@
 //! lake and the version of the events is pinned, so that [`verify`] can make the same lines at any time,
 //! and [`adjustments`] tells what the newest version would say instead.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::snapshot::Snapshot;
@@ -157,9 +157,19 @@ pub async fn unprovable(lake: &Lake) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let all = list(lake, None).await?;
     let pins = if all.is_empty() { BTreeMap::new() } else { lake.events.pins().await? };
+    let mut read: BTreeSet<(&String, i64)> = BTreeSet::new();
     for Closing { record, .. } in &all {
-        let Record { meter, meter_version, period, table_version, .. } = record;
+        let Record { meter, meter_version, period, table_version, lookups, .. } = record;
         let what = format!("closed period `{period}` of meter `{meter}`");
+        for (name, number) in lookups.iter().filter(|(name, number)| read.insert((name, **number)))
+        {
+            match lake.events.lookup_text(name, *number).await {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    found.push(format!("{what}: {error}"));
+                }
+                text => drop(text?),
+            }
+        }
         match registry::definition(&lake.events, meter, meter_version).await {
             Err(error) if [ErrorKind::NotFound, ErrorKind::Corrupt].contains(&error.kind()) => {
                 found.push(format!("{what}: {error}"));

@@ -276,6 +276,23 @@ fn a_period_is_made_again_with_the_lookups_and_anchor_that_it_had() {
         "customer_id,closed_value,value,difference,closed_events,events,closed_skipped,skipped\n\
          acme,2090,2000,-90,2,1,0,0\ncold,,90,90,,1,,0\n"
     );
+    // A version of the table that only the closing needs is missed, cut short or gone.
+    let note = folder.join("lake/default/events/_meterhouse/lookups/owners.0000000001.csv");
+    let whole = fs::read(&note).unwrap();
+    for cut in [whole.len() - 12, whole.len() - 1, 3, 0] {
+        fs::write(&note, &whole[..cut]).unwrap();
+        let (found, said) = run(folder, &["verify"], 4);
+        assert!(
+            format!("{found}{said}").contains("closed period `billing:2026-05`"),
+            "{cut}: {found}{said}"
+        );
+    }
+    fs::remove_file(&note).unwrap();
+    let (found, said) = run(folder, &["verify"], 4);
+    let want = "version 1 of lookup table `owners`";
+    assert!(format!("{found}{said}").contains(want), "{found}{said}");
+    fs::write(&note, &whole).unwrap();
+    run(folder, &["verify"], 0);
 }
 
 #[test]
