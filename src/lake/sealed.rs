@@ -218,12 +218,16 @@ mod tests {
             for at in 0..sealed.len() {
                 let mut wrong = sealed.to_vec();
                 wrong[at] ^= 1 << (at % 7);
-                let in_mark = (text.len()..text.len() + IN_NOTE.len()).contains(&at);
+                let in_mark = at < IN_NOTE.len();
                 match opened_note(&wrong.clone().into()) {
                     Err(Damaged) => assert!(!in_mark, "{at}"),
                     // It is no note's text with a line too much, which no reader of notes takes.
                     Ok(opened) => assert!(in_mark && opened == wrong, "{at}"),
                 }
+            }
+            // However much of its end is missing.
+            for length in 0..sealed.len() {
+                assert_eq!(opened_note(&sealed.slice(..length)), Err(Damaged), "{length}");
             }
             assert_eq!(opened_note(&Bytes::from_static(b"{\"a\":1}")).unwrap(), &b"{\"a\":1}"[..]);
         }

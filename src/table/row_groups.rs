@@ -22,7 +22,7 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use super::footers::Footers;
 
 /// Rows that are worth a partition of their own.
-const PARTITION_ROWS_MIN: u64 = 16_384;
+const PARTITION_ROWS_MIN: usize = 16_384;
 
 /// The row groups of `files` that may hold rows that meet `condition`, in no more than `most` partitions.
 pub(super) async fn runs(
@@ -38,24 +38,24 @@ pub(super) async fn runs(
         let footer = reader.get_metadata(None).await?;
         let may = condition.prune(&GroupStatistics { schema, footer: &footer })?;
         for (group, _) in footer.row_groups().iter().zip(may).filter(|(_, may)| *may) {
-            let rows = u64::try_from(group.num_rows()).unwrap_or_default();
+            let rows = usize::try_from(group.num_rows()).unwrap_or_default();
             pieces.push((file, start_of(group), rows));
         }
     }
-    let all: u64 = pieces.iter().map(|(_, _, rows)| rows).sum();
-    let partitions = all.div_ceil(PARTITION_ROWS_MIN).clamp(1, most.max(1) as u64);
-    let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions as usize];
+    let all: usize = pieces.iter().map(|(_, _, rows)| rows).sum();
+    let partitions = all.div_ceil(PARTITION_ROWS_MIN).clamp(1, most.max(1));
+    let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions];
     let mut before = 0;
     for (file, start, rows) in pieces {
         // Where the middle of it lies among all rows.
         let run = (before + rows / 2) * partitions / all.max(1);
         before += rows;
-        let count = Precision::Inexact(usize::try_from(rows).unwrap_or(usize::MAX));
+        let count = Precision::Inexact(rows);
         let known = file.statistics.as_ref().map(|of| of.as_ref().clone().to_inexact());
         // The engine takes the row groups that begin within a range.
         let mut piece = file.clone().with_range(start, start + 1);
         piece.statistics = known.map(|known| Arc::new(known.with_num_rows(count)));
-        if let Some(run) = usize::try_from(run).ok().and_then(|run| groups.get_mut(run)) {
+        if let Some(run) = groups.get_mut(run) {
             run.push(piece);
         }
     }
