@@ -133,7 +133,7 @@ pub struct Changes {
 impl Changes {
     /// The changes of `name=value` texts, names whose values go, and a timestamp. A value is a number,
     /// `true`, `false`, a quoted text or an array where it is written as JSON writes it, else a text; a
-    /// field's is always a text.
+    /// field's is always a text, in quotes or without.
     ///
     /// # Errors
     /// A text without `=`, a name that cannot change, a value that is none, the same name twice.
@@ -188,7 +188,9 @@ impl Changes {
 fn written(name: &str, text: &str) -> Result<Value<'static>> {
     let owned = || Value::Text(Cow::Owned(text.to_owned()));
     if !matches!(Part::named(name)?, Part::Property(_)) {
-        return Ok(owned());
+        // Quoted or not, it is the same text; digits stay as they are.
+        let quoted = serde_json::from_str::<String>(text).ok();
+        return Ok(quoted.map_or_else(owned, |text| Value::Text(Cow::Owned(text))));
     }
     let Ok(raw) = serde_json::from_str::<&RawValue>(text) else {
         return Ok(owned());
@@ -432,6 +434,11 @@ mod tests {
         }
         let event = changed(&["customer_id=007", "property.source=x"], &["t"]).unwrap().unwrap();
         assert_eq!(event.customer_id.as_deref(), Some("007"));
+        let quoted = changed(&["customer_id=\"z \\\"z\\\"\"", "event_name=\"f\""], &[]);
+        let quoted = quoted.unwrap().unwrap();
+        assert_eq!(quoted.customer_id.as_deref(), Some("z \"z\""));
+        assert_eq!(quoted.event_name, "f");
+        assert!(changed(&["customer_id=\"\""], &[]).is_err());
         let names: Vec<&str> = event.properties.iter().map(|(name, _)| name.as_ref()).collect();
         assert_eq!(names, ["bytes", "flag", "source"]);
     }
