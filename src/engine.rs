@@ -13,7 +13,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{
     FunctionRegistry, SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
 };
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, Sort};
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -133,8 +133,9 @@ impl Engine {
         self.state(reach).create_physical_plan(plan).await.map_err(engine_error)
     }
 
-    /// The physical plan of a logical one whose scans give their rows in the order of the answer, run after
-    /// run: nothing in it mixes them. `None` where the engine has found another way.
+    /// The physical plan of a logical one whose scans give their rows in the order that it sorts them by,
+    /// without that sort: nothing in it mixes them. `None` where it sorts nothing, or the engine has found
+    /// another way.
     ///
     /// # Errors
     /// As [`Self::physical`].
@@ -142,11 +143,12 @@ impl Engine {
         &self,
         plan: &LogicalPlan,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let LogicalPlan::Sort(Sort { input, .. }) = plan else { return Ok(None) };
         let mut config = self.broad.config().clone();
         config.options_mut().optimizer.enable_round_robin_repartition = false;
         let state = SessionStateBuilder::new_from_existing(self.broad.as_ref().clone());
         let state = state.with_config(config).build();
-        let physical = state.create_physical_plan(plan).await.map_err(engine_error)?;
+        let physical = state.create_physical_plan(input).await.map_err(engine_error)?;
         Ok(keeps_order(physical.as_ref()).then_some(physical))
     }
 
@@ -176,11 +178,40 @@ impl Engine {
         let context = TaskContext::from(self.broad.as_ref());
         let config = context.session_config().clone();
         let at_once = (ROWS_WIDENED / rows_of_one.max(1)).clamp(1, config.batch_size());
-        let context = Arc::new(context.with_session_config(config.with_batch_size(at_once)));
-        if keeps_order(plan.as_ref()) {
-            return in_order(&plan, &context);
-        }
-        execute_stream(plan, context).map_err(engine_error)
+        let context = context.with_session_config(config.with_batch_size(at_once));
+        execute_stream(plan, Arc::new(context)).map_err(engine_error)
+    }
+
+    /// Runs a plan of [`Self::physical_in_order`]: the rows of one partition after the other, of which the
+    /// later ones are computed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub fn execute_in_order(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+    ) -> Result<SendableRecordBatchStream> {
+        let context = Arc::new(TaskContext::from(self.broad.as_ref()));
+        let partitions = plan.output_partitioning().partition_count();
+        let ahead = (BATCHES_AHEAD / partitions.max(1)).max(1);
+        let streams = (0..partitions).map(|partition| {
+            let mut input = plan.execute(partition, Arc::clone(&context))?;
+            let mut stream = RecordBatchReceiverStream::builder(plan.schema(), ahead);
+            let rows = stream.tx();
+            stream.spawn(async move {
+                while let Some(batch) = input.next().await {
+                    // Nobody reads on.
+                    if rows.send(batch).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(())
+            });
+            Ok(stream.build())
+        });
+        let streams = streams.collect::<EngineResult<Vec<_>>>().map_err(engine_error)?;
+        let rows = futures::stream::iter(streams).flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), rows)))
     }
 }
 
@@ -197,33 +228,6 @@ fn keeps_order(plan: &dyn ExecutionPlan) -> bool {
         }
         _ => false,
     }
-}
-
-/// The rows of a plan, one partition after the other; the later ones are computed meanwhile.
-fn in_order(
-    plan: &Arc<dyn ExecutionPlan>,
-    context: &Arc<TaskContext>,
-) -> Result<SendableRecordBatchStream> {
-    let partitions = plan.output_partitioning().partition_count();
-    let ahead = (BATCHES_AHEAD / partitions.max(1)).max(1);
-    let streams = (0..partitions).map(|partition| {
-        let mut input = plan.execute(partition, Arc::clone(context))?;
-        let mut stream = RecordBatchReceiverStream::builder(plan.schema(), ahead);
-        let rows = stream.tx();
-        stream.spawn(async move {
-            while let Some(batch) = input.next().await {
-                // Nobody reads on.
-                if rows.send(batch).await.is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        Ok(stream.build())
-    });
-    let streams = streams.collect::<EngineResult<Vec<_>>>().map_err(engine_error)?;
-    let rows = futures::stream::iter(streams).flatten();
-    Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), rows)))
 }
 
 fn prepare(limits: &Limits, runtime: &Arc<RuntimeEnv>, reach: Reach) -> SessionState {

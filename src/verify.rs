@@ -1,9 +1,9 @@
 //! Proves that a lake is as it was written, or says what is not.
 //!
-//! The logs of all but rollups are read entry by entry; every live file of events, quarantine, accounts, closed periods and
-//! rollups is compared with it; what the newest version declares, and its lookup tables, must be there; no identity
-//! may have two events; accounts must add up to the events; and the key index, where there is one, must
-//! know them all. Changes nothing.
+//! The logs of all but rollups are read entry by entry; every live file of events, quarantine, accounts,
+//! closed periods and rollups is compared with them; what the newest version declares, and its lookup
+//! tables, must be there; no identity may have two events; accounts must add up to the events; and the key
+//! index, where there is one, must know them all. Changes nothing.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What a spreadsheet does to values that it reads, and CSV that keeps it from doing it.
 //!
-//! A text that begins with `=`, `+`, `-` or `@`, or has that behind a `;` where lists are separated so, is run as a formula, which may read other cells and call
-//! elsewhere; a number keeps 15 digits; a text that begins with a digit or a month is taken for another
+//! A text that begins with `=`, `+`, `-` or `@`, or has that behind a `;` where lists are separated so, is
+//! run as a formula, which may read other cells and call elsewhere; a number keeps 15 digits; a text that begins with a digit or a month is taken for another
 //! number, a date, a time or a share. All of these get an apostrophe before them, which makes them texts.
 //! Instants in RFC 3339 stay what they are.
 

@@ -1,10 +1,9 @@
 //! Footers of data files, read without the files.
 
 use std::collections::BTreeMap;
-
-use futures::{StreamExt, TryStreamExt};
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};

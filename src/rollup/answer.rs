@@ -27,8 +27,8 @@ const DAY_MICROS: i64 = 86_400_000_000;
 pub struct Answerable {
     /// The plan.
     pub plan: LogicalPlan,
-    /// The same without a sort, where the states lie in the order of the answer.
-    pub in_order: Option<LogicalPlan>,
+    /// Whether the states lie in the order that it sorts them by.
+    pub in_order: bool,
     /// Length of the buckets that are read.
     pub grain: Grain,
     /// Version of the events up to which the states go.
@@ -101,9 +101,7 @@ pub async fn find(
     };
     let tail = Rows { source: provider_as_source(tail), facts: &tail_facts };
     let tail = (tail_rows > 0).then_some(tail);
-    let plan = |sorted| answer_plan(meter, (query, &asked), &states, tail.as_ref(), sorted);
-    let in_order = in_order.then(|| plan(false)).transpose()?;
-    let plan = plan(true)?;
+    let plan = answer_plan(meter, (query, &asked), &states, tail.as_ref())?;
     let grain = level.grain;
     Ok(Some(Answerable { plan, in_order, grain, events_version: reached, tail_rows }))
 }

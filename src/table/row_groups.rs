@@ -11,15 +11,19 @@ use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::Schema;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, ParquetFileReaderFactory};
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::footers::Footers;
+
+/// Footers that are read side by side.
+const READS_AT_ONCE: usize = 8;
 
 /// Rows that are worth a partition of their own.
 const PARTITION_ROWS_MIN: usize = 16_384;
@@ -31,30 +35,35 @@ pub(super) async fn runs(
     schema: &Schema,
     (footers, most): (&Footers, usize),
 ) -> Result<Vec<FileGroup>> {
+    let metrics = ExecutionPlanMetricsSet::new();
+    let footers_of = files.into_iter().map(|file| {
+        let reader = footers.create_reader(0, file.clone(), None, &metrics);
+        async move { Ok::<_, DataFusionError>((file, reader?.get_metadata(None).await?)) }
+    });
+    let mut footers_of = futures::stream::iter(footers_of).buffered(READS_AT_ONCE);
     let mut pieces = Vec::new();
-    for file in &files {
-        let metrics = ExecutionPlanMetricsSet::new();
-        let mut reader = footers.create_reader(0, file.clone(), None, &metrics)?;
-        let footer = reader.get_metadata(None).await?;
+    while let Some((file, footer)) = footers_of.try_next().await? {
+        let known = file.statistics.as_ref().map(|of| of.as_ref().clone().to_inexact());
         let may = condition.prune(&GroupStatistics { schema, footer: &footer })?;
         for (group, _) in footer.row_groups().iter().zip(may).filter(|(_, may)| *may) {
             let rows = usize::try_from(group.num_rows()).unwrap_or_default();
-            pieces.push((file, start_of(group), rows));
+            // The engine takes the row groups that begin within a range.
+            let start = start_of(group);
+            let mut piece = file.clone().with_range(start, start + 1);
+            let known = known.clone();
+            piece.statistics =
+                known.map(|known| Arc::new(known.with_num_rows(Precision::Inexact(rows))));
+            pieces.push((piece, rows));
         }
     }
-    let all: usize = pieces.iter().map(|(_, _, rows)| rows).sum();
+    let all: usize = pieces.iter().map(|(_, rows)| rows).sum();
     let partitions = all.div_ceil(PARTITION_ROWS_MIN).clamp(1, most.max(1));
     let mut groups: Vec<Vec<PartitionedFile>> = vec![Vec::new(); partitions];
     let mut before = 0;
-    for (file, start, rows) in pieces {
+    for (piece, rows) in pieces {
         // Where the middle of it lies among all rows.
         let run = (before + rows / 2) * partitions / all.max(1);
         before += rows;
-        let count = Precision::Inexact(rows);
-        let known = file.statistics.as_ref().map(|of| of.as_ref().clone().to_inexact());
-        // The engine takes the row groups that begin within a range.
-        let mut piece = file.clone().with_range(start, start + 1);
-        piece.statistics = known.map(|known| Arc::new(known.with_num_rows(count)));
         if let Some(run) = groups.get_mut(run) {
             run.push(piece);
         }

@@ -123,6 +123,8 @@ struct Question<'m> {
     meters: Vec<(usize, &'m Meter, Resolved)>,
     plan: LogicalPlan,
     physical: Arc<dyn ExecutionPlan>,
+    /// Whether the physical plan leaves the sort out, as its rows come in that order.
+    in_order: bool,
     facts: TableFacts,
     rollup: Option<FromStates>,
     /// What was wrong with the states that would have answered it.
@@ -373,7 +375,10 @@ async fn answer_rows(
     let finishers: Vec<Finisher> = question.meters.iter().enumerate().map(finisher).collect();
     let widens = question.meters.iter().map(|(_, _, of)| of.query.windows_carried_into()).max();
     let physical = Arc::clone(&question.physical);
-    let rows = context.engine.execute_widening(physical, widens.unwrap_or(1))?;
+    let rows = match question.in_order {
+        true => context.engine.execute_in_order(&physical)?,
+        false => context.engine.execute_widening(physical, widens.unwrap_or(1))?,
+    };
     match question.meters.first().and_then(|(_, _, resolved)| resolved.fill) {
         None => Ok(finished(rows, Arc::new(finishers))),
         Some(fill) => {
@@ -661,21 +666,24 @@ async fn question<'m>(
     let query = &meters[0].2.query;
     let reads = definitions.first().map_or(query.range, |meter| query.reads(meter));
     let facts = table.facts(reads);
-    let (plan, in_order, rollup) = match states {
+    let (plan, lies_in_order, rollup) = match states {
         Some(Answerable { plan, in_order, grain, events_version, tail_rows }) => {
             (plan, in_order, Some(FromStates { grain, events_version, rows_since: tail_rows }))
         }
-        None => (usage_plan(&source, &definitions, query, &facts)?, None, None),
+        None => (usage_plan(&source, &definitions, query, &facts)?, false, None),
     };
-    if let Some(in_order) = in_order
-        && let Some(physical) = context.engine.physical_in_order(&in_order).await?
-    {
-        return Ok(Question { meters, plan: in_order, physical, facts, rollup, damage: None });
+    let in_order = match lies_in_order {
+        true => context.engine.physical_in_order(&plan).await?,
+        false => None,
+    };
+    if let Some(physical) = in_order {
+        let (in_order, damage) = (true, None);
+        return Ok(Question { meters, plan, physical, in_order, facts, rollup, damage });
     }
     let needle = definitions.iter().all(|meter| names_one_customer(query, meter));
     let reach = if needle { Reach::Needle } else { Reach::Broad };
     let physical = context.engine.physical(&plan, reach).await?;
-    Ok(Question { meters, plan, physical, facts, rollup, damage: None })
+    Ok(Question { meters, plan, physical, in_order: false, facts, rollup, damage: None })
 }
 
 fn find_meters<'m>(known: &'m [Meter], names: &[String]) -> Result<Vec<&'m Meter>> {

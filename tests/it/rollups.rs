@@ -1,5 +1,6 @@
 //! Rollups never change an answer, whatever happened before, since and in between.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use meterhouse::rollup::{Manner, Merging, describe, empty_if_idle, refresh, tabl
 use meterhouse::time::Timestamp;
 use meterhouse::usage::{Context, UsageRequest, usage};
 use proptest::prelude::*;
+use serde_json::json;
 
 use crate::agreement::{
     RUNTIME, cases, definition, difference, limits, rows_of, settings, sound, timed,
@@ -26,6 +28,7 @@ use crate::naive::meter::{Bound, Meter, Question};
 use crate::naive::spell;
 use crate::naive::window::Window;
 use crate::program::meterhouse;
+use crate::statements;
 use crate::storm::random::Random;
 
 const WORTH: Manner = Manner { merging: Merging::Worth, anew: false };
@@ -337,15 +340,15 @@ fn states_of_another_history_are_not_read() {
         (data, said)
     };
     let meters = folder.path().join("queries/meters");
-    std::fs::create_dir_all(&meters).unwrap();
-    std::fs::write(meters.join("bytes.yaml"), "meter: bytes\naggregation: sum\nproperty: bytes\n")
+    fs::create_dir_all(&meters).unwrap();
+    fs::write(meters.join("bytes.yaml"), "meter: bytes\naggregation: sum\nproperty: bytes\n")
         .unwrap();
     let ingest = |key: &str, bytes: u32| {
         let event = serde_json::json!({
             "event_name": "e", "idempotency_key": key, "customer_id": "c",
             "timestamp": "2026-05-05T05:05:05Z", "properties": { "bytes": bytes },
         });
-        std::fs::write(folder.path().join("e.ndjson"), event.to_string()).unwrap();
+        fs::write(folder.path().join("e.ndjson"), event.to_string()).unwrap();
         run(&["ingest", "e.ndjson", "-q"]);
     };
     let total = |want: &str, from_states: bool| {
@@ -360,7 +363,7 @@ fn states_of_another_history_are_not_read() {
     run(&["rollups", "refresh", "-q"]);
     total("11", true);
     // The second version goes, and another one takes its number.
-    std::fs::remove_file(log.join("00000000000000000002.json")).unwrap();
+    fs::remove_file(log.join("00000000000000000002.json")).unwrap();
     ingest("other", 100);
     total("101", false);
     let (_, said) = run(&["rollups", "refresh"]);
@@ -378,8 +381,8 @@ fn states_of_another_history_are_not_read() {
 fn a_total_that_is_too_long_is_refused_from_states_too() {
     let folder = tempfile::tempdir().unwrap();
     let meters = folder.path().join("queries/meters");
-    std::fs::create_dir_all(&meters).unwrap();
-    std::fs::write(
+    fs::create_dir_all(&meters).unwrap();
+    fs::write(
         meters.join("area.yaml"),
         "meter: area\naggregation: sum\nproperty: bytes\nweight: rate\ndimensions: [day]\n",
     )
@@ -393,7 +396,7 @@ fn a_total_that_is_too_long_is_refused_from_states_too() {
         });
         lines.push_str(&(event.to_string() + "\n"));
     }
-    std::fs::write(folder.path().join("e.ndjson"), lines).unwrap();
+    fs::write(folder.path().join("e.ndjson"), lines).unwrap();
     assert!(meterhouse(folder.path(), &["ingest", "e.ndjson", "-q"]).status.success());
     let ask = |more: &[&str]| {
         let args = [&["usage", "area", "-o", "csv"], more].concat();
@@ -424,13 +427,13 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
         (data, said)
     };
     let meters = folder.path().join("queries/meters");
-    std::fs::create_dir_all(&meters).unwrap();
-    std::fs::write(
+    fs::create_dir_all(&meters).unwrap();
+    fs::write(
         meters.join("bytes.yaml"),
         "meter: bytes\naggregation: sum\nproperty: bytes\ndimensions: [region, host]\n",
     )
     .unwrap();
-    std::fs::write(
+    fs::write(
         meters.join("seats.yaml"),
         "meter: seats\naggregation: time_weighted\nproperty: bytes\nof: level\n",
     )
@@ -446,7 +449,7 @@ fn the_program_makes_rollups_and_says_what_it_answers_from() {
             ) + "\n"
         };
         let text: String = numbers.map(line).collect();
-        std::fs::write(folder.path().join(name), text).unwrap();
+        fs::write(folder.path().join(name), text).unwrap();
         run(&["ingest", name], 0);
     };
     events("one.ndjson", 0..30);
@@ -504,7 +507,7 @@ fn every_kind_of_state_answers_as_the_events_do() {
         (data, said)
     };
     let meters = folder.path().join("queries/meters");
-    std::fs::create_dir_all(&meters).unwrap();
+    fs::create_dir_all(&meters).unwrap();
     let kinds = [
         ("n", "aggregation: count"),
         ("total", "aggregation: sum\nproperty: bytes"),
@@ -536,7 +539,7 @@ fn every_kind_of_state_answers_as_the_events_do() {
     ];
     for (name, text) in kinds {
         let text = format!("meter: {name}\n{text}\ndimensions: [region]\ntimezone: Asia/Kolkata\n");
-        std::fs::write(meters.join(format!("{name}.yaml")), text).unwrap();
+        fs::write(meters.join(format!("{name}.yaml")), text).unwrap();
     }
     let mut random = Random::new(20_261_129);
     let mut ingest = |numbers: std::ops::Range<usize>| {
@@ -569,7 +572,7 @@ fn every_kind_of_state_answers_as_the_events_do() {
             });
             lines.push_str(&(event.to_string() + "\n"));
         }
-        std::fs::write(folder.path().join("e.ndjson"), lines).unwrap();
+        fs::write(folder.path().join("e.ndjson"), lines).unwrap();
         run(&["ingest", "e.ndjson", "-q"]);
     };
     let compare = |what: &str| {
@@ -655,7 +658,7 @@ fn ingest_one(run: &impl Fn(&[&str]) -> (String, String), folder: &Path, at: &st
         "event_name": "e", "idempotency_key": at, "customer_id": "c1", "timestamp": at,
         "properties": { "bytes": 5, "rate": 1, "person": "p1", "region": "r1" },
     });
-    std::fs::write(folder.join("one.ndjson"), event.to_string() + "\n").unwrap();
+    fs::write(folder.join("one.ndjson"), event.to_string() + "\n").unwrap();
     run(&["ingest", "one.ndjson", "-q"]);
 }
 
@@ -669,14 +672,14 @@ fn a_killed_refresh_changes_no_answer_and_doubles_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let meters = folder.join("queries/meters");
-    std::fs::create_dir_all(&meters).unwrap();
+    fs::create_dir_all(&meters).unwrap();
     for (name, text) in [
         ("bytes", "aggregation: sum\nproperty: bytes\ndimensions: [region]\n"),
         ("people", "aggregation: count_unique\nproperty: person\n"),
         ("last", "aggregation: latest\nproperty: bytes\n"),
     ] {
         let text = format!("meter: {name}\nevent: e\n{text}");
-        std::fs::write(meters.join(format!("{name}.yaml")), text).unwrap();
+        fs::write(meters.join(format!("{name}.yaml")), text).unwrap();
     }
     let run = |args: &[&str]| -> String {
         let output = meterhouse(folder, args);
@@ -704,7 +707,7 @@ fn a_killed_refresh_changes_no_answer_and_doubles_nothing() {
             });
             lines.push_str(&(event.to_string() + "\n"));
         }
-        std::fs::write(folder.join("e.ndjson"), lines).unwrap();
+        fs::write(folder.join("e.ndjson"), lines).unwrap();
         run(&["ingest", "e.ndjson", "-q"]);
     };
     let answers = |more: &[&str]| -> Vec<String> {
@@ -750,4 +753,46 @@ fn a_killed_refresh_changes_no_answer_and_doubles_nothing() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("rollup by ") && !said.contains("rows since"), "{said}");
     run(&["verify", "-q"]);
+}
+
+/// Days of states lie in the order of an answer, but for those that begin on one day of UTC, as two do where
+/// London's clocks change.
+#[test]
+fn days_come_in_the_order_of_the_answer_with_a_sort_or_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("queries/meters")).unwrap();
+    let meter =
+        "meter: bytes\nevent: e\naggregation: sum\nproperty: bytes\ntimezone: Europe/London\n";
+    fs::write(folder.join("queries/meters/bytes.yaml"), meter).unwrap();
+    let event = |n: usize| {
+        let (day, customer) = (n / 40, ["zoe", "anna", "mia"][n % 3]);
+        let (month, day) = if day < 28 { (2, day + 1) } else { (3, day - 27) };
+        let event = json!({
+            "event_name": "e", "idempotency_key": format!("{n}"), "customer_id": format!("{customer}{}", n % 40),
+            "timestamp": format!("2026-{month:02}-{day:02}T{:02}:30:00Z", n % 24),
+            "properties": { "bytes": n },
+        });
+        event.to_string() + "\n"
+    };
+    statements::ingest(folder, &(0..59 * 40).map(event).collect::<Vec<_>>());
+    statements::run(folder, &["rollups", "refresh"], 0);
+    for (period, sorts) in [("2026-02", false), ("2026-03", true), ("2026-01..2026-04", true)] {
+        let (from, to) = match period.split_once("..") {
+            Some((from, to)) => (format!("{from}-01"), format!("{to}-01")),
+            None => (
+                format!("{period}-01"),
+                format!("2026-{:02}-01", 1 + period[5..].parse::<u32>().unwrap()),
+            ),
+        };
+        let ask =
+            ["usage", "bytes", "--from", &from, "--to", &to, "--window", "day", "-o", "csv", "-q"];
+        let (of_states, _) = statements::run(folder, &ask, 0);
+        let of_events = [&ask[..], &["--from-events"]].concat();
+        assert_eq!(of_states, statements::run(folder, &of_events, 0).0, "{period}");
+        assert!(of_states.lines().count() > 28 * 30, "{period}");
+        let (plan, _) = statements::run(folder, &[&ask[..8], &["--explain"]].concat(), 0);
+        assert!(plan.contains("from states by day"), "{plan}");
+        assert_eq!(plan.contains("SortExec"), sorts, "{period}: {plan}");
+    }
 }

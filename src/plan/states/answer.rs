@@ -36,8 +36,7 @@ pub struct Stored<'a> {
 }
 
 /// The plan that answers a query, also as one of states, for `meter` from stored states of a level and
-/// the events that are in no state: the columns and, where they are `sorted`, the order of
-/// [`crate::plan::usage_plan`].
+/// the events that are in no state: the columns and the order of [`crate::plan::usage_plan`].
 ///
 /// # Errors
 /// A filter whose literal cannot be compared with its operand.
@@ -46,7 +45,6 @@ pub fn answer_plan(
     (query, over): (&UsageQuery, &OverStates),
     stored_states: &Stored<'_>,
     tail: Option<&Rows<'_>>,
-    sorted: bool,
 ) -> Result<LogicalPlan> {
     let Stored { rows: states, level, are_groups } = stored_states;
     let kept = kept(meter).ok_or_else(|| Error::internal("a meter without states"))?;
@@ -91,8 +89,7 @@ pub fn answer_plan(
         _ => finished(rows, &names, meter, *are_groups && tail.is_none()),
     };
     let projected = project(aggregated.map_err(defect)?, &keys).map_err(defect)?;
-    let ordered = if sorted { order(projected, query, &keys) } else { Ok(projected) };
-    ordered.and_then(LogicalPlanBuilder::build).map_err(defect)
+    order(projected, query, &keys).and_then(LogicalPlanBuilder::build).map_err(defect)
 }
 
 /// The window and the groups of a query, of rows that happen at an instant of their own.
