@@ -73,7 +73,16 @@ pub async fn verify(context: &Context, state: Option<&Path>) -> Result<Verified>
         verified.files += files;
         verified.wrong.extend(wrong);
     }
-    for version in lake.events.pins().await?.into_keys().filter(|pin| *pin < events.version) {
+    let pins: Vec<u64> = lake.events.pins().await?.into_keys().collect();
+    // Looked up once the pins are known: there was no newer version to pin.
+    let last = lake.events.snapshot(None).await?.version;
+    verified.wrong.extend(pins.iter().filter(|pin| **pin > last).map(|pin| Mismatch {
+        place: lake.events.display().to_owned(),
+        detail: format!(
+            "version {pin} is pinned and the log ends with {last}: entries of it are lost"
+        ),
+    }));
+    for version in pins.into_iter().filter(|pin| *pin < events.version) {
         let pinned = lake.events.snapshot(Some(version)).await?;
         let wrong = verify_files(&lake.events, &pinned).await?;
         verified.wrong.extend(wrong.into_iter().map(|wrong| Mismatch {

@@ -1,5 +1,6 @@
 //! `meterhouse export`: usage and closed periods as files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::flags::{ExportCommand, ExportStatementsFlags, ExportUsageFlags, FileFlags, Global};
@@ -56,9 +57,9 @@ async fn statements(global: &Global, flags: &ExportStatementsFlags) -> Result<()
     let closings = closings(&context, flags).await?;
     if target.file.is_some() {
         let place = target.place(&[], "")?;
-        // `last-month` is another one soon.
-        let period = flags.period.as_ref().and(closings.first()).map(|c| c.record.period.as_str());
-        let source = Source::Statements { closings: &closings, meters: &flags.meters, period };
+        let period = flags.period.as_ref().map(|asked| lasting_period(asked, &closings));
+        let (meters, period) = (&flags.meters, period.as_deref());
+        let source = Source::Statements { closings: &closings, meters, period };
         return one(global, &context, source, place, &target).await;
     }
     for closing in &closings {
@@ -82,6 +83,18 @@ async fn statements(global: &Global, flags: &ExportStatementsFlags) -> Result<()
         }
     }
     Ok(())
+}
+
+/// What the asked period is called at any time: `last-month` is another one soon, and of one that is written
+/// out more may be closed by then.
+fn lasting_period(asked: &str, closings: &[Closing]) -> String {
+    let names = closings.iter().map(|closing| closing.record.period.as_str());
+    let names: Vec<&str> = names.collect::<BTreeSet<_>>().into_iter().collect();
+    let written = asked.strip_prefix("billing:").unwrap_or(asked);
+    match written.starts_with(|first: char| first.is_ascii_digit()) && names.len() > 1 {
+        true => asked.to_owned(),
+        false => names.join(", "),
+    }
 }
 
 /// The closings that were opened again, of periods that are not closed under the same name.
@@ -230,6 +243,12 @@ fn real(folder: &Path) -> PathBuf {
     folder.strip_prefix(part).map_or(there.clone(), |rest| there.join(rest))
 }
 
+/// Endings of files that nobody means a folder by.
+const OTHER_FILES: [&str; 14] = [
+    "json", "jsonl", "gz", "zst", "bz2", "xz", "zip", "tsv", "txt", "xls", "ods", "avro", "orc",
+    "pq",
+];
+
 /// Understands where an export is to go.
 fn target(global: &Global, flags: &FileFlags) -> Result<Target, Failure> {
     if flags.out.is_empty() || flags.out == "-" || flags.out.starts_with("memory:") {
@@ -245,6 +264,15 @@ fn target(global: &Global, flags: &FileFlags) -> Result<Target, Failure> {
     };
     let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     let of_name = extension.as_deref().and_then(Format::of_extension);
+    if extension.as_deref().is_some_and(|extension| OTHER_FILES.contains(&extension))
+        && !Path::new(&flags.out).is_dir()
+    {
+        return Err(Failure::Arguments(format!(
+            "--out {}: no export writes such a file; files end in .csv, .ndjson, .parquet or .xlsx, and a \
+             folder that is called so in /",
+            flags.out
+        )));
+    }
     let (folder, file) = match of_name.is_some() {
         true => (folder, Some(name.to_owned())),
         false => (flags.out.as_str(), None),

@@ -199,12 +199,15 @@ pub(super) fn load_meters(global: &Global, asked: &[String]) -> Result<Vec<Meter
     Ok(sound(folder))
 }
 
+/// Meters, each with the file that defines it.
+type MeterFiles = Vec<(PathBuf, Meter)>;
+
 /// The meters of these names with their files, all of the folder if no name is given.
 ///
 /// # Errors
 /// A folder that is not there; what is wrong with a meter of the names, or with any; a name that no
 /// meter has.
-pub(super) fn load_meter_files(global: &Global, names: &[String]) -> Result<Vec<(PathBuf, Meter)>> {
+pub(super) fn load_meter_files(global: &Global, names: &[String]) -> Result<MeterFiles> {
     let place = global.meters_folder.display();
     let folder = meters_folder(global)?;
     if names.is_empty() {
@@ -225,6 +228,21 @@ pub(super) fn load_meter_files(global: &Global, names: &[String]) -> Result<Vec<
     }
     meters.retain(|(_, meter)| names.contains(&meter.name));
     Ok(meters)
+}
+
+/// The meters of all files with these files, and what is wrong with the others.
+///
+/// # Errors
+/// A folder that cannot be read, or in which no file is right.
+pub(super) fn all_meter_files(global: &Global) -> Result<(MeterFiles, Option<Error>)> {
+    let folder = meters_folder(global)?;
+    match folder.meters.is_empty() {
+        true => load_meter_files(global, &[]).map(|none| (none, None)),
+        false => {
+            let wrong = folder.wrong();
+            Ok((folder.meters, wrong))
+        }
+    }
 }
 
 /// Refuses a name whose meter is wrong; of one that is not there, says which files are wrong, as one

@@ -8,7 +8,7 @@ use arrow::record_batch::RecordBatch;
 use super::actor::actor;
 use super::flags::{CloseFlags, Global, PeriodFlags, PeriodsCommand};
 use super::numbers::{counted, grouped};
-use super::opening::{context, load_meter_files, resolve_at};
+use super::opening::{all_meter_files, context, load_meter_files, resolve_at};
 use super::outcome::{Failure, Outcome, all_or, joined};
 use super::output::{check_format, numeric, say, write_rows};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +17,7 @@ use crate::period::{
     self, Adjustment, Change, Closed, ClosedPeriods, Closing, Line, Record, Terms,
 };
 use crate::registry;
-use crate::time::BillingPeriod;
+use crate::time::{BillingHistory, BillingPeriod};
 use crate::usage::{Context, UsageRequest, published_for};
 
 /// Runs the command.
@@ -83,8 +83,10 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         Some(version) => version,
         None => context.lake.events.snapshot(None).await?.version,
     };
-    let meters = meters(global, &context, flags).await?;
-    let (all, mut wrong) = (meters.len() as u64, Vec::new());
+    let (meters, unread) = meters(global, &context, flags).await?;
+    // What is wrong with one is no matter of the others.
+    let mut wrong: Vec<Error> = unread.into_iter().collect();
+    let all = (meters.len() + wrong.len()) as u64;
     let (mut any, mut later) = (false, false);
     for (meter, bundle) in meters {
         let terms = Terms {
@@ -96,7 +98,6 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
             reason: flags.reason.clone(),
         };
         let closed = Box::pin(period::close(&context, (&meter, bundle.as_ref()), &terms)).await;
-        // What is wrong with one is no matter of the others.
         let done = closed.unwrap_or_else(|error| ClosedPeriods {
             wrong: vec![error],
             ..ClosedPeriods::default()
@@ -145,43 +146,57 @@ fn say_closed(meter: &str, done: &ClosedPeriods) {
         }
         None => {}
     }
-    if !done.without_period.is_empty() {
-        let customers = period::customers_named(&done.without_period);
-        say(&format!(
-            "{meter}: {customers} used something in these periods and will be billed nowhere, without a \
-             billing period: add rows to the table of `billing`, or an `otherwise`"
-        ));
-    }
 }
 
-/// The meters that are asked for, those of files with what defines them.
+/// Meters, those of files with what defines them.
+type Defined = Vec<(Meter, Option<Bundle>)>;
+
+/// The meters that are asked for; and where all are, what is wrong with the files of others.
 async fn meters(
     global: &Global,
     context: &Context,
     flags: &CloseFlags,
-) -> Result<Vec<(Meter, Option<Bundle>)>> {
+) -> Result<(Defined, Option<Error>)> {
     let (published, of_files): (Vec<String>, Vec<String>) =
         flags.meters.iter().cloned().partition(|name| name.contains('@'));
-    let mut found = Vec::new();
-    if !of_files.is_empty() || published.is_empty() {
-        for (file, _) in load_meter_files(global, &of_files)? {
-            let (meter, bundle) = load_bundle(&file)?;
-            found.push((meter, Some(bundle)));
-        }
+    let (mut found, mut unread) = (Vec::new(), None);
+    let mut files = Vec::new();
+    if flags.meters.is_empty() {
+        (files, unread) = all_meter_files(global)?;
+    } else if !of_files.is_empty() {
+        files = load_meter_files(global, &of_files)?;
     }
+    for (file, _) in files {
+        let (meter, bundle) = load_bundle(&file)?;
+        found.push((meter, Some(bundle)));
+    }
+    let request = UsageRequest {
+        period: Some(flags.period.clone()),
+        timezone: flags.tz.clone(),
+        ..UsageRequest::default()
+    };
     if flags.meters.is_empty() {
         // By the other kind of periods nobody bills it, unless it is named.
         let is_billing = BillingPeriod::named(&flags.period)?.is_some();
-        let (of_kind, others): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(meter, _)| match &meter.billing {
+        let (mut of_kind, mut others) = (Vec::new(), Vec::new());
+        for (meter, bundle) in found {
+            let is_of_kind = match &meter.billing {
                 None => !is_billing,
-                Some(Billing::Shared(_)) => true,
+                Some(Billing::Shared(cycle)) => {
+                    is_billing
+                        || BillingHistory::from(cycle.clone())
+                            .has_period(request.bounds(&meter, context.clock.now())?)?
+                }
                 Some(Billing::PerCustomer(_)) => is_billing,
-            });
-        let others: Vec<&str> = others.iter().map(|(meter, _)| meter.name.as_str()).collect();
+            };
+            match is_of_kind {
+                true => of_kind.push((meter, bundle)),
+                false => others.push(meter.name),
+            }
+        }
         let why = match is_billing {
             true => "without `billing`",
-            false => "with billing periods of customers' own",
+            false => "with other periods by their `billing`",
         };
         let left_out = format!("{why}, and so left out: {}", others.join(", "));
         if of_kind.is_empty() && !others.is_empty() {
@@ -195,11 +210,6 @@ async fn meters(
         }
         found = of_kind;
     }
-    let request = UsageRequest {
-        period: Some(flags.period.clone()),
-        timezone: flags.tz.clone(),
-        ..UsageRequest::default()
-    };
     for asked in published {
         let events = &context.lake.events;
         let meter = match asked.split_once('@') {
@@ -212,7 +222,7 @@ async fn meters(
         };
         found.push((meter, None));
     }
-    Ok(found)
+    Ok((found, unread))
 }
 
 async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure> {

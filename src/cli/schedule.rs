@@ -126,7 +126,8 @@ async fn run_jobs(
                     let (failed, waiting) = (more(failed, "failed"), more(waiting, "waiting"));
                     say(&format!("{} done{failed}{waiting}", counted(done, "job")));
                 }
-                let why = "a job failed: `meterhouse schedule list` says why";
+                let why =
+                    "a job failed: `meterhouse schedule list` says why, and when it is tried again";
                 return match failed {
                     0 => Ok(Outcome::Done),
                     _ => Err(Error::unavailable(why).into()),
@@ -149,8 +150,8 @@ async fn run_jobs(
     }
 }
 
-/// Does what is due; gives how many jobs were done, how many failed, and how many are done by others,
-/// failed a while ago or can be done later.
+/// Does what is due; gives how many jobs were done, how many failed, now or a while ago, and how many are
+/// done by others or can be done later.
 async fn look(
     program: &str,
     global: &Global,
@@ -161,10 +162,16 @@ async fn look(
     let known = runs(&lake.events).await?.into_iter().filter(|run| run.state == State::Done);
     let known: HashSet<(String, [Timestamp; 2])> = known.map(|run| (run.job, run.of)).collect();
     let [mut done, mut failed, mut waiting] = [0; 3];
+    // Periods are done in order, as a closing looks at those before it and an export at what was closed.
+    let mut is_at_work = false;
     for job in &schedule.jobs {
         let key = job.key();
         for due in due(job, &zone, Clock::System.now())? {
             if known.contains(&(key.clone(), due.of)) {
+                continue;
+            }
+            if is_at_work && job.is_retried() {
+                waiting += 1;
                 continue;
             }
             if stop.clone().now_or_never().is_some() {
@@ -173,11 +180,27 @@ async fn look(
             match run_one((program, global, stop), &lake, job, &due).await? {
                 Some(State::Done) => done += 1,
                 Some(State::Failed) => failed += 1,
-                Some(State::Begun | State::Later) | None => waiting += 1,
+                Some(State::Begun | State::Later) => waiting += 1,
+                None => match last_state(&lake, &key, &due).await? {
+                    Some(State::Failed) => failed += 1,
+                    Some(State::Done) => {}
+                    Some(State::Later) => waiting += 1,
+                    Some(State::Begun) | None => {
+                        waiting += 1;
+                        is_at_work |= job.is_retried();
+                    }
+                },
             }
         }
     }
     Ok([done, failed, waiting])
+}
+
+/// How far the last attempt has come that anybody made; nothing where one has just been given back.
+async fn last_state(lake: &Lake, key: &str, due: &Due) -> Result<Option<State>> {
+    let runs = runs(&lake.events).await?;
+    let of_due = runs.iter().rfind(|run| run.job == key && run.of == due.of);
+    Ok(of_due.map(|run| run.state))
 }
 
 /// Does what a job is due for, if nobody else does; says how far that came. Where it is stopped, the job

@@ -12,7 +12,7 @@ mod text;
 pub use exact::{Decimal, RoundingMode, mean_half_even};
 pub use number::Number;
 pub use parse::{NumberError, canonical_number, parse_number, wide_of_text};
-pub use text::{text_of_scaled, text_of_scaled_i128};
+pub use text::{push_scaled, push_scaled_i128, text_of_scaled, text_of_scaled_i128};
 
 /// Fractional digits of [`Number::Fixed`], the scale of the column type decimal(38,18).
 pub const FIXED_SCALE: u8 = 18;

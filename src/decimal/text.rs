@@ -4,8 +4,16 @@ use arrow::datatypes::i256;
 
 /// The text of `scaled` / 10^`scale`.
 pub fn text_of_scaled_i128(scaled: i128, scale: u8) -> String {
+    let mut text = String::new();
+    push_scaled_i128(&mut text, scaled, scale);
+    text
+}
+
+/// Appends the text of `scaled` / 10^`scale`: of many numbers without a text for each.
+pub fn push_scaled_i128(text: &mut String, scaled: i128, scale: u8) {
     if scale == 0 {
-        return scaled.to_string();
+        text.push_str(&scaled.to_string());
+        return;
     }
     let unit = 10_u64.checked_pow(u32::from(scale));
     let halves = unit.and_then(|unit| {
@@ -14,14 +22,16 @@ pub fn text_of_scaled_i128(scaled: i128, scale: u8) -> String {
         Some((u64::try_from(whole).ok()?, u64::try_from(fraction).ok()?))
     });
     if let Some((whole, fraction)) = halves {
-        return text_of_halves(scaled < 0, whole, (fraction, usize::from(scale)));
+        push_halves(text, scaled < 0, whole, (fraction, usize::from(scale)));
+        return;
     }
-    plain_text(scaled < 0, &scaled.unsigned_abs().to_string(), usize::from(scale))
+    let plain = plain_text(scaled < 0, &scaled.unsigned_abs().to_string(), usize::from(scale));
+    text.push_str(&plain);
 }
 
-/// The text of a number whose digits before and after the point, `scale` of them, are few: many times faster
-/// than in 128 bits.
-fn text_of_halves(negative: bool, whole: u64, (fraction, scale): (u64, usize)) -> String {
+/// Appends the text of a number whose digits before and after the point, `scale` of them, are few: many times
+/// faster than in 128 bits.
+fn push_halves(text: &mut String, negative: bool, whole: u64, (fraction, scale): (u64, usize)) {
     let mut digits = [b'0'; 20];
     let mut rest = fraction;
     for digit in digits[..scale].iter_mut().rev() {
@@ -31,29 +41,33 @@ fn text_of_halves(negative: bool, whole: u64, (fraction, scale): (u64, usize)) -
     let length =
         digits[..scale].iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
     let mut number = itoa::Buffer::new();
-    let whole = number.format(whole);
-    let mut text = String::with_capacity(whole.len() + length + 2);
     if negative {
         text.push('-');
     }
-    text.push_str(whole);
+    text.push_str(number.format(whole));
     if length > 0 {
         text.push('.');
         text.extend(digits[..length].iter().map(|digit| char::from(*digit)));
     }
-    text
 }
 
 /// The text of `scaled` / 10^`scale`.
 pub fn text_of_scaled(scaled: i256, scale: u8) -> String {
+    let mut text = String::new();
+    push_scaled(&mut text, scaled, scale);
+    text
+}
+
+/// Appends the text of `scaled` / 10^`scale`, as [`push_scaled_i128`].
+pub fn push_scaled(text: &mut String, scaled: i256, scale: u8) {
     if let Some(narrow) = scaled.to_i128() {
-        return text_of_scaled_i128(narrow, scale);
+        return push_scaled_i128(text, narrow, scale);
     }
-    let text = wide_text(scaled);
-    match text.strip_prefix('-') {
+    let whole = wide_text(scaled);
+    text.push_str(&match whole.strip_prefix('-') {
         Some(digits) => plain_text(true, digits, usize::from(scale)),
-        None => plain_text(false, &text, usize::from(scale)),
-    }
+        None => plain_text(false, &whole, usize::from(scale)),
+    });
 }
 
 /// The text of a whole number: of its two halves where both fit, which is faster than that of a wide one.

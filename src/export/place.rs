@@ -126,9 +126,11 @@ impl Place {
         };
         match serde_json::from_slice(&text) {
             Ok(record) => Ok(Found::Ours { record: Box::new(record), size }),
-            Err(error) => {
-                Err(self.foreign(&format!("its record _{}.json is none: {error}", self.name)))
-            }
+            Err(error) => Err(Error::conflict(format!(
+                "{}: its record _{}.json is damaged ({error}), so that nothing was written: move both \
+                 away, or name another place",
+                self.display, self.name
+            ))),
         }
     }
 

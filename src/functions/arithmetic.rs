@@ -288,12 +288,11 @@ enum Outcome {
 
 fn ten_to(digits: u32) -> Option<i256> {
     // Asked for with every row.
-    static POWERS: LazyLock<Vec<i256>> =
-        LazyLock::new(|| (0..=WIDE).map(|digits| i256::from(10).wrapping_pow(digits)).collect());
-    POWERS
-        .get(usize::try_from(digits).ok()?)
-        .copied()
-        .or_else(|| i256::from(10).checked_pow(digits))
+    static POWERS: LazyLock<Vec<i256>> = LazyLock::new(|| {
+        let digits = 0..=u32::from(DECIMAL256_MAX_PRECISION);
+        digits.map(|digits| i256::from(10).wrapping_pow(digits)).collect()
+    });
+    POWERS.get(usize::try_from(digits).ok()?).copied()
 }
 
 fn computed(of: Arithmetic, operands: &[Scaled], scale: u32) -> Outcome {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use crate::decimal::{text_of_scaled, text_of_scaled_i128, wide_of_text};
+use crate::decimal::{push_scaled, push_scaled_i128, wide_of_text};
 
 /// Fractional digits of a number that was read from text.
 pub const WIDE_SCALE: i8 = 38;
@@ -125,6 +125,7 @@ impl ScalarUDFImpl for CanonicalText {
 /// An array of another type.
 pub fn canonical_texts(numbers: &ArrayRef) -> Result<ArrayRef> {
     let mut texts = StringBuilder::with_capacity(numbers.len(), numbers.len() * 8);
+    let mut text = String::new();
     let scale_of = |scale: i8| u8::try_from(scale).unwrap_or(0);
     match numbers.data_type() {
         DataType::Int64 => {
@@ -139,12 +140,16 @@ pub fn canonical_texts(numbers: &ArrayRef) -> Result<ArrayRef> {
         }
         DataType::Decimal128(_, scale) => {
             for number in numbers.as_primitive::<Decimal128Type>() {
-                texts.append_option(number.map(|n| text_of_scaled_i128(n, scale_of(*scale))));
+                text.clear();
+                let number = number.map(|n| push_scaled_i128(&mut text, n, scale_of(*scale)));
+                texts.append_option(number.map(|()| &text));
             }
         }
         DataType::Decimal256(_, scale) => {
             for number in numbers.as_primitive::<Decimal256Type>() {
-                texts.append_option(number.map(|n| text_of_scaled(n, scale_of(*scale))));
+                text.clear();
+                let number = number.map(|n| push_scaled(&mut text, n, scale_of(*scale)));
+                texts.append_option(number.map(|()| &text));
             }
         }
         other => return exec_err!("no canonical text of {other}"),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::keys::{BILLING, BILLING_CYCLE, CONSTANT};
 use super::lookup::{TablePlace, table_place};
-use crate::document::{Content, Entry, Findings, Keys, filled_text, keys, text};
+use crate::document::{Content, Entry, Findings, Keys, filled_text, keys, quote, text};
 use crate::time::{Anchor, BillingCycle, BillingHistory, Cycle, parse_zone};
 
 /// Where the billing periods of a meter's customers come from.
@@ -40,6 +40,8 @@ pub struct BillingTable {
     pub timezone: Given<String>,
     /// The cycle of a customer without a row; without it such a customer has no periods.
     pub otherwise: Option<BillingCycle>,
+    /// Whether it is said that customers without a row are not billed: what they use is no oversight.
+    pub others_unbilled: bool,
     /// The table, by customer; empty until it is loaded.
     pub rows: Arc<BTreeMap<String, BillingHistory>>,
 }
@@ -119,7 +121,11 @@ fn table(keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<Bil
         None => Some(Given::Always(zone.to_owned())),
         Some(entry) => given(entry, read_zone, findings),
     };
-    let otherwise = keys.get("otherwise").map(|entry| otherwise(entry, zone, findings));
+    let (others_unbilled, otherwise) = match keys.get("otherwise") {
+        None => (false, Some(None)),
+        Some(entry) if is_none(entry) => (true, Some(None)),
+        Some(entry) => (false, otherwise(entry, zone, findings).map(Some)),
+    };
     Some(BillingTable {
         table: place?,
         number: None,
@@ -131,15 +137,24 @@ fn table(keys: &Keys<'_>, zone: &str, findings: &mut Findings<'_>) -> Option<Bil
         },
         cycle: cycle?,
         timezone: timezone?,
-        otherwise: match otherwise {
-            Some(cycle) => Some(cycle?),
-            None => None,
-        },
+        otherwise: otherwise?,
+        others_unbilled,
         rows: Arc::default(),
     })
 }
 
+/// Whether it is said that there is none.
+fn is_none(entry: &Entry) -> bool {
+    matches!(&entry.value.content, Content::Scalar { text, .. } if text == "none")
+}
+
 fn otherwise(entry: &Entry, zone: &str, findings: &mut Findings<'_>) -> Option<BillingCycle> {
+    if let Content::Scalar { text, .. } = &entry.value.content {
+        let help = "an `anchor` for the customers without a row, or `none` if they are not billed";
+        let message = format!("`otherwise` cannot be {}", quote(text));
+        findings.report_help(entry.value_span(), message, help);
+        return None;
+    }
     let place = entry.value_span();
     let keys = keys(&entry.value, place, "`otherwise`", &BILLING_CYCLE, findings)?;
     cycle(&keys, zone, findings)
@@ -342,7 +357,11 @@ mod tests {
                 "{ file: b.csv, key: c, anchor: a, otherwise: { anchor: 2023-06-31 } }",
                 "3:65: billing anchor `2023-06-31` cannot be: there is no such date",
             ),
-            ("{ file: b.csv, key: c, anchor: a, otherwise: none }", "`otherwise` needs a mapping"),
+            (
+                "{ file: b.csv, key: c, anchor: a, otherwise: never }",
+                "`otherwise` cannot be `never`",
+            ),
+            ("{ file: b.csv, key: c, anchor: a, otherwise: [] }", "`otherwise` needs a mapping"),
         ] {
             let text = count(&format!("billing: {written}"));
             let found = parse(&text, "m.yaml").expect_err(written).to_string();
@@ -359,6 +378,16 @@ mod tests {
                     0 rows, otherwise monthly from 2023-01-01 in Europe/Berlin\n";
         assert!(shown.contains(want), "{shown}");
 
+        let unbilled = TABLE.replace("{ anchor: 2023-01-01 }", "none");
+        let shown = describe(&meter(&unbilled));
+        assert!(shown.contains("0 rows, others not billed\n"), "{shown}");
+        let unsaid = TABLE.replace(", otherwise: { anchor: 2023-01-01 }", "");
+        assert_eq!(
+            version(&meter(&unbilled)),
+            version(&meter(&unsaid)),
+            "the numbers are the same"
+        );
+
         let mut versions: Vec<String> = [
             "{ anchor: 2023-01-31 }",
             "{ anchor: 2023-01-30 }",
@@ -366,7 +395,7 @@ mod tests {
             "{ anchor: 2023-01-31, timezone: UTC }",
             TABLE,
             &TABLE.replace("2023-01-01", "2023-01-02"),
-            &TABLE.replace(", otherwise: { anchor: 2023-01-01 }", ""),
+            &unsaid,
             &TABLE.replace("file: ../lookups/billing.csv", "table: billing"),
             &TABLE.replace("file: ../lookups/billing.csv", "table: billing, from: since"),
         ]

@@ -310,12 +310,12 @@ fn table_text(table: &BillingTable) -> String {
         TablePlace::File(file) => format!("{}, {} rows", name_text(file), table.rows.len()),
         TablePlace::Lake(name) => format!("table {name} of the lake"),
     };
-    format!(
-        "by {} to {columns} in {place}{}, otherwise {}",
-        name_text(&table.key),
-        always.concat(),
-        table.otherwise.as_ref().map_or_else(|| "no period".to_owned(), cycle_text)
-    )
+    let otherwise = match &table.otherwise {
+        Some(cycle) => format!("otherwise {}", cycle_text(cycle)),
+        None if table.others_unbilled => "others not billed".to_owned(),
+        None => "otherwise no period".to_owned(),
+    };
+    format!("by {} to {columns} in {place}{}, {otherwise}", name_text(&table.key), always.concat())
 }
 
 /// How a unit converts and rounds, in one line.

@@ -1,14 +1,13 @@
 //! Closes a period, or opens it again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use uuid::Uuid;
 
-use super::line::{Hashed, lines_of, lines_of_period, without_period};
+use super::line::{Hashed, lines_of, lines_of_period};
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
-use super::{Closing, closings, list, own, pins};
+use super::{Closing, closings, gaps, list, own, pins};
 use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::staged::StagedFile;
@@ -62,14 +61,12 @@ pub struct ClosedPeriods {
     pub closed: Vec<Closed>,
     /// What kept periods from being closed, or customers from being in one.
     pub wrong: Vec<Error>,
-    /// Who used something in one that was closed just now and has no billing period at all, where customers
-    /// have periods of their own.
-    pub without_period: BTreeSet<Option<String>>,
 }
 
 /// Closes a period of `meter`, which `bundle` defines; one without was published. Where customers have
 /// billing periods of their own, those are closed that can be by now, each bounds apart; what keeps some
-/// of them from being closed, and customers from being in one, is told beside what was closed.
+/// of them from being closed, and what was used in time that no closing holds, is told beside what was
+/// closed.
 ///
 /// # Errors
 /// A period without an end, that has not ended or whose grace has not, or that overlaps a closed one;
@@ -108,12 +105,16 @@ pub async fn close(
             what(meter, terms)
         )));
     }
-    let (closed, _) = close_one(context, (meter, bundle), (request, terms), (from, to)).await?;
-    Ok(ClosedPeriods { closed: vec![closed], ..ClosedPeriods::default() })
+    let closed = close_one(context, (meter, bundle), (request, terms), (from, to)).await?;
+    let events = context.lake.events.snapshot(terms.at).await?;
+    let filled = with_tables(&context.lake, &events, meter).await?;
+    let period = TimeRange { from: Some(from), to: Some(to) };
+    let gaps = gaps::told(context, (&filled, terms), events.version, (&[period], false)).await;
+    let wrong = gaps.unwrap_or_else(|error| vec![error]);
+    Ok(ClosedPeriods { closed: vec![closed], wrong })
 }
 
-/// Closes a period of all customers, or, where `request` has windows, of those whose own it is; and
-/// who used something in it and has no period.
+/// Closes a period of all customers, or, where `request` has windows, of those whose own it is.
 ///
 /// # Errors
 /// One that overlaps a closed period; as [`usage`]; a store that cannot be written.
@@ -122,12 +123,12 @@ pub(super) async fn close_one(
     (meter, bundle): (&Meter, Option<&Bundle>),
     (request, terms): (UsageRequest, &Terms),
     (from, to): (Timestamp, Timestamp),
-) -> Result<(Closed, BTreeSet<Option<String>>)> {
+) -> Result<Closed> {
     let lake = &context.lake;
     let own = request.window.is_some();
     let all = list(lake, Some(&meter.name)).await?;
     if let Before { record: Some(record), .. } = closed_before(&all, meter, (from, to), own)? {
-        return Ok((Closed::Before(record), BTreeSet::new()));
+        return Ok(Closed::Before(record));
     }
     let events = lake.events.snapshot(terms.at).await?;
     let meter = &with_tables(lake, &events, meter).await?;
@@ -139,7 +140,7 @@ pub(super) async fn close_one(
     let new = lake.events.pin(events.version, by, Some(why.clone()), now).await?;
     let closed = close_pinned(context, meter, request, terms, (from, to), events.version).await;
     match &closed {
-        Ok((Closed::Now(record), _)) => pins::keep(context, record, &why).await?,
+        Ok(Closed::Now(record)) => pins::keep(context, record, &why).await?,
         _ if new => pins::let_go(context, events.version).await,
         _ => {}
     }
@@ -154,7 +155,7 @@ async fn close_pinned(
     terms: &Terms,
     (from, to): (Timestamp, Timestamp),
     version_of_events: u64,
-) -> Result<(Closed, BTreeSet<Option<String>>)> {
+) -> Result<Closed> {
     let (from_text, to_text) = (from.to_string(), to.to_string());
     let lake = &context.lake;
     let table = lake.statements_or_create().await?;
@@ -190,8 +191,7 @@ async fn close_pinned(
         },
     };
     let request = UsageRequest { at: Some(version_of_events), ..request };
-    let (mut staged, without_period) =
-        stage_lines(context, &table, meter, &request, &mut record).await?;
+    let mut staged = stage_lines(context, &table, meter, &request, &mut record).await?;
     staged.extend(stage(&table, &closing_row(&record)?).await?);
     let at_ms = context.clock.now().micros().div_euclid(1_000);
     let commit = Commit { add: staged, app: Some((app, turn + 1)), at_ms, ..Commit::default() };
@@ -201,14 +201,14 @@ async fn close_pinned(
         let all = closings(&table, &base, Some(&meter.name)).await?;
         let before = closed_before(&all, meter, (from, to), own)?;
         if let Some(record) = before.record {
-            return Ok((Closed::Before(record), BTreeSet::new()));
+            return Ok(Closed::Before(record));
         }
         own::check_customers(context, &table, (meter, &record), &before.overlapping).await?;
         if base.app_version(&record.app()).await?.unwrap_or(0) != turn {
             break;
         }
         if let CommitOutcome::Committed(_) = table.commit(&base, commit.clone()).await? {
-            return Ok((Closed::Now(record), without_period));
+            return Ok(Closed::Now(record));
         }
     }
     Err(overtaken(&table))
@@ -327,15 +327,14 @@ pub(super) fn closed_before(
     Ok(before)
 }
 
-/// Asks for the lines and stages them; puts into `record` what comes of them. Says who used something and
-/// has no period.
+/// Asks for the lines and stages them; puts into `record` what comes of them.
 async fn stage_lines(
     context: &Context,
     table: &Table,
     meter: &Meter,
     request: &UsageRequest,
     record: &mut Record,
-) -> Result<(Vec<StagedFile>, BTreeSet<Option<String>>)> {
+) -> Result<Vec<StagedFile>> {
     let context = Context { meters: Arc::new(vec![meter.clone()]), ..context.clone() };
     let mut hashed = Hashed::default();
     let mut writer =
@@ -343,15 +342,11 @@ async fn stage_lines(
     let mut full: Vec<EncodedFile> = Vec::new();
     let shared = record.clone();
     let period = record.range()?;
-    let mut without = BTreeSet::new();
     let mut take = |rows: RecordBatch| {
         let lines = match shared.own {
             true => lines_of_period(&rows, period)?,
             false => lines_of(&rows)?,
         };
-        if shared.own {
-            without.extend(without_period(&rows)?.into_iter().map(|line| line.customer));
-        }
         hashed.add(&shared, &lines)?;
         full.extend(writer.write(&line_rows(&shared, &lines)?)?);
         Ok(true)
@@ -364,7 +359,7 @@ async fn stage_lines(
     }
     (record.lines, record.sha256) = hashed.finish();
     record.files = staged.iter().map(|file| file.path.clone()).collect();
-    Ok((staged, without))
+    Ok(staged)
 }
 
 async fn stage(table: &Table, rows: &RecordBatch) -> Result<Vec<StagedFile>> {

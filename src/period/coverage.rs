@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Closing, Record, definition_of_then};
 use crate::error::{Error, Result};
 use crate::meter::{Billing, BillingTable, Meter};
-use crate::time::{BillingHistory, Timestamp};
+use crate::time::{BillingCycle, BillingHistory, Timestamp};
 use crate::usage::Context;
 
 /// From the first instant to the end, exclusive.
@@ -30,17 +30,21 @@ pub(super) struct Class {
     pub(super) ever: Option<Bounds>,
 }
 
-/// All customers of `now`, and of the tables of the closings, by class.
+/// All customers of `now`, the table by which periods are closed where customers have their own, and of the
+/// tables of the closings, by class.
 ///
 /// # Errors
 /// A definition or table that a closing was made by and that is gone.
 pub(super) async fn classes(
     context: &Context,
-    now: &BillingTable,
+    now: Option<&BillingTable>,
     closings: &[Closing],
 ) -> Result<Vec<Class>> {
     let mut folded = Folded::default();
-    folded.add(now);
+    match now {
+        Some(table) => folded.add(&table.rows, table.otherwise.as_ref()),
+        None => folded.add(&BTreeMap::new(), None),
+    };
     // With the place of the table that it was made by; one table is read at a time.
     let mut records: Vec<(&Closing, Bounds, usize)> = Vec::new();
     let mut places = BTreeMap::new();
@@ -49,7 +53,8 @@ pub(super) async fn classes(
             Some(place) => *place,
             None => {
                 let then = definition_of_then(context, &closing.record).await?;
-                let place = folded.add(table_of(&then)?);
+                let table = table_of(&then)?;
+                let place = folded.add(&table.rows, table.otherwise.as_ref());
                 places.insert(table_key(&closing.record), place);
                 place
             }
@@ -97,10 +102,14 @@ struct Folded {
 
 impl Folded {
     /// Adds a table; says which it is.
-    fn add(&mut self, table: &BillingTable) -> usize {
-        let otherwise = table.otherwise.clone().map(BillingHistory::from);
+    fn add(
+        &mut self,
+        rows_by_name: &BTreeMap<String, BillingHistory>,
+        otherwise: Option<&BillingCycle>,
+    ) -> usize {
+        let otherwise = otherwise.cloned().map(BillingHistory::from);
         let nobody = self.nobody;
-        for name in table.rows.keys() {
+        for name in rows_by_name.keys() {
             // By the tables so far it was nobody.
             if let (None, Some(nobody)) = (self.customers.get(name), nobody) {
                 self.customers.insert(name.clone(), nobody);
@@ -108,11 +117,11 @@ impl Folded {
         }
         let otherwise = self.history(&otherwise);
         let mut rows: BTreeMap<&String, usize> = BTreeMap::new();
-        for (name, cycles) in table.rows.iter() {
+        for (name, cycles) in rows_by_name {
             rows.insert(name, self.history(&Some(cycles.clone())));
         }
         let mut customers = std::mem::take(&mut self.customers);
-        for name in table.rows.keys().filter(|_| nobody.is_none()) {
+        for name in rows_by_name.keys().filter(|_| nobody.is_none()) {
             customers.insert(name.clone(), usize::MAX);
         }
         for (name, step) in &mut customers {
@@ -226,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::meter::{Given, TablePlace};
-    use crate::time::{BillingCycle, Cycle};
+    use crate::time::Cycle;
 
     fn cycle(anchor: &str) -> BillingCycle {
         let (anchor, cycle) = (anchor.parse().unwrap(), "monthly".parse().unwrap());
@@ -242,6 +251,7 @@ mod tests {
                     .collect(),
             ),
             otherwise: otherwise.map(cycle),
+            others_unbilled: false,
             table: TablePlace::File("t".to_owned()),
             number: None,
             key: "customer".to_owned(),
@@ -256,7 +266,8 @@ mod tests {
             table(&[("b", "2026-01-01"), ("d", "2026-01-09")], Some("2026-01-09")),
         ];
         let mut folded = Folded::default();
-        let places: Vec<usize> = tables.iter().map(|table| folded.add(table)).collect();
+        let add = |table: &BillingTable| folded.add(&table.rows, table.otherwise.as_ref());
+        let places: Vec<usize> = tables.iter().map(add).collect();
         assert_eq!(places, [0, 1, 2]);
         let mut named = BTreeSet::new();
         for (cycles, customers) in folded.classes() {

@@ -1,9 +1,10 @@
-//! Usage of customers with billing periods of their own that is in no closed period, and would be in none.
+//! Usage that is in no closed period, and would be in none.
 //!
-//! A customer's periods follow one another without a gap; its closed ones need not, where the table of
-//! customers was changed in between or a period was forgotten. From the first closing of the meter, or from
-//! a later anchor of the customer, up to the period that is asked for, every period must be closed. One that
-//! is not is told if something was used in it, with what to do about it.
+//! Periods follow one another without a gap; closed ones need not, where one was forgotten, or where anchors,
+//! zones or the table of customers were changed in between. From the first closing of the meter, or from a
+//! later anchor of the customer where customers have periods of their own, up to the period that is asked
+//! for, every instant must be in a closed one. Time that is not is told if something was used in it, with
+//! what to do about it; so are customers that have no period at all among others that have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::close::{Terms, closable};
-use super::coverage::{Bounds, Class, Customer, bounds, is_period, without};
+use super::coverage::{Bounds, Class, Customer, bounds, classes, is_period, table_of, without};
 use super::line::lines_of;
-use super::{Record, store};
+use super::{Closing, Record, list, store};
 use crate::error::{Error, Result};
 use crate::meter::Meter;
-use crate::time::{BillingHistory, Timestamp};
+use crate::time::{BillingHistory, TimeRange, Timestamp};
 use crate::usage::{Context, UsageRequest, reference, usage};
 
 /// How many customers an error names.
@@ -29,21 +30,24 @@ const TOLD: usize = 10;
 const PERIODS_MAX: usize = 10_000;
 
 /// What is asked for, and how.
-pub(super) struct Asked<'a> {
-    pub(super) context: &'a Context,
+struct Asked<'a> {
+    context: &'a Context,
     /// The meter, with the table of customers as it is by now.
-    pub(super) meter: &'a Meter,
-    pub(super) terms: &'a Terms,
+    meter: &'a Meter,
+    terms: &'a Terms,
     /// Version of the events.
-    pub(super) at: u64,
+    at: u64,
     /// The periods, those of all customers.
-    pub(super) periods: &'a [Bounds],
-    /// The closings that hold, of own periods and of the calendar.
-    pub(super) closings: &'a [Record],
+    periods: &'a [Bounds],
+    /// Whether they are customers' own, and not everybody's.
+    own: bool,
+    /// The closings that hold, of own periods and of everybody's.
+    closings: &'a [Record],
     /// The bounds of those of own periods.
-    pub(super) closed: &'a BTreeSet<Bounds>,
-    /// Where the first closing of the meter begins, whether it holds or was opened again.
-    pub(super) first: Option<Timestamp>,
+    closed: &'a BTreeSet<Bounds>,
+    /// Where the first closing begins, whether it holds or was opened again: that of the meter, or where
+    /// the periods are everybody's the first of such.
+    first: Option<Timestamp>,
 }
 
 /// Time that is in no closed period.
@@ -62,15 +66,43 @@ enum Why {
     PassedOver(Bounds),
     /// It is in a period that overlaps what was closed, until this instant before it.
     Displaced(Timestamp, Bounds),
+    /// It lies between closed periods of everybody, or one of them and what was closed of some customers.
+    Between,
     /// It lies between what was closed, and the customers have no periods by now.
     Removed,
+    /// The customers have no periods.
+    WithoutPeriod,
 }
 
-/// What is wrong with those of the classes that used something in time that is in no closed period.
+/// What was used in no closed period up to those that are asked for, which are customers' own or
+/// everybody's, as of version `at` of the events: an error for each time and reason.
 ///
 /// # Errors
-/// As [`usage`].
-pub(super) async fn told(asked: &Asked<'_>, classes: &[Class]) -> Result<Vec<Error>> {
+/// As [`usage`]; a definition or table that a closing was made by and that is gone.
+pub(super) async fn told(
+    context: &Context,
+    (meter, terms): (&Meter, &Terms),
+    at: u64,
+    (periods, own): (&[TimeRange], bool),
+) -> Result<Vec<Error>> {
+    let closings: Vec<Closing> = list(&context.lake, Some(&meter.name)).await?;
+    let table = if own { Some(table_of(meter)?) } else { None };
+    let classes = classes(context, table, &closings).await?;
+    let counts = closings.iter().filter(|closing| own || !closing.record.own);
+    let begins = counts.map(|closing| Ok(bounds(&closing.record)?[0]));
+    let first = begins.collect::<Result<Vec<_>>>()?.into_iter().min();
+    let hold = closings.into_iter().filter(Closing::holds);
+    let closings: Vec<Record> = hold.map(|closing| closing.record).collect();
+    let of_own = closings.iter().filter(|record| record.own);
+    let closed: BTreeSet<Bounds> = of_own.map(bounds).collect::<Result<_>>()?;
+    let periods = periods.iter().filter_map(|period| Some([period.from?, period.to?]));
+    let periods: Vec<Bounds> = periods.collect();
+    let (periods, closings, closed) = (&periods[..], &closings[..], &closed);
+    let asked = Asked { context, meter, terms, at, periods, own, closings, closed, first };
+    told_of_classes(&asked, &classes).await
+}
+
+async fn told_of_classes(asked: &Asked<'_>, classes: &[Class]) -> Result<Vec<Error>> {
     let mut of_gaps: BTreeMap<Gap, BTreeSet<&Customer>> = BTreeMap::new();
     for class in classes {
         for gap in gaps(asked, class)? {
@@ -165,18 +197,63 @@ async fn with_lines_beside(
 
 /// The time of a class that is in no closed period and should be.
 fn gaps(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
-    match (&class.cycles, class.ever) {
-        (Some(cycles), _) => match first_of(asked, class, cycles)? {
-            Some(since) => gaps_between(asked, class, (cycles, since)),
-            None => Ok(Vec::new()),
-        },
-        (None, Some(ever)) => {
-            // What comes after the last closing is nobody's any more; see those without a period.
-            let parts = without(ever, &class.closed);
-            Ok(parts.into_iter().map(|part| Gap { part, why: Why::Removed }).collect())
-        }
-        (None, None) => Ok(Vec::new()),
+    if !asked.own {
+        return Ok(gaps_of_everybody(asked, class));
     }
+    let Some(cycles) = &class.cycles else { return gaps_without_periods(asked, class) };
+    match first_of(asked, class, cycles)? {
+        Some(since) => gaps_between(asked, class, (cycles, since)),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The time of a class between closed periods of everybody, and its own of former times.
+fn gaps_of_everybody(asked: &Asked<'_>, class: &Class) -> Vec<Gap> {
+    let ever = class.ever.map(|[start, _]| start);
+    let Some(since) = asked.first.into_iter().chain(ever).min() else { return Vec::new() };
+    let asked_for = asked.periods.iter().map(|[start, _]| *start);
+    let until = asked_for.chain(class.closed.last().map(|[_, end]| *end)).max();
+    let parts = without([since, until.unwrap_or(since)], &class.closed);
+    parts.into_iter().map(|part| Gap { part, why: Why::Between }).collect()
+}
+
+/// The time in which a class may have used something without a period: between what was closed, where it
+/// had periods before, and in those of others that are asked for and that can be closed.
+fn gaps_without_periods(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
+    let parts = |bounds, others: &[Bounds], why: Why| {
+        let parts = without(bounds, others).into_iter();
+        parts.map(move |part| Gap { part, why: why.clone() }).collect::<Vec<_>>()
+    };
+    let mut gaps = match class.ever {
+        Some(ever) => parts(ever, &class.closed, Why::Removed),
+        None => Vec::new(),
+    };
+    let mut others = class.closed.clone();
+    others.extend(class.ever);
+    others.sort();
+    // That they are not billed may be meant.
+    if table_of(asked.meter)?.others_unbilled {
+        return Ok(gaps);
+    }
+    let now = asked.context.clock.now();
+    let ended = asked.periods.iter().filter(|[_, end]| closable(*end, asked.terms) <= now);
+    for span in spans(ended.copied().collect()) {
+        gaps.extend(parts(span, &others, Why::WithoutPeriod));
+    }
+    Ok(gaps)
+}
+
+/// The same time in as few bounds as there can be.
+fn spans(mut bounds: Vec<Bounds>) -> Vec<Bounds> {
+    bounds.sort();
+    let mut spans: Vec<Bounds> = Vec::new();
+    for [from, to] in bounds {
+        match spans.last_mut() {
+            Some([_, end]) if from <= *end => *end = to.max(*end),
+            _ => spans.push([from, to]),
+        }
+    }
+    spans
 }
 
 /// From when on a class is billed here; `None` where nothing was closed yet. That is the first period that
@@ -297,6 +374,22 @@ fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
                  on (`from`)"
             )
         }
+        Why::Between => {
+            let [from, to] = gap.part;
+            format!(
+                "meter `{meter}`: {who} used something from {from} to {to}, which is in no closed period: \
+                 close the periods that it consists of, or all of it as one (`meterhouse periods close \
+                 {from}..{to} {meter}`)"
+            )
+        }
+        Why::WithoutPeriod => {
+            let [from, to] = gap.part;
+            format!(
+                "meter `{meter}`: {who} used something from {from} to {to} and {has} no billing period, so \
+                 that it is billed nowhere: add rows to the table of `billing`, or an `otherwise` (`none` if \
+                 whoever has no row is not billed)"
+            )
+        }
         Why::Removed => {
             let [from, to] = gap.part;
             format!(
@@ -312,7 +405,7 @@ fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
 pub fn customers_named(customers: &BTreeSet<Option<String>>) -> String {
     let name = |customer: &Customer| match customer {
         Some(customer) => format!("`{customer}`"),
-        None => "without a row".to_owned(),
+        None => "(none)".to_owned(),
     };
     let mut text = customers.iter().take(NAMED).map(name).collect::<Vec<_>>().join(", ");
     if customers.len() > NAMED {

@@ -131,16 +131,6 @@ pub(super) fn lines_of_period(rows: &RecordBatch, period: TimeRange) -> Result<V
     })
 }
 
-/// The customers in rows of usage by customer and billing period that have no period.
-///
-/// # Errors
-/// As [`lines_of`].
-pub(super) fn without_period(rows: &RecordBatch) -> Result<Vec<Line>> {
-    let starts = rows.column_by_name(columns::WINDOW_START);
-    let starts = starts.ok_or_else(|| Error::internal("rows of periods without their starts"))?;
-    lines_of_some(rows, |row| Ok(starts.is_null(row)))
-}
-
 fn lines_of_some(
     rows: &RecordBatch,
     is_wanted: impl Fn(usize) -> Result<bool>,

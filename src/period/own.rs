@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::close::{Before, Closed, ClosedPeriods, Terms, closable, close_one, closed_before};
-use super::coverage::{Bounds, Customer, bounds, classes, is_period, is_same, table_key, table_of};
-use super::gaps::{Asked, customers_named, told};
+use super::coverage::{Customer, bounds, is_period, is_same, table_key, table_of};
+use super::gaps::{self, customers_named};
 use super::line::Line;
-use super::{Closing, Record, definition_of_then, list, store};
+use super::{Record, definition_of_then, list, store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lake::table::Table;
 use crate::meter::{Billing, BillingTable, Bundle, Meter};
@@ -97,17 +97,12 @@ pub(super) async fn close(
             ..request.clone()
         };
         let closed = match closed_before(&known, meter, (from, to), true) {
-            Ok(Before { record: Some(record), .. }) => {
-                Ok((Closed::Before(record), BTreeSet::new()))
-            }
+            Ok(Before { record: Some(record), .. }) => Ok(Closed::Before(record)),
             Ok(_) => close_one(context, (meter, bundle), (request, terms), (from, to)).await,
             Err(error) => Err(error),
         };
         match closed {
-            Ok((closed, without_period)) => {
-                done.without_period.extend(without_period);
-                done.closed.push(closed);
-            }
+            Ok(closed) => done.closed.push(closed),
             Err(error) => {
                 // A store that is away is away for the others, too.
                 let is_away = error.kind() == ErrorKind::Unavailable;
@@ -118,30 +113,9 @@ pub(super) async fn close(
             }
         }
     }
-    let gaps = gaps(context, (&filled, terms), events.version, &periods).await;
+    let gaps = gaps::told(context, (&filled, terms), events.version, (&periods, true)).await;
     done.wrong.extend(gaps.unwrap_or_else(|error| vec![error]));
     Ok(done)
-}
-
-/// What is in no closing, of the periods that were asked for and those before.
-async fn gaps(
-    context: &Context,
-    (meter, terms): (&Meter, &Terms),
-    at: u64,
-    periods: &[TimeRange],
-) -> Result<Vec<Error>> {
-    let closings: Vec<Closing> = list(&context.lake, Some(&meter.name)).await?;
-    let classes = classes(context, table_of(meter)?, &closings).await?;
-    let begins = |closing: &Closing| Ok(bounds(&closing.record)?[0]);
-    let first = closings.iter().map(begins).collect::<Result<Vec<_>>>()?.into_iter().min();
-    let hold = closings.into_iter().filter(Closing::holds);
-    let closings: Vec<Record> = hold.map(|closing| closing.record).collect();
-    let own = closings.iter().filter(|record| record.own);
-    let closed: BTreeSet<Bounds> = own.map(bounds).collect::<Result<_>>()?;
-    let periods = periods.iter().filter_map(|period| Some([period.from?, period.to?]));
-    let periods: Vec<Bounds> = periods.collect();
-    let (periods, closings, closed) = (&periods[..], &closings[..], &closed);
-    told(&Asked { context, meter, terms, at, periods, closings, closed, first }, &classes).await
 }
 
 /// Refuses a closing of customers that have a line in a closed period that overlaps it: their billing

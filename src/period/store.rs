@@ -8,6 +8,7 @@ use arrow::array::{
     UInt64Array,
 };
 use arrow::datatypes::{SchemaRef, UInt64Type};
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -218,6 +219,9 @@ fn encode(told: &impl Serialize) -> Result<String> {
         .map_err(|error| Error::internal("the text of a record").with_source(error))
 }
 
+/// Files that are read at the same time.
+const FILES_AT_ONCE: usize = 8;
+
 /// The records of a version of the table, of all meters or of more than one, and what was opened again, by
 /// the id of the closing.
 ///
@@ -229,8 +233,15 @@ pub(super) async fn records(
     meter: Option<&str>,
 ) -> Result<(Vec<Record>, Vec<(String, Change)>)> {
     let (mut closings, mut reopenings) = (Vec::new(), Vec::new());
-    for path in record_files(snapshot, meter) {
-        let stored = StoredFile::get(table, path).await?;
+    let read = record_files(snapshot, meter).into_iter().map(|path| StoredFile::get(table, path));
+    let mut read = futures::stream::iter(read).buffered(FILES_AT_ONCE);
+    while let Some(stored) = read.next().await {
+        let stored = stored.map_err(|error| {
+            error.noting(
+                "what was closed cannot be told without it: put back a copy of it, of a backup or of an \
+                 earlier version that the store keeps",
+            )
+        })?;
         let wanted = [statements::KIND, statements::RECORD];
         for rows in stored.rows(Some(&wanted), None, BATCH_ROWS)? {
             let rows = stored.checked(rows)?;
@@ -294,7 +305,12 @@ pub(super) async fn each_line(
     mut take: impl FnMut(Vec<Line>) -> Result<()>,
 ) -> Result<()> {
     for path in &record.files {
-        let stored = StoredFile::get(table, path).await?;
+        let stored = StoredFile::get(table, path).await.map_err(|error| {
+            let Record { period, meter, .. } = record;
+            error.noting(&format!(
+                "it holds lines of the closed period `{period}` of meter `{meter}`"
+            ))
+        })?;
         for rows in stored.rows(None, None, BATCH_ROWS)? {
             take(lines_of(&stored.checked(rows)?)?)?;
         }

@@ -103,6 +103,17 @@ impl BillingHistory {
         Ok([start, periods.end_of(start)].map(Timestamp::from_micros))
     }
 
+    /// Whether these are the bounds of a period.
+    ///
+    /// # Errors
+    /// As [`Self::periods`].
+    pub fn has_period(&self, bounds: TimeRange) -> Result<bool> {
+        match (bounds.from, bounds.to) {
+            (Some(from), Some(to)) => Ok(self.around(from)? == [from, to]),
+            _ => Ok(false),
+        }
+    }
+
     /// The bounds of every period that a name may mean, as of `now`: none, one, or several that begin in a
     /// month.
     ///

@@ -179,7 +179,7 @@ impl Finisher {
                 let customers = self.resolved.customer_place.and_then(|place| groups.get(place));
                 let customers = customers.map(|texts| texts.as_string());
                 let range = self.resolved.query.range;
-                window_columns(resolved, range, starts, customers, self.shape.partial)
+                window_columns(resolved, range, starts, customers, self.shape.partial)?
             }
             None => Vec::new(),
         };

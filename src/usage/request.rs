@@ -225,7 +225,8 @@ impl UsageRequest {
         let zone = self.zone_name(meter);
         Ok(match self.billing_period()? {
             Some(_) => one_billing(self, meter, zone)?.zone().to_owned(),
-            None => zone.to_owned(),
+            // As the database spells it.
+            None => parse_zone(zone)?.iana_name().unwrap_or(zone).to_owned(),
         })
     }
 

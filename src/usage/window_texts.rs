@@ -2,55 +2,99 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanBuilder, PrimitiveArray, StringArray, StringBuilder};
+use arrow::array::builder::NullBufferBuilder;
+use arrow::array::{Array, ArrayRef, BooleanBuilder, PrimitiveArray, StringArray};
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::TimestampMicrosecondType;
 
 use super::windows::ResolvedWindows;
+use crate::error::{Error, Result};
 use crate::plan::Windows;
 use crate::time::{TimeRange, Timestamp, format_in_zone};
 
-/// The texts of one window, which the rows after it mostly have too.
+/// How one window is shown.
 struct Shown {
-    start: i64,
-    calendar: usize,
     texts: [String; 2],
     partial: bool,
 }
 
 /// Start, end and, where `with_partial`, whether a bound of the range cuts them, for each row; all
 /// null where a customer has no periods. Start and end are those of the part within the range.
+///
+/// # Errors
+/// A defect of ours.
 pub(super) fn window_columns(
     resolved: &ResolvedWindows,
     range: TimeRange,
     starts: &PrimitiveArray<TimestampMicrosecondType>,
     customers: Option<&StringArray>,
     with_partial: bool,
-) -> Vec<ArrayRef> {
-    let (mut from, mut to) = (StringBuilder::new(), StringBuilder::new());
+) -> Result<Vec<ArrayRef>> {
+    let (mut from, mut to) = (Texts::new(starts.len()), Texts::new(starts.len()));
     let mut partial = BooleanBuilder::new();
-    let mut last: Option<Shown> = None;
-    for (row, start) in starts.iter().enumerate() {
-        let calendar = calendar_of(&resolved.windows, customers, row);
-        let (Some(start), Some(calendar)) = (start, calendar) else {
-            from.append_null();
-            to.append_null();
-            partial.append_null();
+    let window = |row: usize| {
+        let start = starts.is_valid(row).then(|| starts.value(row));
+        start.zip(calendar_of(&resolved.windows, customers, row))
+    };
+    let mut row = 0;
+    while row < starts.len() {
+        let of_row = window(row);
+        let end = (row + 1..starts.len()).find(|next| window(*next) != of_row);
+        let rows = end.unwrap_or(starts.len()) - row;
+        row += rows;
+        let Some((start, calendar)) = of_row else {
+            from.append(None, rows);
+            to.append(None, rows);
+            partial.append_nulls(rows);
             continue;
         };
-        let shown = match last.take() {
-            Some(known) if known.start == start && known.calendar == calendar => known,
-            _ => shown(resolved, range, start, calendar),
-        };
-        from.append_value(&shown.texts[0]);
-        to.append_value(&shown.texts[1]);
-        partial.append_value(shown.partial);
-        last = Some(shown);
+        let Shown { texts: [first, last], partial: is_cut } =
+            shown(resolved, range, start, calendar);
+        from.append(Some(&first), rows);
+        to.append(Some(&last), rows);
+        partial.append_n(rows, is_cut);
     }
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(from.finish()), Arc::new(to.finish())];
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(from.finish()?), Arc::new(to.finish()?)];
     if with_partial {
         columns.push(Arc::new(partial.finish()));
     }
-    columns
+    Ok(columns)
+}
+
+/// Texts of which many are the same one after the other: written in one go, which takes a third of the time
+/// of one by one.
+struct Texts {
+    bytes: Vec<u8>,
+    lengths: Vec<usize>,
+    nulls: NullBufferBuilder,
+}
+
+impl Texts {
+    fn new(rows: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(rows * "2026-10-01T00:00:00Z".len()),
+            lengths: Vec::with_capacity(rows),
+            nulls: NullBufferBuilder::new(rows),
+        }
+    }
+
+    fn append(&mut self, text: Option<&str>, rows: usize) {
+        let bytes = text.unwrap_or_default().as_bytes();
+        for _ in 0..rows {
+            self.bytes.extend_from_slice(bytes);
+        }
+        self.lengths.extend(std::iter::repeat_n(bytes.len(), rows));
+        match text {
+            Some(_) => self.nulls.append_n_non_nulls(rows),
+            None => self.nulls.append_n_nulls(rows),
+        }
+    }
+
+    fn finish(mut self) -> Result<StringArray> {
+        let offsets = OffsetBuffer::from_lengths(self.lengths);
+        StringArray::try_new(offsets, self.bytes.into(), self.nulls.finish())
+            .map_err(|error| Error::internal("texts of windows").with_source(error))
+    }
 }
 
 /// The calendar that a row's window is of.
@@ -84,5 +128,5 @@ fn shown(resolved: &ResolvedWindows, range: TimeRange, start: i64, calendar: usi
             .map_or_else(|| instant.to_string(), |zone| format_in_zone(instant, zone))
     };
     let partial = from != start || to != whole_end;
-    Shown { start, calendar, texts: [text(from), text(to)], partial }
+    Shown { texts: [text(from), text(to)], partial }
 }

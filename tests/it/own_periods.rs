@@ -17,6 +17,8 @@ use crate::storm::random::Random;
 
 const OF_FILE: &str =
     "{ file: ../cycles.csv, key: customer, anchor: since, cycle: length, from: from }";
+const OTHERS_UNBILLED: &str = "{ file: ../cycles.csv, key: customer, anchor: since, cycle: length, \
+                               from: from, otherwise: none }";
 const OR_MONTHS: &str = "{ file: ../cycles.csv, key: customer, anchor: since, cycle: length, from: \
                          from, otherwise: { anchor: 2026-01-01 } }";
 
@@ -132,9 +134,10 @@ fn a_row_that_is_removed_is_told_and_what_was_billed_is_not_lost_with_it() {
     cycles(folder, &all);
     close(folder, "billing:2026-05", 0);
     cycles(folder, &all[2..]);
-    // Whoever has left has left; that something was used since is said.
-    let said = close(folder, "billing:2026-06", 0);
-    let want = "customer `anna` used something in these periods and will be billed nowhere";
+    // Whoever has left has left, unless something was used since.
+    let said = close(folder, "billing:2026-06", 1);
+    let want = "customer `anna` used something from 2026-06-01T00:00:00Z to 2026-07-01T00:00:00Z and has \
+                no billing period";
     assert!(said.contains(want) && !said.contains("`bob`"), "{said}");
     // What was billed is lost by no closing that is made anew.
     reopen(folder, &bounds("05-01", "06-01"));
@@ -220,18 +223,85 @@ fn a_week_that_nobody_closed_is_told_by_the_next() {
 
 #[test]
 fn whoever_was_never_billed_before_is_no_gap() {
-    // What new customers used before their row, in a trial perhaps, is nobody's matter.
+    // What new customers used before their row, in a trial perhaps, is no matter where the meter says so.
     let used =
         [("zoe", "05-08", 7), ("zoe", "06-08", 7), ("anna", "05-20", 1), ("anna", "06-20", 10)];
-    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = lake_of_periods(OTHERS_UNBILLED, &used);
     let folder = folder.path();
     cycles(folder, &["zoe,2026-05-01,monthly,"]);
     let said = close(folder, "billing:2026-05", 0);
-    assert!(said.contains("customer `anna` used something in these periods"), "{said}");
+    assert!(!said.contains("anna"), "{said}");
     cycles(folder, &["zoe,2026-05-01,monthly,", "anna,2026-06-01,monthly,"]);
     let said = close(folder, "billing:2026-06", 0);
     assert!(!said.contains("anna"), "{said}");
     assert_eq!(billed(folder), sums(&[("anna", 10), ("zoe", 14)]));
+}
+
+/// Every time, not just by the run that closes the periods.
+#[test]
+fn whoever_uses_something_and_has_no_period_is_told_until_it_has_one() {
+    let used = [("zoe", "05-08", 7), ("anna", "06-03", 10), ("anna", "06-20", 100)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    let zoes = ["zoe,2026-05-01,monthly,", "zoe2,2026-05-02,monthly,"];
+    cycles(folder, &zoes);
+    close(folder, "billing:2026-04", 0);
+    // The two periods of May are one time.
+    let want = "customer `anna` used something from 2026-05-01T00:00:00Z to 2026-06-02T00:00:00Z";
+    for _ in 0..2 {
+        ingest(folder, &[event("more", Some("anna"), 31, 1)]);
+        let said = close(folder, "billing:2026-05", 1);
+        assert!(said.contains(want) && said.contains("has no billing period"), "{said}");
+    }
+    cycles(folder, &[&zoes[..], &["anna,2026-05-01,monthly,"]].concat());
+    let said = close(folder, "billing:2026-05", 1);
+    assert!(said.contains("was closed before it was that of customer `anna`"), "{said}");
+    reopen(folder, &bounds("05-01", "06-01"));
+    close(folder, "billing:2026-05", 0);
+    close(folder, "billing:2026-06", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 111), ("zoe", 7)]));
+}
+
+#[test]
+fn a_month_of_everybody_that_was_passed_over_is_told_by_those_after_it() {
+    let used =
+        [("anna", "02-20", 1), ("anna", "04-05", 10), ("bob", "04-30", 100), ("anna", "06-01", 5)];
+    let folder = lake_of_periods("{ anchor: 2026-01-01 }", &used);
+    let folder = folder.path();
+    // What was before the first closing may have been billed elsewhere, and nothing was used in May.
+    close_bytes(folder, "2026-03", 0);
+    let passed = "customers `anna`, `bob` used something from 2026-04-01T00:00:00Z to 2026-06-01T00:00:00Z, \
+                  which is in no closed period";
+    for closed in ["closed bytes", "closed already, nothing changed: bytes"] {
+        let said = close_bytes(folder, "2026-06", 1);
+        assert!(said.contains(closed) && said.contains(passed), "{said}");
+    }
+    close_bytes(folder, &bounds("04-01", "05-01"), 0);
+    close_bytes(folder, "2026-06", 0);
+    // One that is opened again and not closed anew is in no closing either.
+    reopen(folder, "2026-06");
+    close_bytes(folder, "2026-07", 1);
+    close_bytes(folder, "2026-06", 0);
+    close_bytes(folder, "2026-07", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 15), ("bob", 100)]));
+}
+
+/// A new anchor, and a new zone: what lies between the closings is told, and nothing is closed twice.
+#[test]
+fn time_between_periods_of_everybody_that_a_new_anchor_leaves_is_told() {
+    let used = [("anna", "03-20", 1), ("anna", "04-05", 10), ("anna", "04-20", 100)];
+    let folder = lake_of_periods("{ anchor: 2026-01-01 }", &used);
+    let folder = folder.path();
+    close(folder, "billing:2026-03", 0);
+    let meter = folder.join("queries/meters/bytes.yaml");
+    let text = fs::read_to_string(&meter).unwrap();
+    fs::write(&meter, text.replace("2026-01-01", "2026-01-15")).unwrap();
+    let said = close(folder, "billing:2026-04", 1);
+    let want = "customer `anna` used something from 2026-04-01T00:00:00Z to 2026-04-15T00:00:00Z";
+    assert!(said.contains(want), "{said}");
+    close_bytes(folder, &bounds("04-01", "04-15"), 0);
+    close(folder, "billing:2026-04", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 111)]));
 }
 
 #[test]
@@ -270,7 +340,8 @@ fn what_was_used_before_the_first_closing_of_a_customer_is_told() {
     let folder = lake_of_periods(OF_FILE, &used);
     let folder = folder.path();
     cycles(folder, &["zoe,2026-05-01,monthly,"]);
-    close(folder, "billing:2026-05", 0);
+    let said = close(folder, "billing:2026-05", 1);
+    assert!(said.contains("customers `anna`, `bob` used something from 2026-05-01"), "{said}");
     cycles(
         folder,
         &["zoe,2026-05-01,monthly,", "anna,2026-05-01,monthly,", "bob,2026-05-03,14 days,"],
@@ -341,7 +412,8 @@ fn no_event_is_billed_twice_or_nowhere_unsaid() {
     let (mut unbilled_seen, mut billed_seen) = (0, 0);
     for seed in 0..lives() {
         let mut random = Random::new(20_261_127 + seed);
-        let folder = lake_of_periods(OF_FILE, &[("zoe", "05-01", 0)]);
+        let billing = if seed % 2 == 0 { OF_FILE } else { OR_MONTHS };
+        let folder = lake_of_periods(billing, &[("zoe", "05-01", 0)]);
         let folder = folder.path();
         let events: Vec<_> = (0..4 * 8).map(|n| nth_event(&mut random, n)).collect();
         let (late, known): (Vec<_>, Vec<_>) = events.iter().partition(|_| random.below(2) == 0);
@@ -400,6 +472,72 @@ fn no_event_is_billed_twice_or_nowhere_unsaid() {
         }
     }
     assert!(unbilled_seen > 0 && billed_seen > 0, "{unbilled_seen} {billed_seen}");
+}
+
+/// Whatever is closed for everybody in whatever order, and opened again: what is told to be in no closing is
+/// what is in none, from the first closing on.
+#[test]
+fn what_no_closing_of_everybody_holds_is_told() {
+    let day = |number: u64| {
+        let text = Timestamp::from_micros(
+            1_767_225_600_000_000 + 86_400_000_000 * i64::try_from(number).unwrap(),
+        );
+        text.to_string()
+    };
+    let (mut told_seen, mut overlaps_seen) = (0, 0);
+    for seed in 0..4 * lives() {
+        let mut random = Random::new(seed);
+        let days: Vec<(&str, u64)> =
+            (0..24).map(|n| (CUSTOMERS[n % 2], random.below(200))).collect();
+        let dates: Vec<String> =
+            days.iter().map(|(_, number)| day(*number)[5..10].to_owned()).collect();
+        let used: Vec<(&str, &str, u64)> = days
+            .iter()
+            .zip(&dates)
+            .map(|((customer, _), date)| (*customer, date.as_str(), 1))
+            .collect();
+        let folder = lake_of_periods("{ anchor: 2026-01-01 }", &used);
+        let folder = folder.path();
+        let context = context(folder);
+        let (meter, bundle) = load_bundle(&folder.join("queries/meters/bytes.yaml")).unwrap();
+        let close = |from: u64, to: u64| {
+            let terms = Terms { period: format!("{}..{}", day(from), day(to)), ..Terms::default() };
+            RUNTIME.block_on(period::close(&context, (&meter, Some(&bundle)), &terms))
+        };
+        let (mut closed, mut first): (Vec<[u64; 2]>, _) = (Vec::new(), u64::MAX);
+        for _ in 0..10 {
+            let from = random.below(190);
+            let to = from + 1 + random.below(30);
+            let overlaps = closed.iter().any(|[start, end]| *start < to && from < *end);
+            let is_refused = close(from, to).is_err();
+            let is_same = closed.contains(&[from, to]);
+            assert_eq!(is_refused, overlaps && !is_same, "seed {seed}, {from} {to}: {closed:?}");
+            overlaps_seen += u64::from(is_refused);
+            if !is_refused && !is_same {
+                closed.push([from, to]);
+                first = first.min(from);
+            }
+            if random.below(4) == 0 && !closed.is_empty() {
+                let [from, to] = closed.swap_remove(place(&mut random, closed.len() as u64));
+                reopen(folder, &format!("{}..{}", day(from), day(to)));
+            }
+        }
+        let said: Vec<String> =
+            close(230, 240).unwrap().wrong.iter().map(ToString::to_string).collect();
+        let told: Vec<Told> = said.iter().flat_map(|text| told(text)).collect();
+        for ((customer, number), date) in days.iter().zip(&dates) {
+            let is_in_none =
+                first <= *number && !closed.iter().any(|[from, to]| from <= number && number < to);
+            let is_told = told.iter().any(|told| told.is_of(customer, date));
+            assert_eq!(is_told, is_in_none, "seed {seed}, {customer} on {date}: {said:#?}");
+            told_seen += u64::from(is_told);
+        }
+        for told in &told {
+            let is_true = used.iter().any(|(customer, date, _)| told.is_of(customer, date));
+            assert!(is_true, "seed {seed}, nobody used anything of {told:?}: {said:#?}");
+        }
+    }
+    assert!(told_seen > 0 && overlaps_seen > 0, "{told_seen} {overlaps_seen}");
 }
 
 /// A customer and dates between which something is said to be in no closing.
@@ -480,9 +618,21 @@ fn without_names_only_meters_of_the_kind_of_period_are_closed() {
     let other = "meter: other\nevent: e\naggregation: count\n";
     fs::write(folder.join("queries/meters/other.yaml"), other).unwrap();
     let said = close(folder, "2026-05", 0);
-    let left_out = "with billing periods of customers' own, and so left out: bytes\n";
+    let left_out = "with other periods by their `billing`, and so left out: bytes\n";
     assert!(said.contains(left_out) && said.contains("closed other"), "{said}");
     let said = close(folder, "billing:2026-05", 0);
     let left_out = "without `billing`, and so left out: other\n";
     assert!(said.contains(left_out) && said.contains("closed bytes"), "{said}");
+    // Of a meter whose customers share their periods, those of the calendar that are some of them.
+    for (name, anchor) in [("fits", "2026-01-01"), ("differs", "2026-01-15")] {
+        let meter = format!(
+            "meter: {name}\nevent: e\naggregation: count\nbilling: {{ anchor: {anchor} }}\n"
+        );
+        fs::write(folder.join(format!("queries/meters/{name}.yaml")), meter).unwrap();
+    }
+    let said = close(folder, "2026-04", 0);
+    let left_out = "and so left out: bytes, differs\n";
+    assert!(said.contains(left_out) && said.contains("closed fits"), "{said}");
+    let said = run(folder, &["periods", "close", "2026-04", "differs"], 0).1;
+    assert!(said.contains("closed differs"), "{said}");
 }

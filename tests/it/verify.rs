@@ -191,6 +191,31 @@ fn what_is_missing_doubled_or_unaccounted_is_named() {
     }
 }
 
+/// A correction has no account that would miss it.
+#[test]
+fn a_pinned_version_that_the_log_lost_is_named() {
+    let folder = lake();
+    let amend =
+        ["events", "amend", "--where", "customer_id = 'c1'", "--set", "n=1", "--reason", "r"];
+    let amended = meterhouse(folder.path(), &amend);
+    assert_eq!(amended.status.code(), Some(0), "{}", said(&amended));
+    let log = folder.path().join("lake/default/events/_delta_log");
+    let mut entries = Vec::new();
+    files(&log, &mut entries);
+    let entries =
+        entries.into_iter().filter(|entry| entry.extension().is_some_and(|e| e == "json"));
+    let newest = entries.max().unwrap();
+    let version: u64 = newest.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let pinned = meterhouse(folder.path(), &["pin", &version.to_string()]);
+    assert_eq!(pinned.status.code(), Some(0), "{}", said(&pinned));
+    assert_eq!(meterhouse(folder.path(), &["verify"]).status.code(), Some(0));
+    fs::remove_file(newest).unwrap();
+    let output = meterhouse(folder.path(), &["verify"]);
+    let want = format!("version {version} is pinned and the log ends with {}", version - 1);
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    assert!(data(&output).contains(&want), "{}", data(&output));
+}
+
 /// Bits that are flipped, one after the other; more with `METERHOUSE_TEST_FLIPS`.
 #[test]
 fn one_wrong_bit_is_found_or_changes_no_answer() {
