@@ -1,6 +1,5 @@
 //! `meterhouse export`: usage and closed periods as files.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::flags::{ExportCommand, ExportStatementsFlags, ExportUsageFlags, FileFlags, Global};
@@ -14,7 +13,7 @@ use crate::export::{
     Export, Exported, Format, MeterEvents, Place, Source, customers_of_csv, export, period_name,
 };
 use crate::lake::location::Location;
-use crate::period::{self, Closing};
+use crate::period::{self, Closing, Record};
 use crate::usage::{Context, UsageRequest};
 
 /// Runs the command.
@@ -85,15 +84,19 @@ async fn statements(global: &Global, flags: &ExportStatementsFlags) -> Result<()
     Ok(())
 }
 
-/// What the asked period is called at any time: `last-month` is another one soon, and of one that is written
-/// out more may be closed by then.
+/// What the asked period is called at any time: `last-month` is another one soon. Of customers' own periods
+/// more may be closed by then, under a name that is written out.
 fn lasting_period(asked: &str, closings: &[Closing]) -> String {
-    let names = closings.iter().map(|closing| closing.record.period.as_str());
-    let names: Vec<&str> = names.collect::<BTreeSet<_>>().into_iter().collect();
+    let own: Vec<&Record> =
+        closings.iter().map(|closing| &closing.record).filter(|record| record.own).collect();
     let written = asked.strip_prefix("billing:").unwrap_or(asked);
-    match written.starts_with(|first: char| first.is_ascii_digit()) && names.len() > 1 {
-        true => asked.to_owned(),
-        false => names.join(", "),
+    if !own.is_empty() && written.starts_with(|first: char| first.is_ascii_digit()) {
+        return asked.to_owned();
+    }
+    let bounds = own.iter().map(|record| &record.from).min();
+    match bounds.zip(own.iter().map(|record| &record.to).max()) {
+        Some((from, to)) => format!("{from}..{to}"),
+        None => closings.first().map(|closing| closing.record.period.clone()).unwrap_or_default(),
     }
 }
 

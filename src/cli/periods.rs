@@ -111,7 +111,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         }
         wrong.extend(joined(done.wrong));
     }
-    all_or(wrong, all, "closed")?;
+    all_or(wrong, all, "settled")?;
     Ok(match (later, any) {
         (false, _) => Outcome::Done,
         (true, true) => Outcome::SomeLater,
@@ -175,21 +175,21 @@ async fn meters(
         timezone: flags.tz.clone(),
         ..UsageRequest::default()
     };
+    let is_billing = BillingPeriod::named(&flags.period)?.is_some();
+    let is_of_kind = |meter: &Meter| match &meter.billing {
+        None => Ok(!is_billing),
+        Some(Billing::Shared(_)) if is_billing => Ok(true),
+        Some(Billing::Shared(cycle)) => {
+            let bounds = request.bounds(meter, context.clock.now())?;
+            BillingHistory::from(cycle.clone()).has_period(bounds)
+        }
+        Some(Billing::PerCustomer(_)) => Ok::<_, Error>(is_billing),
+    };
     if flags.meters.is_empty() {
         // By the other kind of periods nobody bills it, unless it is named.
-        let is_billing = BillingPeriod::named(&flags.period)?.is_some();
         let (mut of_kind, mut others) = (Vec::new(), Vec::new());
         for (meter, bundle) in found {
-            let is_of_kind = match &meter.billing {
-                None => !is_billing,
-                Some(Billing::Shared(cycle)) => {
-                    is_billing
-                        || BillingHistory::from(cycle.clone())
-                            .has_period(request.bounds(&meter, context.clock.now())?)?
-                }
-                Some(Billing::PerCustomer(_)) => is_billing,
-            };
-            match is_of_kind {
+            match is_of_kind(&meter)? {
                 true => of_kind.push((meter, bundle)),
                 false => others.push(meter.name),
             }
@@ -200,15 +200,23 @@ async fn meters(
         };
         let left_out = format!("{why}, and so left out: {}", others.join(", "));
         if of_kind.is_empty() && !others.is_empty() {
-            return Err(Error::invalid(format!(
+            let none = Error::invalid(format!(
                 "no meter can be closed for `{}`: all are {left_out}; name one to close it nevertheless",
                 flags.period
-            )));
+            ));
+            let wrong = std::iter::once(none).chain(unread).collect();
+            return Err(joined(wrong).unwrap_or_else(|| Error::internal("nothing is wrong")));
         }
         if !others.is_empty() && !global.quiet {
             say(&left_out);
         }
         found = of_kind;
+    }
+    for (meter, _) in &found {
+        if matches!(meter.billing, Some(Billing::Shared(_))) && !is_of_kind(meter)? {
+            let (name, period) = (&meter.name, &flags.period);
+            say(&format!("warning: {name}: {period} is none of the periods of its `billing`"));
+        }
     }
     for asked in published {
         let events = &context.lake.events;

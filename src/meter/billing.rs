@@ -382,11 +382,6 @@ mod tests {
         let shown = describe(&meter(&unbilled));
         assert!(shown.contains("0 rows, others not billed\n"), "{shown}");
         let unsaid = TABLE.replace(", otherwise: { anchor: 2023-01-01 }", "");
-        assert_eq!(
-            version(&meter(&unbilled)),
-            version(&meter(&unsaid)),
-            "the numbers are the same"
-        );
 
         let mut versions: Vec<String> = [
             "{ anchor: 2023-01-31 }",
@@ -396,6 +391,7 @@ mod tests {
             TABLE,
             &TABLE.replace("2023-01-01", "2023-01-02"),
             &unsaid,
+            &unbilled,
             &TABLE.replace("file: ../lookups/billing.csv", "table: billing"),
             &TABLE.replace("file: ../lookups/billing.csv", "table: billing, from: since"),
         ]

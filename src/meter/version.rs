@@ -278,6 +278,8 @@ fn billing(billing: &Billing) -> String {
                 }
             }
             parts.extend(table.otherwise.as_ref().map(|cycle| ("otherwise", billing_cycle(cycle))));
+            // No number is another by it, but what is published has to say it.
+            parts.extend(table.others_unbilled.then(|| ("otherwise", text("none"))));
             object(parts)
         }
     }

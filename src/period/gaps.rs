@@ -17,8 +17,8 @@ use super::line::lines_of;
 use super::{Closing, Record, list, store};
 use crate::error::{Error, Result};
 use crate::meter::Meter;
-use crate::time::{BillingHistory, TimeRange, Timestamp};
-use crate::usage::{Context, UsageRequest, reference, usage};
+use crate::time::{BillingHistory, TimeRange, Timestamp, format_in_zone, parse_zone};
+use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
 
 /// How many customers an error names.
 const NAMED: usize = 5;
@@ -45,8 +45,8 @@ struct Asked<'a> {
     closings: &'a [Record],
     /// The bounds of those of own periods.
     closed: &'a BTreeSet<Bounds>,
-    /// Where the first closing begins, whether it holds or was opened again: that of the meter, or where
-    /// the periods are everybody's the first of such.
+    /// Where the first closing begins that holds, or had lines before it was opened again: that of the
+    /// meter, or where the periods are everybody's the first of such.
     first: Option<Timestamp>,
 }
 
@@ -75,20 +75,30 @@ enum Why {
 }
 
 /// What was used in no closed period up to those that are asked for, which are customers' own or
-/// everybody's, as of version `at` of the events: an error for each time and reason.
-///
-/// # Errors
-/// As [`usage`]; a definition or table that a closing was made by and that is gone.
+/// everybody's: an error for each time and reason. What has been closed stays so whatever comes of it, which
+/// is why errors on the way are told like them.
 pub(super) async fn told(
     context: &Context,
     (meter, terms): (&Meter, &Terms),
-    at: u64,
+    periods: (&[TimeRange], bool),
+) -> Vec<Error> {
+    let told = find(context, (meter, terms), periods).await;
+    told.unwrap_or_else(|error| vec![error])
+}
+
+async fn find(
+    context: &Context,
+    (meter, terms): (&Meter, &Terms),
     (periods, own): (&[TimeRange], bool),
 ) -> Result<Vec<Error>> {
+    let events = context.lake.events.snapshot(terms.at).await?;
+    let (meter, at) = (&with_tables(&context.lake, &events, meter).await?, events.version);
     let closings: Vec<Closing> = list(&context.lake, Some(&meter.name)).await?;
     let table = if own { Some(table_of(meter)?) } else { None };
     let classes = classes(context, table, &closings).await?;
-    let counts = closings.iter().filter(|closing| own || !closing.record.own);
+    // One by mistake, of a time in which nobody used anything, is undone by opening it again.
+    let counts = |closing: &&Closing| closing.holds() || closing.record.lines > 0;
+    let counts = closings.iter().filter(counts).filter(|closing| own || !closing.record.own);
     let begins = counts.map(|closing| Ok(bounds(&closing.record)?[0]));
     let first = begins.collect::<Result<Vec<_>>>()?.into_iter().min();
     let hold = closings.into_iter().filter(Closing::holds);
@@ -131,7 +141,7 @@ async fn told_of_classes(asked: &Asked<'_>, classes: &[Class]) -> Result<Vec<Err
     }
     let found = as_they_are(asked, found).await?;
     let name = &asked.meter.name;
-    let told = found.iter().take(TOLD).map(|(gap, customers)| told_of(name, gap, customers));
+    let told = found.iter().take(TOLD).map(|(gap, customers)| told_of(asked, gap, customers));
     let mut told: Vec<Error> = told.collect();
     if found.len() > TOLD {
         let more = found.len() - TOLD;
@@ -207,18 +217,19 @@ fn gaps(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
     }
 }
 
-/// The time of a class between closed periods of everybody, and its own of former times.
+/// The time of a class between closed periods of everybody, and its own of former times, up to what is asked
+/// for: what comes after it may be closed next.
 fn gaps_of_everybody(asked: &Asked<'_>, class: &Class) -> Vec<Gap> {
     let ever = class.ever.map(|[start, _]| start);
     let Some(since) = asked.first.into_iter().chain(ever).min() else { return Vec::new() };
-    let asked_for = asked.periods.iter().map(|[start, _]| *start);
-    let until = asked_for.chain(class.closed.last().map(|[_, end]| *end)).max();
+    let until = asked.periods.iter().map(|[start, _]| *start).max();
     let parts = without([since, until.unwrap_or(since)], &class.closed);
     parts.into_iter().map(|part| Gap { part, why: Why::Between }).collect()
 }
 
 /// The time in which a class may have used something without a period: between what was closed, where it
-/// had periods before, and in those of others that are asked for and that can be closed.
+/// had periods before, and from the first closing up to the end of those of others that are asked for and can
+/// be closed.
 fn gaps_without_periods(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
     let parts = |bounds, others: &[Bounds], why: Why| {
         let parts = without(bounds, others).into_iter();
@@ -237,23 +248,12 @@ fn gaps_without_periods(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
     }
     let now = asked.context.clock.now();
     let ended = asked.periods.iter().filter(|[_, end]| closable(*end, asked.terms) <= now);
-    for span in spans(ended.copied().collect()) {
-        gaps.extend(parts(span, &others, Why::WithoutPeriod));
+    let until = ended.map(|[_, end]| *end).max();
+    let since = asked.first.into_iter().chain(asked.periods.iter().map(|[start, _]| *start)).min();
+    if let (Some(since), Some(until)) = (since, until) {
+        gaps.extend(parts([since, until], &others, Why::WithoutPeriod));
     }
     Ok(gaps)
-}
-
-/// The same time in as few bounds as there can be.
-fn spans(mut bounds: Vec<Bounds>) -> Vec<Bounds> {
-    bounds.sort();
-    let mut spans: Vec<Bounds> = Vec::new();
-    for [from, to] in bounds {
-        match spans.last_mut() {
-            Some([_, end]) if from <= *end => *end = to.max(*end),
-            _ => spans.push([from, to]),
-        }
-    }
-    spans
 }
 
 /// From when on a class is billed here; `None` where nothing was closed yet. That is the first period that
@@ -323,7 +323,10 @@ fn gaps_between(
     Err(Error::invalid(format!(
         "meter `{}`: {} have more than {PERIODS_MAX} billing periods since {since}: close them in parts",
         asked.meter.name,
-        customers_named(&class.customers)
+        match class.customers.contains(&None) {
+            true => "customers without a row".to_owned(),
+            false => customers_named(&class.customers),
+        }
     )))
 }
 
@@ -352,7 +355,8 @@ async fn used(
     Ok(customers)
 }
 
-fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
+fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
+    let meter = &asked.meter.name;
     let who = customers_named(customers);
     let (was, has) = if customers.len() == 1 { ("was", "has") } else { ("were", "have") };
     Error::conflict(match &gap.why {
@@ -376,18 +380,31 @@ fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
         }
         Why::Between => {
             let [from, to] = gap.part;
+            let overlaps = |[start, end]: &Bounds| *start < to && from < *end;
+            let how = match asked.closed.iter().find(|closed| overlaps(closed)) {
+                Some([start, end]) => format!(
+                    "others' own period from {start} to {end} is closed beside it, so that it can be closed \
+                     only as a period of their own, by a `billing` with a table"
+                ),
+                None => format!(
+                    "close the periods that it consists of, or all of it as one (`meterhouse periods close \
+                     {}`)",
+                    as_of_everybody(asked, gap.part)
+                ),
+            };
             format!(
-                "meter `{meter}`: {who} used something from {from} to {to}, which is in no closed period: \
-                 close the periods that it consists of, or all of it as one (`meterhouse periods close \
-                 {from}..{to} {meter}`)"
+                "meter `{meter}`: {who} used something from {from} to {to}, which is in no closed period: {how}"
             )
         }
         Why::WithoutPeriod => {
             let [from, to] = gap.part;
+            let how = match customers.iter().all(Option::is_none) {
+                true => "give the events a customer, or `billing`",
+                false => "add rows to the table of `billing`, or",
+            };
             format!(
                 "meter `{meter}`: {who} used something from {from} to {to} and {has} no billing period, so \
-                 that it is billed nowhere: add rows to the table of `billing`, or an `otherwise` (`none` if \
-                 whoever has no row is not billed)"
+                 that it is billed nowhere: {how} an `otherwise` (`none` if whoever has no row is not billed)"
             )
         }
         Why::Removed => {
@@ -399,6 +416,24 @@ fn told_of(meter: &str, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
             )
         }
     })
+}
+
+/// Bounds and meter as `periods close` takes them for everybody: in dates, as two instants may be some
+/// customers' own period.
+fn as_of_everybody(asked: &Asked<'_>, [from, to]: Bounds) -> String {
+    let request =
+        UsageRequest { timezone: asked.terms.timezone.clone(), ..UsageRequest::default() };
+    let zone = request.zone_name(asked.meter);
+    let date = |instant: Timestamp| {
+        let text = format_in_zone(instant, &parse_zone(zone).ok()?);
+        text.split_once("T00:00:00").map(|(date, _)| date.to_owned())
+    };
+    let name = &asked.meter.name;
+    match (date(from).zip(date(to)), &asked.terms.timezone) {
+        (Some((from, to)), Some(zone)) => format!("{from}..{to} {name} --tz {zone}"),
+        (Some((from, to)), None) => format!("{from}..{to} {name}"),
+        (None, _) => format!("{from}..{to} {name}"),
+    }
 }
 
 /// Some customers, for people.

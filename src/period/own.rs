@@ -77,8 +77,6 @@ pub(super) async fn close(
     OwnBounds { bounds: periods, wrong }: OwnBounds,
 ) -> Result<ClosedPeriods> {
     let now = context.clock.now();
-    let events = context.lake.events.snapshot(terms.at).await?;
-    let filled = with_tables(&context.lake, &events, meter).await?;
     let mut done = ClosedPeriods { wrong, ..ClosedPeriods::default() };
     // Read once: most of them are closed already.
     let known = list(&context.lake, Some(&meter.name)).await?;
@@ -113,8 +111,7 @@ pub(super) async fn close(
             }
         }
     }
-    let gaps = gaps::told(context, (&filled, terms), events.version, (&periods, true)).await;
-    done.wrong.extend(gaps.unwrap_or_else(|error| vec![error]));
+    done.wrong.extend(gaps::told(context, (meter, terms), (&periods, true)).await);
     Ok(done)
 }
 

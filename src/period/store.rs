@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::line::{Line, lines_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lake::reader::{BATCH_ROWS, StoredFile};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
@@ -236,11 +236,12 @@ pub(super) async fn records(
     let read = record_files(snapshot, meter).into_iter().map(|path| StoredFile::get(table, path));
     let mut read = futures::stream::iter(read).buffered(FILES_AT_ONCE);
     while let Some(stored) = read.next().await {
-        let stored = stored.map_err(|error| {
-            error.noting(
+        let stored = stored.map_err(|error| match error.kind() {
+            ErrorKind::Corrupt => error.noting(
                 "what was closed cannot be told without it: put back a copy of it, of a backup or of an \
                  earlier version that the store keeps",
-            )
+            ),
+            _ => error,
         })?;
         let wanted = [statements::KIND, statements::RECORD];
         for rows in stored.rows(Some(&wanted), None, BATCH_ROWS)? {

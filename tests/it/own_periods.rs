@@ -246,8 +246,8 @@ fn whoever_uses_something_and_has_no_period_is_told_until_it_has_one() {
     let zoes = ["zoe,2026-05-01,monthly,", "zoe2,2026-05-02,monthly,"];
     cycles(folder, &zoes);
     close(folder, "billing:2026-04", 0);
-    // The two periods of May are one time.
-    let want = "customer `anna` used something from 2026-05-01T00:00:00Z to 2026-06-02T00:00:00Z";
+    // From the first closing on; the two periods of May are one time.
+    let want = "customer `anna` used something from 2026-04-01T00:00:00Z to 2026-06-02T00:00:00Z";
     for _ in 0..2 {
         ingest(folder, &[event("more", Some("anna"), 31, 1)]);
         let said = close(folder, "billing:2026-05", 1);
@@ -260,6 +260,62 @@ fn whoever_uses_something_and_has_no_period_is_told_until_it_has_one() {
     close(folder, "billing:2026-05", 0);
     close(folder, "billing:2026-06", 0);
     assert_eq!(billed(folder), sums(&[("anna", 111), ("zoe", 7)]));
+}
+
+/// What a customer used after its last closing, before its row was taken away.
+#[test]
+fn what_was_used_before_a_row_was_removed_is_told_whatever_is_closed_later() {
+    let used =
+        [("anna", "05-20", 1), ("anna", "06-20", 10), ("zoe", "07-08", 7), ("zoe", "08-08", 70)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-05-15,monthly,", "zoe,2026-05-01,monthly,"]);
+    close(folder, "billing:2026-05", 0);
+    close(folder, "billing:2026-06-10", 0);
+    cycles(folder, &["zoe,2026-05-01,monthly,"]);
+    let want = "customer `anna` used something from 2026-06-15T00:00:00Z to 2026-08-01T00:00:00Z and has no \
+                billing period";
+    let said = close(folder, "billing:2026-07", 1);
+    assert!(said.contains(want), "{said}");
+    let said = close(folder, "billing:2026-08", 1);
+    assert!(said.contains(&want.replace("2026-08-01", "2026-09-01")), "{said}");
+}
+
+/// The command that an error prints, of a meter whose customers have periods of their own.
+#[test]
+fn what_an_error_says_to_run_closes_what_it_is_about() {
+    let used = [("anna", "04-05", 1), ("zoe", "04-08", 10)];
+    let folder = lake_of_periods(OF_FILE, &used);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-01-01,monthly,", "zoe,2026-01-15,monthly,"]);
+    for month in ["2026-03", "2026-05"] {
+        let code = i32::from(month == "2026-05");
+        let said = close_bytes(folder, month, code);
+        let Some((_, printed)) = said.split_once("(`meterhouse ") else { continue };
+        let (command, _) = printed.split_once('`').unwrap();
+        run(folder, &command.split(' ').collect::<Vec<_>>(), 0);
+    }
+    close_bytes(folder, "2026-05", 0);
+    assert_eq!(billed(folder), sums(&[("anna", 1), ("zoe", 10)]));
+}
+
+/// A period of long ago that was closed by mistake and opened again is no beginning; nor is what will be
+/// closed next a gap.
+#[test]
+fn what_is_no_gap_between_periods_of_everybody_is_not_told() {
+    let used = [("anna", "02-20", 1), ("anna", "03-05", 10), ("anna", "04-05", 100)];
+    let folder = lake_of_periods("{ anchor: 2026-01-01 }", &used);
+    let folder = folder.path();
+    close_bytes(folder, "2025-12", 0);
+    reopen(folder, "2025-12");
+    close_bytes(folder, "2026-04", 0);
+    for month in ["2026-02", "2026-03", "2026-04"] {
+        close_bytes(folder, month, 0);
+    }
+    // One that had lines is not forgotten.
+    reopen(folder, "2026-02");
+    let said = close_bytes(folder, "2026-04", 1);
+    assert!(said.contains("from 2026-02-01T00:00:00Z to 2026-03-01T00:00:00Z"), "{said}");
 }
 
 #[test]
@@ -504,7 +560,7 @@ fn what_no_closing_of_everybody_holds_is_told() {
             let terms = Terms { period: format!("{}..{}", day(from), day(to)), ..Terms::default() };
             RUNTIME.block_on(period::close(&context, (&meter, Some(&bundle)), &terms))
         };
-        let (mut closed, mut first): (Vec<[u64; 2]>, _) = (Vec::new(), u64::MAX);
+        let (mut closed, mut opened): (Vec<[u64; 2]>, Vec<[u64; 2]>) = (Vec::new(), Vec::new());
         for _ in 0..10 {
             let from = random.below(190);
             let to = from + 1 + random.below(30);
@@ -515,16 +571,19 @@ fn what_no_closing_of_everybody_holds_is_told() {
             overlaps_seen += u64::from(is_refused);
             if !is_refused && !is_same {
                 closed.push([from, to]);
-                first = first.min(from);
             }
             if random.below(4) == 0 && !closed.is_empty() {
                 let [from, to] = closed.swap_remove(place(&mut random, closed.len() as u64));
+                // One without lines is as if it had never been.
+                let has_lines = days.iter().any(|(_, number)| from <= *number && *number < to);
+                opened.extend(has_lines.then_some([from, to]));
                 reopen(folder, &format!("{}..{}", day(from), day(to)));
             }
         }
         let said: Vec<String> =
             close(230, 240).unwrap().wrong.iter().map(ToString::to_string).collect();
         let told: Vec<Told> = said.iter().flat_map(|text| told(text)).collect();
+        let first = closed.iter().chain(&opened).map(|[from, _]| *from).min().unwrap_or(u64::MAX);
         for ((customer, number), date) in days.iter().zip(&dates) {
             let is_in_none =
                 first <= *number && !closed.iter().any(|[from, to]| from <= number && number < to);
@@ -635,4 +694,5 @@ fn without_names_only_meters_of_the_kind_of_period_are_closed() {
     assert!(said.contains(left_out) && said.contains("closed fits"), "{said}");
     let said = run(folder, &["periods", "close", "2026-04", "differs"], 0).1;
     assert!(said.contains("closed differs"), "{said}");
+    assert!(said.contains("warning: differs: 2026-04 is none of the periods of its"), "{said}");
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use meterhouse::clock::Clock;
 use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::tables::Lake;
-use meterhouse::schedule::{State, claim, due, finish, forget, parse, renew, runs};
+use meterhouse::schedule::{State, claim, due, finish, forget, parse, release, renew, runs};
 use serde_json::{Value, json};
 
 use crate::agreement::RUNTIME;
@@ -172,6 +172,35 @@ fn a_killed_scheduler_leaves_its_job_to_another() {
             [folder, undisturbed.path()].map(|at| fs::read_to_string(at.join(&file)).unwrap());
         assert_eq!(here, there);
     }
+    assert!(jobs(folder).iter().all(|job| job["outcome"] == "done" && job["waiting"] == "0"));
+}
+
+/// A closing looks at those before it, and an export at what was closed.
+#[test]
+fn periods_wait_for_those_before_them_while_somebody_is_at_work() {
+    let folder = lake();
+    let folder = folder.path();
+    let schedule = parse(JOBS, "s.yaml").unwrap();
+    let now = Clock::System.now();
+    let claimed = RUNTIME.block_on(async {
+        let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+        let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+        let due = due(&schedule.jobs[1], &jiff::tz::TimeZone::UTC, now).unwrap();
+        let claimed = claim(&lake.events, &schedule.jobs[1], &due[0], (now, None)).await;
+        claimed.unwrap().expect("nobody else is there")
+    });
+    // What comes by an expression does not hang on periods.
+    let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
+    assert!(said.contains("rollups: ") && said.contains("tidy: "), "{said}");
+    assert!(!said.contains("bills: ") && !said.contains("reports: "), "{said}");
+    assert_eq!(closed(folder), Vec::<String>::new());
+    RUNTIME.block_on(async {
+        let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
+        let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
+        release(&lake.events, claimed).await.unwrap();
+    });
+    run(folder, &["schedule", "run", "--once"], 0);
+    assert_eq!(closed(folder)[..3], months());
     assert!(jobs(folder).iter().all(|job| job["outcome"] == "done" && job["waiting"] == "0"));
 }
 

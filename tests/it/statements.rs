@@ -152,7 +152,7 @@ fn a_meter_that_cannot_be_closed_keeps_no_others_from_it() {
     let folder = folder.path();
     fs::write(folder.join("queries/meters/bad.yaml"), OTHER).unwrap();
     for (args, done) in
-        [(&["periods", "close", "2026-05"][..], "closed"), (&["rollups", "refresh"], "refreshed")]
+        [(&["periods", "close", "2026-05"][..], "settled"), (&["rollups", "refresh"], "refreshed")]
     {
         let (_, said) = run(folder, args, 1);
         assert!(said.contains(&format!("1 of 2 meters not {done}:\nmeter `bad`")), "{said}");
@@ -351,7 +351,7 @@ fn customers_with_periods_of_their_own_have_them_closed_each_with_its_bounds() {
     let closed = said.matches("closed bytes").count() + said.matches("closed level").count();
     assert_eq!(closed, 2 * 4, "of each meter, four bounds: {said}");
     // Whoever has no row has no period, and that is all that is wrong.
-    assert!(said.contains("2 of 2 meters not closed:\n"), "{said}");
+    assert!(said.contains("2 of 2 meters not settled:\n"), "{said}");
     assert_eq!(said.matches("customer `eve` used something").count(), 2, "{said}");
     // Every customer has a line in the period that is its own, and there alone.
     let mut of_customers = BTreeMap::new();
