@@ -14,6 +14,7 @@ use crate::export::{
 };
 use crate::lake::location::Location;
 use crate::period::{self, Closing, Record};
+use crate::time::Timestamp;
 use crate::usage::{Context, UsageRequest};
 
 /// Runs the command.
@@ -157,6 +158,9 @@ async fn closings(context: &Context, flags: &ExportStatementsFlags) -> Result<Ve
     }
 }
 
+/// How long ago an event may have been that Stripe takes: 35 days.
+const STRIPE_MICROS: i64 = 35 * 86_400_000_000;
+
 /// Exports one file and says so.
 async fn one(
     global: &Global,
@@ -179,6 +183,16 @@ async fn one(
              Stripe leaves these out for a day at least, and may bill them once more later; bill the \
              difference by hand instead"
         ));
+    }
+    if let (Exported::Written(record), Format::Stripe) = (&exported, format) {
+        let ends =
+            record.meters.iter().filter_map(|of| Timestamp::parse_rfc3339(of.to.as_ref()?).ok());
+        let now = context.clock.now().micros();
+        if let Some(end) = ends.min().filter(|end| end.micros() < now - STRIPE_MICROS) {
+            say(&format!(
+                "warning: {told} has events before {end}, and Stripe takes those of the last 35 days only"
+            ));
+        }
     }
     if !global.quiet {
         let (what, record) = match &exported {

@@ -26,8 +26,8 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lake::tables::Lake;
 use crate::schedule::{
-    Due, Job, Run, Schedule, State, claim, due, finish, forget, next, parse, release, renew, runs,
-    told, tried_again,
+    Claimed, Due, Job, Run, Schedule, State, claim, due, finish, forget, next, parse, release,
+    renew, runs, told, tried_again,
 };
 use crate::time::{Timestamp, format_in_zone, parse_zone};
 
@@ -178,43 +178,34 @@ async fn look(
                 return Ok([done, failed, waiting]);
             }
             match run_one((program, global, stop), &lake, job, &due).await? {
-                Some(State::Done) => done += 1,
-                Some(State::Failed) => failed += 1,
-                Some(State::Begun | State::Later) => waiting += 1,
-                None => match last_state(&lake, &key, &due).await? {
-                    Some(State::Failed) => failed += 1,
-                    Some(State::Done) => {}
-                    Some(State::Later) => waiting += 1,
-                    Some(State::Begun) | None => {
-                        waiting += 1;
-                        is_at_work |= job.is_retried();
-                    }
-                },
+                (State::Done, is_ours) => done += u64::from(is_ours),
+                (State::Failed, _) => failed += 1,
+                (State::Later, _) => waiting += 1,
+                (State::Begun, _) => {
+                    waiting += 1;
+                    is_at_work |= job.is_retried();
+                }
             }
         }
     }
     Ok([done, failed, waiting])
 }
 
-/// How far the last attempt has come that anybody made; nothing where one has just been given back.
-async fn last_state(lake: &Lake, key: &str, due: &Due) -> Result<Option<State>> {
-    let runs = runs(&lake.events).await?;
-    let of_due = runs.iter().rfind(|run| run.job == key && run.of == due.of);
-    Ok(of_due.map(|run| run.state))
-}
-
-/// Does what a job is due for, if nobody else does; says how far that came. Where it is stopped, the job
-/// is left to whoever looks next.
+/// Does what a job is due for, if nobody else does; says how far that came, and whether it was done here.
+/// Where it is stopped, the job is left to whoever looks next.
 async fn run_one(
     (program, global, stop): (&str, &Global, &Stop),
     lake: &Lake,
     job: &Job,
     due: &Due,
-) -> Result<Option<State>> {
+) -> Result<(State, bool)> {
     let who = || (Clock::System.now(), actor());
     let words = job.words(due);
     let command = command_of(&words).map_err(Error::invalid)?;
-    let Some(claimed) = claim(&lake.events, job, due, who()).await? else { return Ok(None) };
+    let claimed = match claim(&lake.events, job, due, who()).await? {
+        Claimed::Ours(claimed) => claimed,
+        Claimed::Not(state) => return Ok((state, false)),
+    };
     if !global.quiet {
         say(&format!("{}: {}", job.name, words.join(" ")));
     }
@@ -234,7 +225,7 @@ async fn run_one(
         drop(work);
         say(&format!("{}: stopped; it is begun again by whoever runs the schedule next", job.name));
         release(&lake.events, claimed).await?;
-        return Ok(Some(State::Begun));
+        return Ok((State::Begun, true));
     };
     let (state, why) = match ended {
         Ok(Outcome::Done) => (State::Done, None),
@@ -251,7 +242,7 @@ async fn run_one(
     }
     finish(&lake.events, claimed, (state, why), who()).await?;
     forget(&lake.events, job).await?;
-    Ok(Some(state))
+    Ok((state, true))
 }
 
 /// The columns of a list of jobs.

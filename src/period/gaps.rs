@@ -16,7 +16,7 @@ use super::coverage::{Bounds, Class, Customer, bounds, classes, is_period, table
 use super::line::lines_of;
 use super::{Closing, Record, list, store};
 use crate::error::{Error, Result};
-use crate::meter::Meter;
+use crate::meter::{Billing, Meter};
 use crate::time::{BillingHistory, TimeRange, Timestamp, format_in_zone, parse_zone};
 use crate::usage::{Context, UsageRequest, reference, usage, with_tables};
 
@@ -45,9 +45,11 @@ struct Asked<'a> {
     closings: &'a [Record],
     /// The bounds of those of own periods.
     closed: &'a BTreeSet<Bounds>,
-    /// Where the first closing begins that holds, or had lines before it was opened again: that of the
-    /// meter, or where the periods are everybody's the first of such.
+    /// Where the first closing begins: that of the meter, opened again or not; or where the periods are
+    /// everybody's, the first of such that holds or had lines before it was opened again.
     first: Option<Timestamp>,
+    /// Those of everybody that had no lines and were opened again, which begin nothing.
+    undone: &'a [Bounds],
 }
 
 /// Time that is in no closed period.
@@ -64,8 +66,8 @@ enum Why {
     ClosedWithout(Bounds),
     /// A period with these bounds was passed over.
     PassedOver(Bounds),
-    /// It is in a period that overlaps what was closed, until this instant before it.
-    Displaced(Timestamp, Bounds),
+    /// It is in a period that overlaps what was closed, until this instant before it if at all.
+    Displaced(Option<Timestamp>, Bounds),
     /// It lies between closed periods of everybody, or one of them and what was closed of some customers.
     Between,
     /// It lies between what was closed, and the customers have no periods by now.
@@ -96,11 +98,15 @@ async fn find(
     let closings: Vec<Closing> = list(&context.lake, Some(&meter.name)).await?;
     let table = if own { Some(table_of(meter)?) } else { None };
     let classes = classes(context, table, &closings).await?;
-    // One by mistake, of a time in which nobody used anything, is undone by opening it again.
-    let counts = |closing: &&Closing| closing.holds() || closing.record.lines > 0;
-    let counts = closings.iter().filter(counts).filter(|closing| own || !closing.record.own);
-    let begins = counts.map(|closing| Ok(bounds(&closing.record)?[0]));
-    let first = begins.collect::<Result<Vec<_>>>()?.into_iter().min();
+    // One of everybody by mistake, of a time in which nobody used anything, is undone by opening it again.
+    let begins = |closing: &&Closing| own || closing.holds() || closing.record.lines > 0;
+    let (counting, undone): (Vec<&Closing>, Vec<&Closing>) =
+        closings.iter().filter(|closing| own || !closing.record.own).partition(begins);
+    let of = |closings: Vec<&Closing>| -> Result<Vec<Bounds>> {
+        closings.into_iter().map(|closing| bounds(&closing.record)).collect()
+    };
+    let first = of(counting)?.into_iter().map(|[start, _]| start).min();
+    let undone = &of(undone)?[..];
     let hold = closings.into_iter().filter(Closing::holds);
     let closings: Vec<Record> = hold.map(|closing| closing.record).collect();
     let of_own = closings.iter().filter(|record| record.own);
@@ -108,7 +114,7 @@ async fn find(
     let periods = periods.iter().filter_map(|period| Some([period.from?, period.to?]));
     let periods: Vec<Bounds> = periods.collect();
     let (periods, closings, closed) = (&periods[..], &closings[..], &closed);
-    let asked = Asked { context, meter, terms, at, periods, own, closings, closed, first };
+    let asked = Asked { context, meter, terms, at, periods, own, closings, closed, first, undone };
     told_of_classes(&asked, &classes).await
 }
 
@@ -221,9 +227,12 @@ fn gaps(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
 /// for: what comes after it may be closed next.
 fn gaps_of_everybody(asked: &Asked<'_>, class: &Class) -> Vec<Gap> {
     let ever = class.ever.map(|[start, _]| start);
-    let Some(since) = asked.first.into_iter().chain(ever).min() else { return Vec::new() };
     let until = asked.periods.iter().map(|[start, _]| *start).max();
-    let parts = without([since, until.unwrap_or(since)], &class.closed);
+    let since = asked.first.into_iter().chain(ever).min().or(until);
+    let (Some(since), Some(until)) = (since, until) else { return Vec::new() };
+    let mut parts = without([since, until], &class.closed);
+    // Something may have been used in them since.
+    parts.extend(asked.undone.iter().filter(|[_, end]| *end <= since.min(until)));
     parts.into_iter().map(|part| Gap { part, why: Why::Between }).collect()
 }
 
@@ -311,8 +320,7 @@ fn gaps_between(
         if overlaps {
             for part in without(part, &class.closed) {
                 let before = class.closed.iter().map(|[_, to]| *to).filter(|to| *to <= part[0]);
-                let before = before.max().unwrap_or(since);
-                gaps.push(Gap { part, why: Why::Displaced(before, period) });
+                gaps.push(Gap { part, why: Why::Displaced(before.max(), period) });
             }
         } else if is_closed && (is_own || is_behind) {
             gaps.push(Gap { part, why: Why::ClosedWithout(period) });
@@ -371,11 +379,12 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Erro
         ),
         Why::Displaced(end, [from, to]) => {
             let [since, _] = gap.part;
+            let billed = end.map(|end| format!("{was} billed until {end}, and "));
             format!(
-                "meter `{meter}`: {who} {was} billed until {end}, and by now {has} a period from {from} to \
-                 {to}, which cannot be closed beside that: what was used from {since} on would be billed \
+                "meter `{meter}`: {who} {}by now {has} a period from {from} to {to}, which cannot be closed beside that: what was used from {since} on would be billed \
                  nowhere; keep the former cycle in the billing table and let the new one hold from a day \
-                 on (`from`)"
+                 on (`from`)",
+                billed.unwrap_or_default()
             )
         }
         Why::Between => {
@@ -386,11 +395,18 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Erro
                     "others' own period from {start} to {end} is closed beside it, so that it can be closed \
                      only as a period of their own, by a `billing` with a table"
                 ),
-                None => format!(
-                    "close the periods that it consists of, or all of it as one (`meterhouse periods close \
-                     {}`)",
-                    as_of_everybody(asked, gap.part)
-                ),
+                None => match first_period(asked, gap.part) {
+                    Some(first) => format!(
+                        "close the billing periods that it consists of, the first by `meterhouse periods close \
+                         {}`",
+                        as_of_everybody(asked, first)
+                    ),
+                    None => format!(
+                        "close the periods that it consists of, or all of it as one (`meterhouse periods \
+                         close {}`)",
+                        as_of_everybody(asked, gap.part)
+                    ),
+                },
             };
             format!(
                 "meter `{meter}`: {who} used something from {from} to {to}, which is in no closed period: {how}"
@@ -400,7 +416,9 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Erro
             let [from, to] = gap.part;
             let how = match customers.iter().all(Option::is_none) {
                 true => "give the events a customer, or `billing`",
-                false => "add rows to the table of `billing`, or",
+                false => &format!(
+                    "add rows to the table of `billing`, with anchors no later than {from}, or"
+                ),
             };
             format!(
                 "meter `{meter}`: {who} used something from {from} to {to} and {has} no billing period, so \
@@ -416,6 +434,13 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Erro
             )
         }
     })
+}
+
+/// The billing period that a time begins with, where all customers share theirs and it has more than one.
+fn first_period(asked: &Asked<'_>, [from, to]: Bounds) -> Option<Bounds> {
+    let Some(Billing::Shared(cycle)) = &asked.meter.billing else { return None };
+    let [start, end] = BillingHistory::from(cycle.clone()).around(from).ok()?;
+    (start == from && end < to).then_some([start, end])
 }
 
 /// Bounds and meter as `periods close` takes them for everybody: in dates, as two instants may be some

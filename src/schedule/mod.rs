@@ -16,7 +16,9 @@ mod parse;
 mod runs;
 
 pub use parse::parse;
-pub use runs::{Claim, Run, State, Told, claim, finish, forget, release, renew, runs, told};
+pub use runs::{
+    Claim, Claimed, Run, State, Told, claim, finish, forget, release, renew, runs, told,
+};
 
 /// What is to be done when.
 #[derive(Debug, Clone)]

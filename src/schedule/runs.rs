@@ -112,8 +112,16 @@ pub async fn runs(events: &Table) -> Result<Vec<Run>> {
     Ok(furthest.into_iter().map(run).collect())
 }
 
-/// Claims what `job` is due for; `None` where it was done, somebody else does it, or it failed a moment
-/// ago.
+/// What came of claiming a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is ours to do.
+    Ours(Claim),
+    /// It is not: it was done, somebody else does it, or it failed or was put off a moment ago.
+    Not(State),
+}
+
+/// Claims what `job` is due for.
 ///
 /// # Errors
 /// A store that cannot be read or written.
@@ -122,29 +130,31 @@ pub async fn claim(
     job: &Job,
     due: &Due,
     (now, by): (Timestamp, Option<String>),
-) -> Result<Option<Claim>> {
+) -> Result<Claimed> {
     let (runs, key) = (runs(events).await?, job.key());
     let of_due: Vec<&Run> = runs.iter().filter(|run| run.job == key && run.of == due.of).collect();
     if of_due.iter().any(|run| run.state == State::Done) {
-        return Ok(None);
+        return Ok(Claimed::Not(State::Done));
     }
     let mut attempt = 1;
     if let Some(last) = of_due.last() {
         let since = match events.note_put_at(KIND, &last.note(last.state)).await {
             // Somebody else has just ended it, and forgotten how it began.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Claimed::Not(State::Begun));
+            }
             since => since?,
         };
-        let Some(holds) = holds_micros(job, last.state) else { return Ok(None) };
-        if now.micros().saturating_sub(since) < holds {
-            return Ok(None);
+        let holds = holds_micros(job, last.state);
+        if holds.is_none_or(|holds| now.micros().saturating_sub(since) < holds) {
+            return Ok(Claimed::Not(last.state));
         }
         attempt = last.attempt + 1;
     }
     let run = Run { job: key, of: due.of, attempt, state: State::Begun };
     let is_ours =
         put(events, &run, State::Begun, Told { at: now.to_string(), by, message: None }).await?;
-    Ok(is_ours.then_some(Claim(run)))
+    Ok(if is_ours { Claimed::Ours(Claim(run)) } else { Claimed::Not(State::Begun) })
 }
 
 /// Says that a claim is still worked on.

@@ -481,7 +481,12 @@ fn killed_exports_are_whole_or_not_there_and_end_as_if_undisturbed() {
         let args = ["export", "statements", "--format", format, "--out"];
         args.into_iter().map(str::to_owned).chain([to.to_owned()]).collect::<Vec<String>>()
     };
-    for round in 0..kills().div_ceil(3) {
+    // As often as it takes: on a busy machine some end before they are killed.
+    for round in 0.. {
+        if killed >= kills() {
+            break;
+        }
+        assert!(round < 10 * kills(), "of {} exports {killed} were killed", 3 * round);
         let format = formats[usize::try_from(round % 4).unwrap()];
         let undisturbed = format!("undisturbed-{format}");
         let to_undisturbed = args(format, &undisturbed);
@@ -519,8 +524,7 @@ fn killed_exports_are_whole_or_not_there_and_end_as_if_undisturbed() {
             record(&folder.join(&to).join(name));
         }
     }
-    eprintln!("{killed} of {} exports were killed; {whole} files were whole already", kills());
-    assert!(killed * 2 > kills(), "{killed}");
+    eprintln!("{killed} exports were killed; {whole} files were whole already");
 }
 
 /// The files of exports in a folder, by name, without their records and what was left unfinished.

@@ -309,7 +309,13 @@ fn what_is_no_gap_between_periods_of_everybody_is_not_told() {
     close_bytes(folder, "2025-12", 0);
     reopen(folder, "2025-12");
     close_bytes(folder, "2026-04", 0);
-    for month in ["2026-02", "2026-03", "2026-04"] {
+    // Unless it was opened for what came late.
+    let late = event("late", Some("anna"), 1, 1_000).replace("2026-05-01", "2025-12-24");
+    ingest(folder, &[late]);
+    let said = close_bytes(folder, "2026-04", 1);
+    assert!(said.contains("from 2025-12-01T00:00:00Z to 2026-01-01T00:00:00Z"), "{said}");
+    close_bytes(folder, "2025-12", 0);
+    for month in ["2026-01", "2026-02", "2026-03", "2026-04"] {
         close_bytes(folder, month, 0);
     }
     // One that had lines is not forgotten.
@@ -331,6 +337,8 @@ fn a_month_of_everybody_that_was_passed_over_is_told_by_those_after_it() {
     for closed in ["closed bytes", "closed already, nothing changed: bytes"] {
         let said = close_bytes(folder, "2026-06", 1);
         assert!(said.contains(closed) && said.contains(passed), "{said}");
+        let first = "the first by `meterhouse periods close 2026-04-01..2026-05-01 bytes`";
+        assert!(said.contains(first), "{said}");
     }
     close_bytes(folder, &bounds("04-01", "05-01"), 0);
     close_bytes(folder, "2026-06", 0);

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use meterhouse::clock::Clock;
 use meterhouse::lake::location::{Location, Namespace};
 use meterhouse::lake::tables::Lake;
-use meterhouse::schedule::{State, claim, due, finish, forget, parse, release, renew, runs};
+use meterhouse::schedule::{
+    Claim, Claimed, State, claim, due, finish, forget, parse, release, renew, runs,
+};
 use serde_json::{Value, json};
 
 use crate::agreement::RUNTIME;
@@ -175,6 +177,14 @@ fn a_killed_scheduler_leaves_its_job_to_another() {
     assert!(jobs(folder).iter().all(|job| job["outcome"] == "done" && job["waiting"] == "0"));
 }
 
+/// The claim that nobody else kept from being made.
+fn ours(claimed: Claimed) -> Claim {
+    match claimed {
+        Claimed::Ours(claim) => claim,
+        Claimed::Not(state) => panic!("{state:?}"),
+    }
+}
+
 /// A closing looks at those before it, and an export at what was closed.
 #[test]
 fn periods_wait_for_those_before_them_while_somebody_is_at_work() {
@@ -186,8 +196,7 @@ fn periods_wait_for_those_before_them_while_somebody_is_at_work() {
         let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
         let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
         let due = due(&schedule.jobs[1], &jiff::tz::TimeZone::UTC, now).unwrap();
-        let claimed = claim(&lake.events, &schedule.jobs[1], &due[0], (now, None)).await;
-        claimed.unwrap().expect("nobody else is there")
+        ours(claim(&lake.events, &schedule.jobs[1], &due[0], (now, None)).await.unwrap())
     });
     // What comes by an expression does not hang on periods.
     let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
@@ -358,18 +367,21 @@ fn a_claim_that_is_renewed_holds_and_one_that_is_not_is_given_away() {
         let location = Location::parse(folder.path().join("lake").to_str().unwrap()).unwrap();
         let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
         let who = || (now(), None);
-        let first = claim(&lake.events, &job, &of, who()).await.unwrap().unwrap();
-        assert!(claim(&lake.events, &job, &of, who()).await.unwrap().is_none());
+        let first = ours(claim(&lake.events, &job, &of, who()).await.unwrap());
+        let not = claim(&lake.events, &job, &of, who()).await.unwrap();
+        assert_eq!(not, Claimed::Not(State::Begun));
         age_claims(folder.path());
         renew(&lake.events, &first, who()).await.unwrap();
-        assert!(claim(&lake.events, &job, &of, who()).await.unwrap().is_none());
+        let not = claim(&lake.events, &job, &of, who()).await.unwrap();
+        assert_eq!(not, Claimed::Not(State::Begun));
         age_claims(folder.path());
-        let second = claim(&lake.events, &job, &of, who()).await.unwrap().unwrap();
+        let second = ours(claim(&lake.events, &job, &of, who()).await.unwrap());
         assert_ne!(first, second);
         // Whichever ends first, it is done.
         finish(&lake.events, first, (State::Done, None), who()).await.unwrap();
         age_claims(folder.path());
-        assert!(claim(&lake.events, &job, &of, who()).await.unwrap().is_none());
+        let not = claim(&lake.events, &job, &of, who()).await.unwrap();
+        assert_eq!(not, Claimed::Not(State::Done));
         finish(&lake.events, second, (State::Failed, Some("late".to_owned())), who())
             .await
             .unwrap();
