@@ -462,7 +462,7 @@ fn as_of_everybody(asked: &Asked<'_>, [from, to]: Bounds) -> String {
 }
 
 /// Some customers, for people.
-pub fn customers_named(customers: &BTreeSet<Option<String>>) -> String {
+pub(super) fn customers_named(customers: &BTreeSet<Customer>) -> String {
     let name = |customer: &Customer| match customer {
         Some(customer) => format!("`{customer}`"),
         None => "(none)".to_owned(),

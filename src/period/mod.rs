@@ -30,7 +30,6 @@ mod store;
 
 pub use again::{Adjustment, Verdict, adjustments, each_lines, lines, verify};
 pub use close::{Closed, ClosedPeriods, Terms, close, lasting_name, reopen};
-pub use gaps::customers_named;
 pub use line::Line;
 pub use pins::unpin;
 pub use store::{Change, Record};
