@@ -17,7 +17,7 @@ use crate::period::{
     self, Adjustment, Change, Closed, ClosedPeriods, Closing, Line, Record, Terms,
 };
 use crate::registry;
-use crate::time::{BillingHistory, BillingPeriod};
+use crate::time::{BillingHistory, BillingPeriod, TimeRange};
 use crate::usage::{Context, UsageRequest, published_for};
 
 /// Runs the command.
@@ -179,10 +179,12 @@ async fn meters(
     let is_of_kind = |meter: &Meter| match &meter.billing {
         None => Ok(!is_billing),
         Some(Billing::Shared(_)) if is_billing => Ok(true),
-        Some(Billing::Shared(cycle)) => {
-            let bounds = request.bounds(meter, context.clock.now())?;
-            BillingHistory::from(cycle.clone()).has_period(bounds)
-        }
+        Some(Billing::Shared(cycle)) => match request.bounds(meter, context.clock.now())? {
+            TimeRange { from: Some(from), to: Some(to) } => {
+                BillingHistory::from(cycle.clone()).has_period([from, to])
+            }
+            _ => Ok(false),
+        },
         Some(Billing::PerCustomer(_)) => Ok::<_, Error>(is_billing),
     };
     if flags.meters.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::coverage::{Bounds, bounds, is_period, table_key, table_of, without};
+use super::coverage::{Bounds, bounds, table_key, table_of, without};
 use super::line::{Hashed, Line, lines_of, lines_of_period};
 use super::{Closing, Record, definition, definition_of_then, list, store};
 use crate::decimal::Decimal;
@@ -258,7 +258,7 @@ async fn closed_elsewhere(
         for customer in late {
             let Some(cycles) = billing.cycles_of(customer.as_deref()) else { continue };
             let has_it = comes_after || with_line.contains(customer);
-            if has_it && period != [from, to] && is_period(&cycles, period)? {
+            if has_it && period != [from, to] && cycles.has_period(period)? {
                 found.entry(customer.clone()).or_default().push(period);
             }
         }

@@ -70,7 +70,7 @@ pub(super) async fn classes(
         let (mut closed, mut ever) = (shared.clone(), None::<Bounds>);
         for (closing, bounds @ [from, to], place) in &records {
             let Some(cycles) = cycles.get(*place).copied().flatten() else { continue };
-            if !is_period(cycles, *bounds)? {
+            if !cycles.has_period(*bounds)? {
                 continue;
             }
             let [first, last] = ever.unwrap_or(*bounds);
@@ -193,14 +193,6 @@ pub(super) fn table_of(meter: &Meter) -> Result<&BillingTable> {
 /// Whether all customers have the same cycles by both tables.
 pub(super) fn is_same(one: &BillingTable, other: &BillingTable) -> bool {
     one.rows == other.rows && one.otherwise == other.otherwise
-}
-
-/// Whether a period of these cycles has these bounds.
-///
-/// # Errors
-/// As [`BillingHistory::around`].
-pub(super) fn is_period(cycles: &BillingHistory, bounds: Bounds) -> Result<bool> {
-    Ok(cycles.around(bounds[0])? == bounds)
 }
 
 /// The bounds of a closing.

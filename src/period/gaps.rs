@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::close::{Terms, closable};
-use super::coverage::{Bounds, Class, Customer, bounds, classes, is_period, table_of, without};
+use super::coverage::{Bounds, Class, Customer, bounds, classes, table_of, without};
 use super::line::lines_of;
 use super::{Closing, Record, list, store};
 use crate::error::{Error, Result};
@@ -291,7 +291,7 @@ fn gaps_between(
     let now = asked.context.clock.now();
     let mut own = Vec::new();
     for period in asked.periods {
-        if is_period(cycles, *period)? {
+        if cycles.has_period(*period)? {
             own.push(*period);
         }
     }

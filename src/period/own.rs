@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::close::{Before, Closed, ClosedPeriods, Terms, closable, close_one, closed_before};
-use super::coverage::{Customer, bounds, is_period, is_same, table_key, table_of};
+use super::coverage::{Customer, bounds, is_same, table_key, table_of};
 use super::gaps::{self, customers_named};
 use super::line::Line;
 use super::{Record, definition_of_then, list, store};
@@ -52,7 +52,7 @@ pub(super) async fn periods(
         return Ok(None);
     }
     for cycles in rows.chain(table.otherwise.clone().map(BillingHistory::from)) {
-        is_own = is_own || is_period(&cycles, [start, end])?;
+        is_own = is_own || cycles.has_period([start, end])?;
     }
     if !is_own {
         return Err(Error::invalid(format!(
@@ -132,7 +132,7 @@ pub(super) async fn check_customers(
     }
     let (now, period) = (table_of(meter)?, bounds(record)?);
     let is_of_this = |customer: Option<&str>| match now.cycles_of(customer) {
-        Some(cycles) => is_period(&cycles, period),
+        Some(cycles) => cycles.has_period(period),
         None => Ok(false),
     };
     // By one table nobody has two periods that overlap.

@@ -107,11 +107,8 @@ impl BillingHistory {
     ///
     /// # Errors
     /// As [`Self::periods`].
-    pub fn has_period(&self, bounds: TimeRange) -> Result<bool> {
-        match (bounds.from, bounds.to) {
-            (Some(from), Some(to)) => Ok(self.around(from)? == [from, to]),
-            _ => Ok(false),
-        }
+    pub fn has_period(&self, bounds: [Timestamp; 2]) -> Result<bool> {
+        Ok(self.around(bounds[0])? == bounds)
     }
 
     /// The bounds of every period that a name may mean, as of `now`: none, one, or several that begin in a
