@@ -80,6 +80,8 @@ pub struct Engine {
     runtime: Arc<RuntimeEnv>,
     needle: Arc<SessionState>,
     broad: Arc<SessionState>,
+    /// For rows that stay in the order of their scan.
+    in_order: Arc<SessionState>,
 }
 
 impl Engine {
@@ -101,9 +103,14 @@ impl Engine {
             .build_arc()
             .map_err(|error| Error::invalid("folder to spill to").with_source(error))?;
         runtime.register_object_store(&location.url, Arc::clone(&location.store));
+        let broad = prepare(&limits, &runtime, Reach::Broad);
+        let mut config = broad.config().clone();
+        config.options_mut().optimizer.enable_round_robin_repartition = false;
+        let in_order = SessionStateBuilder::new_from_existing(broad.clone()).with_config(config);
         Ok(Self {
             needle: Arc::new(prepare(&limits, &runtime, Reach::Needle)),
-            broad: Arc::new(prepare(&limits, &runtime, Reach::Broad)),
+            broad: Arc::new(broad),
+            in_order: Arc::new(in_order.build()),
             limits,
             runtime,
         })
@@ -144,10 +151,7 @@ impl Engine {
         plan: &LogicalPlan,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let LogicalPlan::Sort(Sort { input, .. }) = plan else { return Ok(None) };
-        let mut config = self.broad.config().clone();
-        config.options_mut().optimizer.enable_round_robin_repartition = false;
-        let state = SessionStateBuilder::new_from_existing(self.broad.as_ref().clone());
-        let state = state.with_config(config).build();
+        let state = &self.in_order;
         let physical = state.create_physical_plan(input).await.map_err(engine_error)?;
         Ok(keeps_order(physical.as_ref()).then_some(physical))
     }

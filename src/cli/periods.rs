@@ -1,8 +1,10 @@
 //! `meterhouse periods`: periods are closed, shown, verified and opened again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray, UInt64Array};
+use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 
 use super::actor::actor;
@@ -38,27 +40,38 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
         }
         PeriodsCommand::Show { of, output } => {
             check_format(output.output)?;
-            let (context, closing) = find(global, of).await?;
-            let lines = period::lines(&context, &closing).await?;
-            let rows = line_rows(&closing.record, &lines)?;
+            let context = context(global, Vec::new()).await?;
+            let closings = period::find_all(&context, &of.meter, &of.period).await?;
+            let mut rows = Vec::with_capacity(closings.len());
+            for closing in &closings {
+                let lines = period::lines(&context, closing).await?;
+                rows.push(line_rows(&closing.record, &lines)?);
+            }
+            let rows = together(&closings, &rows)?;
             write_rows(output.output, &numeric(output.output, &rows, &NUMBERS)?)?;
-            if !global.quiet {
-                say(&told(&closing));
+            for closing in closings.iter().filter(|_| !global.quiet) {
+                say(&told(closing));
             }
         }
         PeriodsCommand::Verify { meter } => return verify(global, meter.as_deref()).await,
         PeriodsCommand::Adjustments { of, output } => {
             check_format(output.output)?;
-            let (context, closing) = find(global, of).await?;
-            let (found, version) = period::adjustments(&context, &closing).await?;
-            let rows = adjustment_rows(&closing.record, &found)?;
-            write_rows(output.output, &numeric(output.output, &rows, &ADJUSTED)?)?;
-            if !global.quiet {
-                say(&format!(
+            let context = context(global, Vec::new()).await?;
+            let closings = period::find_all(&context, &of.meter, &of.period).await?;
+            let (mut rows, mut said) = (Vec::new(), Vec::new());
+            for closing in &closings {
+                let (found, version) = period::adjustments(&context, closing).await?;
+                rows.push(adjustment_rows(&closing.record, &found)?);
+                said.push(format!(
                     "{}\n{} would be another by table version {version}",
-                    told(&closing),
+                    told(closing),
                     counted(found.len() as u64, "line"),
                 ));
+            }
+            let rows = together(&closings, &rows)?;
+            write_rows(output.output, &numeric(output.output, &rows, &ADJUSTED)?)?;
+            for text in said.iter().filter(|_| !global.quiet) {
+                say(text);
             }
         }
         PeriodsCommand::Reopen { of, reason } => reopen(global, of, reason).await?,
@@ -66,10 +79,31 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
     Ok(Outcome::Done)
 }
 
-async fn find(global: &Global, of: &PeriodFlags) -> Result<(Context, Closing)> {
-    let context = context(global, Vec::new()).await?;
-    let closing = period::find(&context, &of.meter, &of.period).await?;
-    Ok((context, closing))
+/// The rows of each closing in one; those of several with the bounds that they are of.
+fn together(closings: &[Closing], rows: &[RecordBatch]) -> Result<RecordBatch> {
+    if let [rows] = rows {
+        return Ok(rows.clone());
+    }
+    let with_bounds = closings.iter().zip(rows).map(|(closing, rows)| {
+        let text =
+            |text: &str| -> ArrayRef { Arc::new(StringArray::new_repeated(text, rows.num_rows())) };
+        let bounds = [("from", text(&closing.record.from)), ("to", text(&closing.record.to))];
+        let bounds = bounds.map(|(name, column)| (name, column, false));
+        let schema = rows.schema();
+        let of_rows = schema.fields().iter().zip(rows.columns()).map(|(field, column)| {
+            (field.name().as_str(), Arc::clone(column), field.is_nullable())
+        });
+        RecordBatch::try_from_iter_with_nullable(bounds.into_iter().chain(of_rows))
+    });
+    let rows = with_bounds.collect::<std::result::Result<Vec<_>, _>>().map_err(defect)?;
+    let Some(first) = rows.first() else { return Err(Error::internal("rows of no closing")) };
+    if rows.iter().any(|rows| rows.schema() != first.schema()) {
+        return Err(Error::invalid(
+            "some of these periods were closed with a unit and some without: ask for each of them by its \
+             bounds (`meterhouse periods list`)",
+        ));
+    }
+    concat_batches(&first.schema(), &rows).map_err(defect)
 }
 
 fn none_closed(meter: &str) -> Error {
@@ -83,11 +117,13 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         Some(version) => version,
         None => context.lake.events.snapshot(None).await?.version,
     };
-    let (meters, unread) = meters(global, &context, flags).await?;
+    let Asked { meters, unread, names } = meters(global, &context, flags).await?;
     // What is wrong with one is no matter of the others.
     let mut wrong: Vec<Error> = unread.into_iter().collect();
     let all = (meters.len() + wrong.len()) as u64;
-    let (mut any, mut later) = (false, false);
+    // A file that is wrong may be of a meter that seems to be missing.
+    let is_all = flags.meters.is_empty() && wrong.is_empty();
+    let (mut any, mut later, mut first) = (false, false, None::<String>);
     for (meter, bundle) in meters {
         let terms = Terms {
             period: flags.period.clone(),
@@ -106,10 +142,21 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         let all_later = done.closed.iter().all(is_later) && done.wrong.is_empty();
         any |= !all_later;
         later |= done.closed.iter().any(is_later);
+        let began = done.closed.iter().filter_map(|closed| match closed {
+            Closed::Now(record) | Closed::Before(record) => Some(record.from.clone()),
+            Closed::Later { .. } => None,
+        });
+        first = first.into_iter().chain(began).min();
+        for warning in &done.warnings {
+            say(&format!("warning: {warning}"));
+        }
         if !global.quiet || all_later {
             say_closed(&meter.name, &done);
         }
         wrong.extend(joined(done.wrong));
+    }
+    if let (true, Some(first)) = (is_all, &first) {
+        say_missed(&context, &names, first).await?;
     }
     all_or(wrong, all, "settled")?;
     Ok(match (later, any) {
@@ -117,6 +164,22 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         (true, true) => Outcome::SomeLater,
         (true, false) => Outcome::NothingYet,
     })
+}
+
+/// Warns of meters that were closed up to what begins at an instant, and that no file defines by now.
+async fn say_missed(context: &Context, known: &BTreeSet<String>, first: &str) -> Result<()> {
+    let mut until: BTreeMap<String, String> = BTreeMap::new();
+    let closings = period::list(&context.lake, None).await?;
+    for Closing { record, .. } in closings.into_iter().filter(Closing::holds) {
+        if !known.contains(&record.meter) {
+            let last = until.entry(record.meter).or_default();
+            *last = record.to.max(std::mem::take(last));
+        }
+    }
+    for (meter, last) in until.iter().filter(|(_, last)| last.as_str() >= first) {
+        say(&format!("warning: meter `{meter}` was closed until {last} and has no file any more"));
+    }
+    Ok(())
 }
 
 fn say_closed(meter: &str, done: &ClosedPeriods) {
@@ -148,15 +211,17 @@ fn say_closed(meter: &str, done: &ClosedPeriods) {
     }
 }
 
-/// Meters, those of files with what defines them.
-type Defined = Vec<(Meter, Option<Bundle>)>;
+/// The meters that are asked for.
+struct Asked {
+    /// Those of files with what defines them.
+    meters: Vec<(Meter, Option<Bundle>)>,
+    /// Where all are asked for, what is wrong with the files of others.
+    unread: Option<Error>,
+    /// Names of all that have a file, as far as files were read.
+    names: BTreeSet<String>,
+}
 
-/// The meters that are asked for; and where all are, what is wrong with the files of others.
-async fn meters(
-    global: &Global,
-    context: &Context,
-    flags: &CloseFlags,
-) -> Result<(Defined, Option<Error>)> {
+async fn meters(global: &Global, context: &Context, flags: &CloseFlags) -> Result<Asked> {
     let (published, of_files): (Vec<String>, Vec<String>) =
         flags.meters.iter().cloned().partition(|name| name.contains('@'));
     let (mut found, mut unread) = (Vec::new(), None);
@@ -166,6 +231,7 @@ async fn meters(
     } else if !of_files.is_empty() {
         files = load_meter_files(global, &of_files)?;
     }
+    let names = files.iter().map(|(_, meter)| meter.name.clone()).collect();
     for (file, _) in files {
         let (meter, bundle) = load_bundle(&file)?;
         found.push((meter, Some(bundle)));
@@ -232,7 +298,7 @@ async fn meters(
         };
         found.push((meter, None));
     }
-    Ok((found, unread))
+    Ok(Asked { meters: found, unread, names })
 }
 
 async fn verify(global: &Global, meter: Option<&str>) -> Result<Outcome, Failure> {
@@ -288,7 +354,8 @@ async fn reopen(global: &Global, of: &PeriodFlags, reason: &str) -> Result<(), F
     if reason.trim().is_empty() {
         return Err(Failure::Arguments("--reason is empty: say why".to_owned()));
     }
-    let (context, closing) = find(global, of).await?;
+    let context = context(global, Vec::new()).await?;
+    let closing = period::find(&context, &of.meter, &of.period).await?;
     let at = context.clock.now().to_string();
     let change = Change { at, by: actor(), reason: Some(reason.to_owned()) };
     period::reopen(&context, &closing, &change).await?;

@@ -109,7 +109,7 @@ async fn run_jobs(
     let mut schedule = read(&flags.file)?;
     let stop: Stop = stopped().boxed().shared();
     loop {
-        let looked = look(program, global, &schedule, &stop).await;
+        let looked = look(program, (global, flags.retry), &schedule, &stop).await;
         match looked {
             _ if stop.clone().now_or_never().is_some() => {
                 return match flags.once {
@@ -117,21 +117,25 @@ async fn run_jobs(
                     false => Ok(Outcome::Done),
                 };
             }
-            Ok([done, failed, waiting]) if flags.once => {
+            Ok(Looked { done, failed, waiting }) if flags.once => {
                 if !global.quiet {
                     let more = |count: u64, what: &str| match count {
                         0 => String::new(),
                         count => format!(", {count} {what}"),
                     };
-                    let (failed, waiting) = (more(failed, "failed"), more(waiting, "waiting"));
-                    say(&format!("{} done{failed}{waiting}", counted(done, "job")));
+                    let waiting = more(waiting, "waiting");
+                    let of_failed = more(failed.len() as u64, "failed");
+                    say(&format!("{} done{of_failed}{waiting}", counted(done, "job")));
                 }
-                let why =
-                    "a job failed: `meterhouse schedule list` says why, and when it is tried again";
-                return match failed {
-                    0 => Ok(Outcome::Done),
-                    _ => Err(Error::unavailable(why).into()),
-                };
+                if failed.is_empty() {
+                    return Ok(Outcome::Done);
+                }
+                return Err(Error::unavailable(format!(
+                    "failed: {}; `meterhouse schedule list` says why, and when it is tried again (--retry \
+                     does so at once)",
+                    failed.join(", ")
+                ))
+                .into());
             }
             Err(error) if flags.once => return Err(error.into()),
             // A store that is away may be there the next time.
@@ -150,18 +154,28 @@ async fn run_jobs(
     }
 }
 
-/// Does what is due; gives how many jobs were done, how many failed, now or a while ago, and how many are
-/// done by others or can be done later.
+/// What came of doing what is due.
+#[derive(Default)]
+struct Looked {
+    /// How many jobs were done.
+    done: u64,
+    /// The jobs that failed, now or a while ago, with their periods.
+    failed: Vec<String>,
+    /// How many are done by others or can be done later.
+    waiting: u64,
+}
+
+/// Does what is due; what failed or was put off a moment ago only where it `retries`.
 async fn look(
     program: &str,
-    global: &Global,
+    (global, retries): (&Global, bool),
     schedule: &Schedule,
     stop: &Stop,
-) -> Result<[u64; 3]> {
+) -> Result<Looked> {
     let (lake, zone) = (open_lake(global).await?, parse_zone(&schedule.zone)?);
     let known = runs(&lake.events).await?.into_iter().filter(|run| run.state == State::Done);
     let known: HashSet<(String, [Timestamp; 2])> = known.map(|run| (run.job, run.of)).collect();
-    let [mut done, mut failed, mut waiting] = [0; 3];
+    let mut looked = Looked::default();
     // Periods are done in order, as a closing looks at those before it and an export at what was closed.
     let mut is_at_work = false;
     for job in &schedule.jobs {
@@ -171,24 +185,27 @@ async fn look(
                 continue;
             }
             if is_at_work && job.is_retried() {
-                waiting += 1;
+                looked.waiting += 1;
                 continue;
             }
             if stop.clone().now_or_never().is_some() {
-                return Ok([done, failed, waiting]);
+                return Ok(looked);
             }
-            match run_one((program, global, stop), &lake, job, &due).await? {
-                (State::Done, is_ours) => done += u64::from(is_ours),
-                (State::Failed, _) => failed += 1,
-                (State::Later, _) => waiting += 1,
+            match run_one((program, global, stop), &lake, (job, retries), &due).await? {
+                (State::Done, is_ours) => looked.done += u64::from(is_ours),
+                (State::Failed, _) => looked.failed.push(match &due.period {
+                    Some(period) => format!("{} ({period})", job.name),
+                    None => job.name.clone(),
+                }),
+                (State::Later, _) => looked.waiting += 1,
                 (State::Begun, _) => {
-                    waiting += 1;
+                    looked.waiting += 1;
                     is_at_work |= job.is_retried();
                 }
             }
         }
     }
-    Ok([done, failed, waiting])
+    Ok(looked)
 }
 
 /// Does what a job is due for, if nobody else does; says how far that came, and whether it was done here.
@@ -196,13 +213,13 @@ async fn look(
 async fn run_one(
     (program, global, stop): (&str, &Global, &Stop),
     lake: &Lake,
-    job: &Job,
+    (job, retries): (&Job, bool),
     due: &Due,
 ) -> Result<(State, bool)> {
     let who = || (Clock::System.now(), actor());
     let words = job.words(due);
     let command = command_of(&words).map_err(Error::invalid)?;
-    let claimed = match claim(&lake.events, job, due, who()).await? {
+    let claimed = match claim(&lake.events, job, due, retries, who()).await? {
         Claimed::Ours(claimed) => claimed,
         Claimed::Not(state) => return Ok((state, false)),
     };

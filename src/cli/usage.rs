@@ -199,8 +199,8 @@ fn note_text(note: &Note) -> String {
     }
     if note.rows_without_period > 0 {
         text.push_str(&format!(
-            "\n{}: {} of customers without a billing period, whose window is null: add them to the \
-             table of `billing`, or an `otherwise`",
+            "\n{}: {} of customers without a billing period, whose window is null: they have no row in \
+             the table of `billing`, which has no `otherwise` with an anchor",
             note.meter,
             counted(note.rows_without_period, "row")
         ));

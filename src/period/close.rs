@@ -5,9 +5,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use uuid::Uuid;
 
+use super::gaps::{self, Told};
 use super::line::{Hashed, lines_of, lines_of_period};
 use super::store::{self, Change, Record, closing_row, line_rows, reopening_row};
-use super::{Closing, closings, gaps, list, own, pins};
+use super::{Closing, closings, list, own, pins};
 use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, CommitOutcome};
 use crate::lake::staged::StagedFile;
@@ -61,6 +62,8 @@ pub struct ClosedPeriods {
     pub closed: Vec<Closed>,
     /// What kept periods from being closed, or customers from being in one.
     pub wrong: Vec<Error>,
+    /// What may be meant, or not.
+    pub warnings: Vec<String>,
 }
 
 /// Closes a period of `meter`, which `bundle` defines; one without was published. Where customers have
@@ -107,8 +110,8 @@ pub async fn close(
     }
     let closed = close_one(context, (meter, bundle), (request, terms), (from, to)).await?;
     let period = TimeRange { from: Some(from), to: Some(to) };
-    let wrong = gaps::told(context, (meter, terms), (&[period], false)).await;
-    Ok(ClosedPeriods { closed: vec![closed], wrong })
+    let Told { wrong, warnings } = gaps::told(context, (meter, terms), (&[period], false)).await;
+    Ok(ClosedPeriods { closed: vec![closed], wrong, warnings })
 }
 
 /// Closes a period of all customers, or, where `request` has windows, of those whose own it is.

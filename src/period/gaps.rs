@@ -74,25 +74,36 @@ enum Why {
     Removed,
     /// The customers have no periods.
     WithoutPeriod,
+    /// Nor do these, which is not wrong by itself; but they had some that were closed.
+    NoLonger,
+}
+
+/// What was used in no closed period.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// What has to be mended.
+    pub(super) wrong: Vec<Error>,
+    /// What may be meant.
+    pub(super) warnings: Vec<String>,
 }
 
 /// What was used in no closed period up to those that are asked for, which are customers' own or
-/// everybody's: an error for each time and reason. What has been closed stays so whatever comes of it, which
-/// is why errors on the way are told like them.
+/// everybody's, for each time and reason. What has been closed stays so whatever comes of it, which is why
+/// errors on the way are told like them.
 pub(super) async fn told(
     context: &Context,
     (meter, terms): (&Meter, &Terms),
     periods: (&[TimeRange], bool),
-) -> Vec<Error> {
+) -> Told {
     let told = find(context, (meter, terms), periods).await;
-    told.unwrap_or_else(|error| vec![error])
+    told.unwrap_or_else(|error| Told { wrong: vec![error], ..Told::default() })
 }
 
 async fn find(
     context: &Context,
     (meter, terms): (&Meter, &Terms),
     (periods, own): (&[TimeRange], bool),
-) -> Result<Vec<Error>> {
+) -> Result<Told> {
     let events = context.lake.events.snapshot(terms.at).await?;
     let (meter, at) = (&with_tables(&context.lake, &events, meter).await?, events.version);
     let closings: Vec<Closing> = list(&context.lake, Some(&meter.name)).await?;
@@ -118,7 +129,7 @@ async fn find(
     told_of_classes(&asked, &classes).await
 }
 
-async fn told_of_classes(asked: &Asked<'_>, classes: &[Class]) -> Result<Vec<Error>> {
+async fn told_of_classes(asked: &Asked<'_>, classes: &[Class]) -> Result<Told> {
     let mut of_gaps: BTreeMap<Gap, BTreeSet<&Customer>> = BTreeMap::new();
     for class in classes {
         for gap in gaps(asked, class)? {
@@ -147,11 +158,21 @@ async fn told_of_classes(asked: &Asked<'_>, classes: &[Class]) -> Result<Vec<Err
     }
     let found = as_they_are(asked, found).await?;
     let name = &asked.meter.name;
-    let told = found.iter().take(TOLD).map(|(gap, customers)| told_of(asked, gap, customers));
-    let mut told: Vec<Error> = told.collect();
+    let mut told = Told::default();
+    for (gap, customers) in found.iter().take(TOLD) {
+        let text = told_of(asked, gap, customers);
+        match gap.why {
+            Why::NoLonger => told.warnings.push(text),
+            _ => told.wrong.push(Error::conflict(text)),
+        }
+    }
     if found.len() > TOLD {
         let more = found.len() - TOLD;
-        told.push(Error::conflict(format!("meter `{name}`: there are {more} more such gaps")));
+        let text = format!("meter `{name}`: there are {more} more such gaps");
+        match found.keys().skip(TOLD).all(|gap| gap.why == Why::NoLonger) {
+            true => told.warnings.push(text),
+            false => told.wrong.push(Error::conflict(text)),
+        }
     }
     Ok(told)
 }
@@ -251,16 +272,18 @@ fn gaps_without_periods(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
     let mut others = class.closed.clone();
     others.extend(class.ever);
     others.sort();
-    // That they are not billed may be meant.
-    if table_of(asked.meter)?.others_unbilled {
-        return Ok(gaps);
-    }
+    // That they are not billed may be meant, but not that they lost their row.
+    let (why, since) = match (table_of(asked.meter)?.others_unbilled, class.ever) {
+        (false, _) => (Why::WithoutPeriod, None),
+        (true, Some([_, end])) => (Why::NoLonger, Some(end)),
+        (true, None) => return Ok(gaps),
+    };
     let now = asked.context.clock.now();
     let ended = asked.periods.iter().filter(|[_, end]| closable(*end, asked.terms) <= now);
     let until = ended.map(|[_, end]| *end).max();
-    let since = asked.first.into_iter().chain(asked.periods.iter().map(|[start, _]| *start)).min();
-    if let (Some(since), Some(until)) = (since, until) {
-        gaps.extend(parts([since, until], &others, Why::WithoutPeriod));
+    let first = asked.first.into_iter().chain(asked.periods.iter().map(|[start, _]| *start)).min();
+    if let (Some(since), Some(until)) = (since.or(first), until) {
+        gaps.extend(parts([since, until], &others, why));
     }
     Ok(gaps)
 }
@@ -363,11 +386,11 @@ async fn used(
     Ok(customers)
 }
 
-fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Error {
+fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> String {
     let meter = &asked.meter.name;
     let who = customers_named(customers);
     let (was, has) = if customers.len() == 1 { ("was", "has") } else { ("were", "have") };
-    Error::conflict(match &gap.why {
+    match &gap.why {
         Why::ClosedWithout([from, to]) => format!(
             "meter `{meter}`: the period from {from} to {to} was closed before it was that of {who}, who \
              used something in it and {has} no line: open it again and close it anew (`meterhouse \
@@ -425,6 +448,13 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Erro
                  that it is billed nowhere: {how} an `otherwise` (`none` if whoever has no row is not billed)"
             )
         }
+        Why::NoLonger => {
+            let [from, to] = gap.part;
+            format!(
+                "meter `{meter}`: {who} {was} billed until {from}, {has} no row in the table of `billing` by \
+                 now and used something from then to {to}, which is not billed (`otherwise: none`)"
+            )
+        }
         Why::Removed => {
             let [from, to] = gap.part;
             format!(
@@ -433,7 +463,7 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Erro
                  `otherwise`"
             )
         }
-    })
+    }
 }
 
 /// The billing period that a time begins with, where all customers share theirs and it has more than one.

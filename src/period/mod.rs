@@ -77,18 +77,24 @@ async fn closings(table: &Table, snapshot: &Snapshot, meter: Option<&str>) -> Re
     Ok(all)
 }
 
+/// How many closed periods an error names that one name may mean.
+const BOUNDS_NAMED: usize = 5;
+
 /// The newest closing of `meter` for `period`, as it was closed or as it can be written for that meter.
 ///
 /// # Errors
 /// Not found, with what is closed; a period that cannot be read, or that may be several.
 pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closing> {
     let mut meant = find_all(context, meter, period).await?;
-    if let [.., other, newest] = meant.as_slice() {
+    if meant.len() > 1 {
         let bounds = |closing: &Closing| format!("{}..{}", closing.record.from, closing.record.to);
+        let mut names: Vec<String> = meant.iter().take(BOUNDS_NAMED).map(bounds).collect();
+        if meant.len() > BOUNDS_NAMED {
+            names.push(format!("another of {}", meant.len()));
+        }
         return Err(Error::invalid(format!(
-            "`{period}` may be two closed periods of meter `{meter}`: write {} or {}",
-            bounds(newest),
-            bounds(other)
+            "`{period}` may be several closed periods of meter `{meter}`: write {}",
+            names.join(" or ")
         )));
     }
     meant.pop().ok_or_else(|| Error::internal("a closed period that was found"))

@@ -111,7 +111,9 @@ pub(super) async fn close(
             }
         }
     }
-    done.wrong.extend(gaps::told(context, (meter, terms), (&periods, true)).await);
+    let told = gaps::told(context, (meter, terms), (&periods, true)).await;
+    done.wrong.extend(told.wrong);
+    done.warnings = told.warnings;
     Ok(done)
 }
 

@@ -131,6 +131,9 @@ fn layout(meter: &Meter) -> Layout {
     Layout {
         // The order is not the same for all levels.
         paged: paged.collect(),
+        // Hardly two states have the same: a dictionary is read whole for a single row.
+        delta_packed: vec![ValueKind::Integer.column(VALUE)],
+        no_dictionary: vec![ValueKind::Decimal.column(VALUE)],
         // A month is one file, whatever its bytes; no two writers' files have one name.
         target_bytes: usize::MAX,
         stamp: Some(Uuid::new_v4().to_string()),

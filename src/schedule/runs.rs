@@ -121,7 +121,7 @@ pub enum Claimed {
     Not(State),
 }
 
-/// Claims what `job` is due for.
+/// Claims what `job` is due for; what failed or was put off also right after that, where it `retries`.
 ///
 /// # Errors
 /// A store that cannot be read or written.
@@ -129,6 +129,7 @@ pub async fn claim(
     events: &Table,
     job: &Job,
     due: &Due,
+    retries: bool,
     (now, by): (Timestamp, Option<String>),
 ) -> Result<Claimed> {
     let (runs, key) = (runs(events).await?, job.key());
@@ -145,7 +146,10 @@ pub async fn claim(
             }
             since => since?,
         };
-        let holds = holds_micros(job, last.state);
+        let holds = match last.state {
+            State::Failed | State::Later if retries => Some(0),
+            state => holds_micros(job, state),
+        };
         if holds.is_none_or(|holds| now.micros().saturating_sub(since) < holds) {
             return Ok(Claimed::Not(last.state));
         }

@@ -281,6 +281,24 @@ fn what_was_used_before_a_row_was_removed_is_told_whatever_is_closed_later() {
     assert!(said.contains(&want.replace("2026-08-01", "2026-09-01")), "{said}");
 }
 
+/// `otherwise: none` says that whoever has no row is not billed; that somebody lost it may be a mistake.
+#[test]
+fn whoever_was_billed_and_has_no_row_any_more_is_warned_of() {
+    let used =
+        [("anna", "05-20", 1), ("anna", "06-20", 10), ("carl", "06-20", 5), ("zoe", "07-08", 7)];
+    let folder = lake_of_periods(OTHERS_UNBILLED, &used);
+    let folder = folder.path();
+    cycles(folder, &["anna,2026-05-15,monthly,", "zoe,2026-05-01,monthly,"]);
+    let said = close(folder, "billing:2026-05", 0);
+    assert!(!said.contains("warning"), "{said}");
+    cycles(folder, &["zoe,2026-05-01,monthly,"]);
+    for month in ["06", "07"] {
+        let said = close(folder, &format!("billing:2026-{month}"), 0);
+        let want = "warning: meter `bytes`: customer `anna` was billed until 2026-06-15T00:00:00Z, has no row";
+        assert!(said.contains(want) && !said.contains("carl"), "{said}");
+    }
+}
+
 /// The command that an error prints, of a meter whose customers have periods of their own.
 #[test]
 fn what_an_error_says_to_run_closes_what_it_is_about() {
@@ -703,4 +721,15 @@ fn without_names_only_meters_of_the_kind_of_period_are_closed() {
     let said = run(folder, &["periods", "close", "2026-04", "differs"], 0).1;
     assert!(said.contains("closed differs"), "{said}");
     assert!(said.contains("warning: differs: 2026-04 is none of the periods of its"), "{said}");
+    // A meter that was closed until then and has lost its file is missed, once.
+    fs::remove_file(folder.join("queries/meters/fits.yaml")).unwrap();
+    let missed =
+        "warning: meter `fits` was closed until 2026-05-01T00:00:00Z and has no file any more\n";
+    for (month, missed_there) in [("2026-05", 1), ("2026-06", 0)] {
+        let said = close(folder, month, 0);
+        assert_eq!(said.matches(missed).count(), missed_there, "{said}");
+        assert_eq!(said.matches("any more").count(), missed_there, "{said}");
+    }
+    let said = run(folder, &["periods", "close", "2026-05", "other"], 0).1;
+    assert!(!said.contains(missed), "{said}");
 }

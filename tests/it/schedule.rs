@@ -196,7 +196,7 @@ fn periods_wait_for_those_before_them_while_somebody_is_at_work() {
         let location = Location::parse(folder.join("lake").to_str().unwrap()).unwrap();
         let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
         let due = due(&schedule.jobs[1], &jiff::tz::TimeZone::UTC, now).unwrap();
-        ours(claim(&lake.events, &schedule.jobs[1], &due[0], (now, None)).await.unwrap())
+        ours(claim(&lake.events, &schedule.jobs[1], &due[0], false, (now, None)).await.unwrap())
     });
     // What comes by an expression does not hang on periods.
     let (_, said) = run(folder, &["schedule", "run", "--once"], 0);
@@ -266,7 +266,8 @@ fn what_failed_is_told_and_tried_again() {
     fs::rename(folder.join("queries/meters"), folder.join("away")).unwrap();
     let (_, said) = run(folder, &["schedule", "run", "--once"], 1);
     assert!(
-        said.contains("bills: error: folder of meters") && said.contains("a job failed"),
+        said.contains("bills: error: folder of meters")
+            && said.contains("failed: rollups, bills ("),
         "{said}"
     );
     let failed = jobs(folder);
@@ -277,7 +278,7 @@ fn what_failed_is_told_and_tried_again() {
     let (_, said) = run(folder, &["schedule", "run", "--once"], 1);
     let due = failed.iter().map(|job| job["waiting"].as_str().unwrap().parse::<u32>().unwrap());
     let stands = format!("0 jobs done, {} failed\n", due.sum::<u32>());
-    assert!(said.starts_with(&stands) && said.contains("a job failed"), "{said}");
+    assert!(said.starts_with(&stands) && said.contains("failed: rollups, bills ("), "{said}");
     assert!(failed[1]["next"].as_str() > failed[1]["at"].as_str(), "{}", failed[1]);
     age_claims(folder);
     let (_, said) = run(folder, &["schedule", "run", "--once"], 1);
@@ -285,6 +286,9 @@ fn what_failed_is_told_and_tried_again() {
     assert_eq!(closed(folder)[..3], months());
     let outcomes: Vec<Value> = jobs(folder).iter().map(|job| job["outcome"].clone()).collect();
     assert_eq!(outcomes, ["failed", "done", "done", "done"]);
+    // When asked for, at once.
+    run(folder, &["schedule", "run", "--once", "--retry"], 0);
+    assert!(jobs(folder).iter().all(|job| job["outcome"] == "done"));
 }
 
 #[test]
@@ -367,20 +371,22 @@ fn a_claim_that_is_renewed_holds_and_one_that_is_not_is_given_away() {
         let location = Location::parse(folder.path().join("lake").to_str().unwrap()).unwrap();
         let lake = Lake::open(&location, &Namespace::default()).await.unwrap();
         let who = || (now(), None);
-        let first = ours(claim(&lake.events, &job, &of, who()).await.unwrap());
-        let not = claim(&lake.events, &job, &of, who()).await.unwrap();
-        assert_eq!(not, Claimed::Not(State::Begun));
+        let first = ours(claim(&lake.events, &job, &of, false, who()).await.unwrap());
+        for retries in [false, true] {
+            let not = claim(&lake.events, &job, &of, retries, who()).await.unwrap();
+            assert_eq!(not, Claimed::Not(State::Begun));
+        }
         age_claims(folder.path());
         renew(&lake.events, &first, who()).await.unwrap();
-        let not = claim(&lake.events, &job, &of, who()).await.unwrap();
+        let not = claim(&lake.events, &job, &of, false, who()).await.unwrap();
         assert_eq!(not, Claimed::Not(State::Begun));
         age_claims(folder.path());
-        let second = ours(claim(&lake.events, &job, &of, who()).await.unwrap());
+        let second = ours(claim(&lake.events, &job, &of, false, who()).await.unwrap());
         assert_ne!(first, second);
         // Whichever ends first, it is done.
         finish(&lake.events, first, (State::Done, None), who()).await.unwrap();
         age_claims(folder.path());
-        let not = claim(&lake.events, &job, &of, who()).await.unwrap();
+        let not = claim(&lake.events, &job, &of, false, who()).await.unwrap();
         assert_eq!(not, Claimed::Not(State::Done));
         finish(&lake.events, second, (State::Failed, Some("late".to_owned())), who())
             .await

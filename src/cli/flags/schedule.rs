@@ -44,6 +44,9 @@ pub(in crate::cli) struct ScheduleRunFlags {
     /// Do what is due now, and end
     #[arg(long)]
     pub(in crate::cli) once: bool,
+    /// Try what failed or was put off again at once, without the usual wait
+    #[arg(long, requires = "once")]
+    pub(in crate::cli) retry: bool,
 }
 
 /// The file of jobs.
