@@ -19,7 +19,10 @@ use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaData, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{
+    DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, DEFAULT_DICTIONARY_PAGE_SIZE_LIMIT, DEFAULT_PAGE_SIZE,
+    EnabledStatistics, WriterProperties,
+};
 use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
@@ -58,11 +61,34 @@ pub struct Layout {
     pub delta_packed: Vec<String>,
     /// Columns whose values hardly repeat: no dictionary.
     pub no_dictionary: Vec<String>,
+    /// How large the pages get.
+    pub pages: Pages,
     /// When a file is closed, in compressed bytes, roughly.
     pub target_bytes: usize,
     /// A text of which no two writers have the same, so that no file is named like one that was
     /// there before and may be about to be deleted.
     pub stamp: Option<String>,
+}
+
+/// How large pages get: a page is the least that is decoded of a column, and so is its dictionary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pages {
+    /// Rows of a page.
+    pub rows: usize,
+    /// Bytes of a page before they are compressed, roughly.
+    pub bytes: usize,
+    /// Bytes of a dictionary, from which on values are written as they are.
+    pub dictionary_bytes: usize,
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        Self {
+            rows: DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT,
+            bytes: DEFAULT_PAGE_SIZE,
+            dictionary_bytes: DEFAULT_DICTIONARY_PAGE_SIZE_LIMIT,
+        }
+    }
 }
 
 impl Default for Layout {
@@ -73,6 +99,7 @@ impl Default for Layout {
             bloom_filter: None,
             delta_packed: Vec::new(),
             no_dictionary: Vec::new(),
+            pages: Pages::default(),
             target_bytes: TARGET_BYTES,
             stamp: None,
         }
@@ -244,6 +271,9 @@ fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, Parq
         .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(COMPRESSION_LEVEL)?))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(layout.pages.rows)
+        .set_data_page_size_limit(layout.pages.bytes)
+        .set_dictionary_page_size_limit(layout.pages.dictionary_bytes)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_sorting_columns(sorting_columns(schema, layout)?)
         .set_key_value_metadata(Some(told(layout)));

@@ -16,7 +16,7 @@ use crate::lake::table::Table;
 use crate::lake::tables::Lake;
 use crate::meter::{Field, Meter, Operand};
 use crate::plan::states::{Kept, Rows, Stored, answer_plan, kept, over_states};
-use crate::plan::{UsageQuery, Windows};
+use crate::plan::{TableFacts, UsageQuery, Windows};
 use crate::table::EventsTable;
 use crate::time::TimeRange;
 
@@ -74,36 +74,74 @@ pub async fn find(
         Err(error) if is_damage(error.kind()) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let brought = match lake.events.brought(reached, snapshot).await {
-        Ok(brought) => brought,
-        // The log was shortened: nothing tells what came since.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    let tail = match reached == snapshot.version {
+        true => None,
+        false => match since(lake, (reached, snapshot), query.range).await? {
+            Since::Rows(tail) => tail,
+            Since::Changes => return Ok(None),
+        },
     };
-    if brought.changed.iter().any(|day| touches(query.range, *day)) {
-        return Ok(None);
-    }
-    let tail = Arc::new(EventsTable::new(&lake.events, Arc::clone(&brought.rows))?);
-    let tail_facts = tail.facts(query.range);
-    let within = |day: Option<i32>| day.is_none_or(|day| touches(query.range, day));
-    let tail_rows = brought.rows.files.iter().filter(|file| within(file.partition));
-    let tail_rows: u64 = tail_rows.map(|file| file.rows).sum();
     let are_groups = level.by == asked.grouped
         && are_windows(&level, &zone, query)
         && !kept(meter).is_some_and(Kept::tells_values_apart)
         && each_once(&states, &zone, query.range)?;
-    let in_order = are_groups && tail_rows == 0 && lie_in_order(&level, query)?;
+    let in_order = are_groups && tail.is_none() && lie_in_order(&level, query)?;
     let (states, facts) = scanned(&table, states)?;
     let states = Stored {
         rows: Rows { source: provider_as_source(states), facts: &facts },
         level: &level.name(),
         are_groups,
     };
-    let tail = Rows { source: provider_as_source(tail), facts: &tail_facts };
-    let tail = (tail_rows > 0).then_some(tail);
+    let tail_rows = tail.as_ref().map_or(0, |tail| tail.rows);
+    let tail = tail.as_ref().map(|Tail { table, facts, .. }| Rows {
+        source: provider_as_source(Arc::clone(table) as Arc<_>),
+        facts,
+    });
     let plan = answer_plan(meter, (query, &asked), &states, tail.as_ref())?;
     let grain = level.grain;
     Ok(Some(Answerable { plan, in_order, grain, events_version: reached, tail_rows }))
+}
+
+/// Events that are in no state.
+struct Tail {
+    table: Arc<EventsTable>,
+    facts: TableFacts,
+    /// How many there are in the days of a range.
+    rows: u64,
+}
+
+/// What came since states were made.
+enum Since {
+    /// Events in the days of a range, if any.
+    Rows(Option<Tail>),
+    /// More than that: what the states were made of is another by now, or nothing tells.
+    Changes,
+}
+
+/// What versions of the events after one brought for a range.
+async fn since(
+    lake: &Lake,
+    (version, snapshot): (u64, &Arc<Snapshot>),
+    range: TimeRange,
+) -> Result<Since> {
+    let brought = match lake.events.brought(version, snapshot).await {
+        Ok(brought) => brought,
+        // The log was shortened.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Since::Changes),
+        Err(error) => return Err(error),
+    };
+    if brought.changed.iter().any(|day| touches(range, *day)) {
+        return Ok(Since::Changes);
+    }
+    let within = |day: Option<i32>| day.is_none_or(|day| touches(range, day));
+    let files = brought.rows.files.iter().filter(|file| within(file.partition));
+    let rows = files.map(|file| file.rows).sum();
+    if rows == 0 {
+        return Ok(Since::Rows(None));
+    }
+    let table = Arc::new(EventsTable::new(&lake.events, brought.rows)?);
+    let facts = table.facts(range);
+    Ok(Since::Rows(Some(Tail { table, facts, rows })))
 }
 
 /// Whether the states of a level lie in the order of the rows of an answer, each of which is one of them:

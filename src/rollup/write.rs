@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::functions::sum::OVERFLOW;
 use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
-use crate::lake::writer::{Layout, ParquetFileWriter};
+use crate::lake::writer::{Layout, Pages, ParquetFileWriter};
 use crate::meter::Meter;
 use crate::plan::states::columns::{LEVEL, VALUE, WEIGHTS, key};
 use crate::plan::states::{Kept, MONTH, Value, kept, keys};
@@ -33,6 +33,9 @@ use crate::schema::{CUSTOMER_ID, ValueKind};
 
 /// Fractional digits of a stored decimal.
 const SCALE: u8 = 18;
+
+/// Most questions are about few rows of a level. Files are 5 % larger than with pages of the usual size.
+const PAGES: Pages = Pages { rows: 4_096, bytes: 64 << 10, dictionary_bytes: 256 << 10 };
 
 /// Rows of a row group below which a level shares it with the next.
 const LEVEL_ROWS_MIN: usize = 8_192;
@@ -134,6 +137,7 @@ fn layout(meter: &Meter) -> Layout {
         // Hardly two states have the same: a dictionary is read whole for a single row.
         delta_packed: vec![ValueKind::Integer.column(VALUE)],
         no_dictionary: vec![ValueKind::Decimal.column(VALUE)],
+        pages: PAGES,
         // A month is one file, whatever its bytes; no two writers' files have one name.
         target_bytes: usize::MAX,
         stamp: Some(Uuid::new_v4().to_string()),

@@ -89,8 +89,7 @@ impl EventsTable {
         let date: FieldRef = Arc::new(Field::new(partition, DataType::Date32, false));
         let mut values = Vec::with_capacity(snapshot.files.len());
         let mut files = Vec::with_capacity(snapshot.files.len());
-        let statistics = file_statistics(&snapshot, &file_schema);
-        for (file, statistics) in snapshot.files.iter().zip(statistics) {
+        for file in &snapshot.files {
             let Some(day) = file.partition else {
                 return Err(Error::corrupt(format!(
                     "{}: file {} has no {partition}",
@@ -102,8 +101,7 @@ impl EventsTable {
             let path = table.object_path(&file.path)?;
             files.push(
                 PartitionedFile::new(path, file.size)
-                    .with_partition_values(vec![ScalarValue::Date32(Some(day))])
-                    .with_statistics(Arc::new(statistics)),
+                    .with_partition_values(vec![ScalarValue::Date32(Some(day))]),
             );
         }
         let dates = arrow::array::Date32Array::from(values);
@@ -306,8 +304,11 @@ impl TableProvider for EventsTable {
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let (keep, condition) = self.prune(state, filters)?;
-        let kept = self.files.iter().zip(keep).filter(|(_, keep)| *keep);
-        let kept: Vec<PartitionedFile> = kept.map(|(file, _)| file.clone()).collect();
+        let statistics = file_statistics(&self.snapshot, self.schema.file_schema());
+        let kept = self.files.iter().zip(statistics).zip(keep).filter(|(_, keep)| *keep);
+        let kept: Vec<PartitionedFile> = kept
+            .map(|((file, statistics), _)| file.clone().with_statistics(Arc::new(statistics)))
+            .collect();
         self.counts.scans.fetch_add(1, Ordering::Relaxed);
         self.counts.files_read.fetch_add(kept.len(), Ordering::Relaxed);
         // A file never changes under its name.

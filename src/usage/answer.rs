@@ -206,8 +206,8 @@ impl Finisher {
         let mut totals = Totals::default();
         let mut columns: Vec<ArrayRef> = Vec::new();
         if self.shape.names_meter {
-            let names = vec![self.resolved.label.as_str(); batch.num_rows()];
-            columns.push(Arc::new(StringArray::from(names)));
+            let names = StringArray::new_repeated(&self.resolved.label, batch.num_rows());
+            columns.push(Arc::new(names));
         }
         columns.extend(keys.windows.iter().chain(&keys.groups).cloned());
         let values = column(batch, &output::value(self.place))?;
