@@ -121,7 +121,7 @@ impl Engine {
         SessionContext::new_with_state(prepare(&self.limits, &self.runtime, reach))
     }
 
-    fn state(&self, reach: Reach) -> &SessionState {
+    fn state(&self, reach: Reach) -> &Arc<SessionState> {
         match reach {
             Reach::Needle => &self.needle,
             Reach::Broad => &self.broad,
@@ -137,7 +137,7 @@ impl Engine {
         plan: &LogicalPlan,
         reach: Reach,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.state(reach).create_physical_plan(plan).await.map_err(engine_error)
+        planned(self.state(reach), plan).await
     }
 
     /// The physical plan of a logical one whose scans give their rows in the order that it sorts them by,
@@ -151,8 +151,7 @@ impl Engine {
         plan: &LogicalPlan,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let LogicalPlan::Sort(Sort { input, .. }) = plan else { return Ok(None) };
-        let state = &self.in_order;
-        let physical = state.create_physical_plan(input).await.map_err(engine_error)?;
+        let physical = planned(&self.in_order, input).await?;
         Ok(keeps_order(physical.as_ref()).then_some(physical))
     }
 
@@ -217,6 +216,14 @@ impl Engine {
         let rows = futures::stream::iter(streams).flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), rows)))
     }
+}
+
+/// The physical plan of a logical one, made beside others: it takes a core and waits for nothing.
+async fn planned(state: &Arc<SessionState>, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let (state, plan) = (Arc::clone(state), plan.clone());
+    let planning = tokio::spawn(async move { state.create_physical_plan(&plan).await });
+    let planned = planning.await;
+    planned.map_err(|error| Error::internal("planning").with_source(error))?.map_err(engine_error)
 }
 
 /// Whether nothing in a plan mixes the rows of what it reads, so that they come as that gives them,

@@ -22,7 +22,7 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{Error, ErrorKind, Result};
 
 pub use cell::{Cell, cell, hexadecimal, write_text};
-pub use table::NUMERIC_TEXT;
+pub use table::{NUMERIC_TEXT, harmless};
 
 /// Rows of a Parquet row group, which the writer holds encoded in memory.
 const ROW_GROUP_ROWS: usize = 122_880;

@@ -7,6 +7,7 @@ use super::numbers::{counted, grouped};
 use super::opening::{cloud_settings, context, load_meters, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::say;
+use super::periods::say_open;
 use super::usage::{no_meter_named, request};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{
@@ -54,7 +55,8 @@ async fn statements(global: &Global, flags: &ExportStatementsFlags) -> Result<()
     let target = target(global, &flags.file)?;
     let context = context(global, Vec::new()).await?;
     target.check(&context)?;
-    let closings = closings(&context, flags).await?;
+    let (closings, open) = closings(&context, flags).await?;
+    open.iter().filter(|closing| closing.record.lines > 0).for_each(say_open);
     if target.file.is_some() {
         let place = target.place(&[], "")?;
         let period = flags.period.as_ref().map(|asked| lasting_period(asked, &closings));
@@ -118,10 +120,13 @@ async fn reopened(
     Ok(all)
 }
 
-/// The closings that hold of what the flags ask for, by meter and period.
-async fn closings(context: &Context, flags: &ExportStatementsFlags) -> Result<Vec<Closing>> {
-    let mut all = period::list(&context.lake, None).await?;
-    all.retain(Closing::holds);
+/// The closings that hold of what the flags ask for, by meter and period; and those that were opened again
+/// and not closed anew.
+async fn closings(
+    context: &Context,
+    flags: &ExportStatementsFlags,
+) -> Result<(Vec<Closing>, Vec<Closing>)> {
+    let (mut all, mut open) = period::standing(period::list(&context.lake, None).await?);
     let mut names: Vec<String> = all.iter().map(|closing| closing.record.meter.clone()).collect();
     names.dedup();
     if let Some(missing) = flags.meters.iter().find(|name| !names.contains(name)) {
@@ -129,11 +134,16 @@ async fn closings(context: &Context, flags: &ExportStatementsFlags) -> Result<Ve
     }
     names.retain(|name| flags.meters.is_empty() || flags.meters.contains(name));
     all.retain(|closing| names.contains(&closing.record.meter));
+    open.retain(|closing| names.contains(&closing.record.meter));
     if let Some(period) = &flags.period {
         let mut of_period = Vec::new();
+        open.clear();
         for name in &names {
             match period::find_all(context, name, period).await {
-                Ok(found) if found.iter().any(Closing::holds) => of_period.extend(found),
+                Ok((found, left_out)) if found.iter().any(Closing::holds) => {
+                    of_period.extend(found);
+                    open.extend(left_out);
+                }
                 // Without names, those that closed it are meant.
                 Ok(_) if flags.meters.is_empty() => {}
                 Ok(_) => {
@@ -148,7 +158,7 @@ async fn closings(context: &Context, flags: &ExportStatementsFlags) -> Result<Ve
         all = of_period;
     }
     match all.is_empty() {
-        false => Ok(all),
+        false => Ok((all, open)),
         true => Err(Error::not_found(match &flags.period {
             Some(period) => {
                 format!("no period `{period}` is closed; `meterhouse periods list` shows which are")

@@ -17,10 +17,12 @@ const SOME_REFUSED: u8 = 3;
 const MISMATCH: u8 = 4;
 
 /// How a command ends that did its work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// All of it.
     Done,
+    /// And there is something that may be meant, or not.
+    Warned(String),
     /// But for events that were rejected or in conflict.
     SomeRefused,
     /// And found something stored that is not as it was written.
@@ -33,9 +35,9 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// The exit code.
-    pub(super) fn code(self) -> u8 {
+    pub(super) fn code(&self) -> u8 {
         match self {
-            Self::Done | Self::SomeLater => DONE,
+            Self::Done | Self::Warned(_) | Self::SomeLater => DONE,
             Self::SomeRefused => SOME_REFUSED,
             Self::Mismatch => MISMATCH,
             Self::NothingYet => FAILED,

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use super::outcome::Failure;
 use crate::error::{Error, Result};
-use crate::render::{NUMERIC_TEXT, OutputFormat, Reader, Renderer};
+use crate::render::{NUMERIC_TEXT, OutputFormat, Reader, Renderer, harmless};
 
 /// Says something to whoever runs the command, in lines that cannot steer a terminal whatever they
 /// quote. Nobody may be listening.
@@ -19,15 +19,7 @@ pub(super) fn say(text: &str) {
 
 /// A text of input or data that cannot steer a terminal.
 pub(super) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
+    harmless(text).into_owned()
 }
 
 /// Writes a finished text as data; a reader that is gone is fine.

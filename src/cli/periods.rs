@@ -19,7 +19,7 @@ use crate::period::{
     self, Adjustment, Change, Closed, ClosedPeriods, Closing, Line, Record, Terms,
 };
 use crate::registry;
-use crate::time::{BillingHistory, BillingPeriod, TimeRange};
+use crate::time::{BillingHistory, BillingPeriod, TimeRange, Timestamp};
 use crate::usage::{Context, UsageRequest, published_for};
 
 /// Runs the command.
@@ -41,7 +41,7 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
         PeriodsCommand::Show { of, output } => {
             check_format(output.output)?;
             let context = context(global, Vec::new()).await?;
-            let closings = period::find_all(&context, &of.meter, &of.period).await?;
+            let (closings, open) = period::find_all(&context, &of.meter, &of.period).await?;
             let mut rows = Vec::with_capacity(closings.len());
             for closing in &closings {
                 let lines = period::lines(&context, closing).await?;
@@ -52,12 +52,13 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
             for closing in closings.iter().filter(|_| !global.quiet) {
                 say(&told(closing));
             }
+            open.iter().for_each(say_open);
         }
         PeriodsCommand::Verify { meter } => return verify(global, meter.as_deref()).await,
         PeriodsCommand::Adjustments { of, output } => {
             check_format(output.output)?;
             let context = context(global, Vec::new()).await?;
-            let closings = period::find_all(&context, &of.meter, &of.period).await?;
+            let (closings, open) = period::find_all(&context, &of.meter, &of.period).await?;
             let (mut rows, mut said) = (Vec::new(), Vec::new());
             for closing in &closings {
                 let (found, version) = period::adjustments(&context, closing).await?;
@@ -73,16 +74,43 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
             for text in said.iter().filter(|_| !global.quiet) {
                 say(text);
             }
+            open.iter().for_each(say_open);
         }
         PeriodsCommand::Reopen { of, reason } => reopen(global, of, reason).await?,
     }
     Ok(Outcome::Done)
 }
 
-/// The rows of each closing in one; those of several with the bounds that they are of.
+/// Warns of a period that was opened again beside others that hold.
+pub(super) fn say_open(closing: &Closing) {
+    let Record { meter, from, to, lines, .. } = &closing.record;
+    say(&format!(
+        "warning: the period {from}..{to} of {meter} was opened again and is not closed anew: its {} not here",
+        match lines {
+            1 => "line is".to_owned(),
+            lines => format!("{} lines are", grouped(*lines)),
+        }
+    ));
+}
+
+/// The rows of each closing in one; with the bounds that they are of where customers have periods of their
+/// own, so that a name may mean several.
 fn together(closings: &[Closing], rows: &[RecordBatch]) -> Result<RecordBatch> {
-    if let [rows] = rows {
+    if let ([closing], [rows]) = (closings, rows)
+        && !closing.record.own
+    {
         return Ok(rows.clone());
+    }
+    let of_units: BTreeSet<Option<&String>> =
+        closings.iter().map(|closing| closing.record.unit.as_ref()).collect();
+    if of_units.len() > 1 {
+        let name =
+            |unit: Option<&String>| unit.map_or("none".to_owned(), |unit| format!("`{unit}`"));
+        return Err(Error::invalid(format!(
+            "these periods were closed with different units ({}): ask for each of them by its bounds \
+             (`meterhouse periods list`)",
+            of_units.into_iter().map(name).collect::<Vec<_>>().join(", ")
+        )));
     }
     let with_bounds = closings.iter().zip(rows).map(|(closing, rows)| {
         let text =
@@ -97,12 +125,6 @@ fn together(closings: &[Closing], rows: &[RecordBatch]) -> Result<RecordBatch> {
     });
     let rows = with_bounds.collect::<std::result::Result<Vec<_>, _>>().map_err(defect)?;
     let Some(first) = rows.first() else { return Err(Error::internal("rows of no closing")) };
-    if rows.iter().any(|rows| rows.schema() != first.schema()) {
-        return Err(Error::invalid(
-            "some of these periods were closed with a unit and some without: ask for each of them by its \
-             bounds (`meterhouse periods list`)",
-        ));
-    }
     concat_batches(&first.schema(), &rows).map_err(defect)
 }
 
@@ -123,7 +145,8 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
     let all = (meters.len() + wrong.len()) as u64;
     // A file that is wrong may be of a meter that seems to be missing.
     let is_all = flags.meters.is_empty() && wrong.is_empty();
-    let (mut any, mut later, mut first) = (false, false, None::<String>);
+    let (mut any, mut later, mut first) = (false, false, None::<Timestamp>);
+    let mut warnings = Vec::new();
     for (meter, bundle) in meters {
         let terms = Terms {
             period: flags.period.clone(),
@@ -142,44 +165,63 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         let all_later = done.closed.iter().all(is_later) && done.wrong.is_empty();
         any |= !all_later;
         later |= done.closed.iter().any(is_later);
-        let began = done.closed.iter().filter_map(|closed| match closed {
-            Closed::Now(record) | Closed::Before(record) => Some(record.from.clone()),
-            Closed::Later { .. } => None,
-        });
-        first = first.into_iter().chain(began).min();
-        for warning in &done.warnings {
-            say(&format!("warning: {warning}"));
+        for closed in &done.closed {
+            let from = match closed {
+                Closed::Now(record) | Closed::Before(record) => record.range()?.from,
+                Closed::Later { .. } => None,
+            };
+            first = first.into_iter().chain(from).min();
         }
         if !global.quiet || all_later {
             say_closed(&meter.name, &done);
         }
+        warnings.extend(done.warnings);
         wrong.extend(joined(done.wrong));
     }
-    if let (true, Some(first)) = (is_all, &first) {
-        say_missed(&context, &names, first).await?;
+    if let (true, Some(first)) = (is_all, first) {
+        match missed(&context, &names, first).await {
+            Ok(missed) => warnings.extend(missed),
+            Err(error) => wrong.push(error),
+        }
+    }
+    for warning in &warnings {
+        say(&format!("warning: {warning}"));
     }
     all_or(wrong, all, "settled")?;
     Ok(match (later, any) {
-        (false, _) => Outcome::Done,
+        (false, _) if warnings.is_empty() => Outcome::Done,
+        (false, _) => Outcome::Warned(warnings.join("\n")),
         (true, true) => Outcome::SomeLater,
         (true, false) => Outcome::NothingYet,
     })
 }
 
-/// Warns of meters that were closed up to what begins at an instant, and that no file defines by now.
-async fn say_missed(context: &Context, known: &BTreeSet<String>, first: &str) -> Result<()> {
-    let mut until: BTreeMap<String, String> = BTreeMap::new();
+/// How long after its last closing a meter is missed, in microseconds.
+const MISSED_MICROS: i64 = 100 * 86_400_000_000;
+
+/// Warns of meters that were closed up to a while before an instant and of which there is neither a file by
+/// now nor a published definition.
+async fn missed(
+    context: &Context,
+    known: &BTreeSet<String>,
+    first: Timestamp,
+) -> Result<Vec<String>> {
+    let published = registry::names(&context.lake.events).await?;
+    let mut until: BTreeMap<String, Timestamp> = BTreeMap::new();
     let closings = period::list(&context.lake, None).await?;
     for Closing { record, .. } in closings.into_iter().filter(Closing::holds) {
-        if !known.contains(&record.meter) {
-            let last = until.entry(record.meter).or_default();
-            *last = record.to.max(std::mem::take(last));
+        if !known.contains(&record.meter) && !published.contains(&record.meter) {
+            let Some(to) = record.range()?.to else { continue };
+            let last = until.entry(record.meter).or_insert(to);
+            *last = to.max(*last);
         }
     }
-    for (meter, last) in until.iter().filter(|(_, last)| last.as_str() >= first) {
-        say(&format!("warning: meter `{meter}` was closed until {last} and has no file any more"));
-    }
-    Ok(())
+    let since = Timestamp::from_micros(first.micros() - MISSED_MICROS);
+    let missed = until.iter().filter(|(_, last)| **last >= since);
+    let text = |(meter, last): (&String, &Timestamp)| {
+        format!("meter `{meter}` was closed until {last} and has no file any more")
+    };
+    Ok(missed.map(text).collect())
 }
 
 fn say_closed(meter: &str, done: &ClosedPeriods) {

@@ -133,7 +133,7 @@ async fn run_jobs(
                 return Err(Error::unavailable(format!(
                     "failed: {}; `meterhouse schedule list` says why, and when it is tried again (--retry \
                      does so at once)",
-                    failed.join(", ")
+                    first_of(&failed)
                 ))
                 .into());
             }
@@ -152,6 +152,18 @@ async fn run_jobs(
             Err(error) => say(&format!("error: {error}; the former jobs go on")),
         }
     }
+}
+
+/// How many failed jobs an error names.
+const NAMED: usize = 5;
+
+/// The first few of some names.
+fn first_of(names: &[String]) -> String {
+    let mut text = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED {
+        text.push_str(&format!(" and {} more", names.len() - NAMED));
+    }
+    text
 }
 
 /// What came of doing what is due.
@@ -246,6 +258,7 @@ async fn run_one(
     };
     let (state, why) = match ended {
         Ok(Outcome::Done) => (State::Done, None),
+        Ok(Outcome::Warned(warning)) => (State::Done, Some(warning)),
         Ok(Outcome::SomeLater | Outcome::NothingYet) => {
             let why = Some("some of it can be done later".to_owned());
             // What a relative name means the next time is another period.

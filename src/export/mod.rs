@@ -158,6 +158,12 @@ async fn attempt(context: &Context, export: &Export<'_>) -> Result<Option<Export
         left_out,
         bytes,
         sha256,
+        overtakes: match &found {
+            Found::Ours { record, .. } if there.as_ref() != Some(&record.sha256) => {
+                record.overtakes.iter().chain([&record.sha256]).cloned().collect()
+            }
+            Found::Ours { .. } | Found::Nothing => Vec::new(),
+        },
         replaces: there,
         written_at,
     };

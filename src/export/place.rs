@@ -154,11 +154,11 @@ impl Place {
         ))
     }
 
-    /// Refuses a file that is neither as its record says nor what that was to take the place of.
+    /// Refuses a file that is neither as its record says, nor what that was to take the place of, nor one
+    /// that was on its way then.
     pub(super) fn check_ours(&self, record: &Record, there: Option<&String>) -> Result<()> {
-        match there
-            .is_none_or(|there| *there == record.sha256 || Some(there) == record.replaces.as_ref())
-        {
+        let mut known = record.overtakes.iter().chain(&record.replaces).chain([&record.sha256]);
+        match there.is_none_or(|there| known.any(|known| known == there)) {
             true => Ok(()),
             false => Err(self.foreign("was changed since it was exported")),
         }

@@ -26,6 +26,10 @@ pub struct Record {
     /// SHA-256 of the file whose place it takes, if there was one. Until it has, that one is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// SHA-256 of files that others were about to put there when this one was made, and that may come
+    /// after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overtakes: Vec<String>,
     /// When, RFC 3339.
     pub written_at: String,
 }

@@ -88,8 +88,8 @@ impl SpreadsheetCsv {
     }
 }
 
-/// What a formula begins with, in letters of any width.
-const FORMULAS: [char; 9] = ['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠'];
+/// What a formula begins with, in letters of any width; or a negative number, or the name of an error.
+const FORMULAS: [char; 11] = ['=', '+', '-', '@', '\'', '＝', '＋', '－', '＠', '(', '#'];
 
 /// What some spreadsheets take for the end of a cell.
 const SEPARATORS: [char; 4] = [';', '\t', '\r', '\n'];
@@ -221,6 +221,8 @@ mod tests {
             ("2026-05-01T00:00:00Z", "2026-05-01T00:00:00Z"),
             ("acme", "acme"),
             ("e5", "e5"),
+            ("(5)", "'(5)"),
+            ("#N/A", "'#N/A"),
             ("", ""),
         ] {
             assert_eq!(harmless(text), want);

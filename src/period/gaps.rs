@@ -66,8 +66,9 @@ enum Why {
     ClosedWithout(Bounds),
     /// A period with these bounds was passed over.
     PassedOver(Bounds),
-    /// It is in a period that overlaps what was closed, until this instant before it if at all.
-    Displaced(Option<Timestamp>, Bounds),
+    /// It is in a period that overlaps what was closed: until this instant before it if at all, the period,
+    /// and the first closed one that it overlaps.
+    Displaced(Option<Timestamp>, Bounds, Bounds),
     /// It lies between closed periods of everybody, or one of them and what was closed of some customers.
     Between,
     /// It lies between what was closed, and the customers have no periods by now.
@@ -157,24 +158,18 @@ async fn told_of_classes(asked: &Asked<'_>, classes: &[Class]) -> Result<Told> {
         }
     }
     let found = as_they_are(asked, found).await?;
+    let (meant, wrong): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        found.into_iter().partition(|(gap, _)| gap.why == Why::NoLonger);
+    let wrong = texts(asked, &wrong).into_iter().map(Error::conflict).collect();
+    Ok(Told { wrong, warnings: texts(asked, &meant) })
+}
+
+fn texts(asked: &Asked<'_>, gaps: &BTreeMap<Gap, BTreeSet<Customer>>) -> Vec<String> {
+    let told = gaps.iter().take(TOLD).map(|(gap, customers)| told_of(asked, gap, customers));
+    let more = gaps.len().saturating_sub(TOLD);
     let name = &asked.meter.name;
-    let mut told = Told::default();
-    for (gap, customers) in found.iter().take(TOLD) {
-        let text = told_of(asked, gap, customers);
-        match gap.why {
-            Why::NoLonger => told.warnings.push(text),
-            _ => told.wrong.push(Error::conflict(text)),
-        }
-    }
-    if found.len() > TOLD {
-        let more = found.len() - TOLD;
-        let text = format!("meter `{name}`: there are {more} more such gaps");
-        match found.keys().skip(TOLD).all(|gap| gap.why == Why::NoLonger) {
-            true => told.warnings.push(text),
-            false => told.wrong.push(Error::conflict(text)),
-        }
-    }
-    Ok(told)
+    let more = (more > 0).then(|| format!("meter `{name}`: there are {more} more such gaps"));
+    told.chain(more).collect()
 }
 
 /// The gaps as they are for each customer: what was closed keeps a period that overlaps it from being closed
@@ -185,7 +180,7 @@ async fn as_they_are(
 ) -> Result<BTreeMap<Gap, BTreeSet<Customer>>> {
     let mut found: BTreeMap<Gap, BTreeSet<Customer>> = BTreeMap::new();
     for (gap, customers) in gaps {
-        let Why::Displaced(_, period) = &gap.why else {
+        let Why::Displaced(_, period, _) = &gap.why else {
             found.entry(gap).or_default().extend(customers);
             continue;
         };
@@ -272,17 +267,20 @@ fn gaps_without_periods(asked: &Asked<'_>, class: &Class) -> Result<Vec<Gap>> {
     let mut others = class.closed.clone();
     others.extend(class.ever);
     others.sort();
-    // That they are not billed may be meant, but not that they lost their row.
+    let first = asked.periods.iter().map(|[start, _]| *start).min();
+    // That they are not billed may be meant, but not that some who were have lost their row; of former
+    // periods that was told when they were closed.
     let (why, since) = match (table_of(asked.meter)?.others_unbilled, class.ever) {
-        (false, _) => (Why::WithoutPeriod, None),
-        (true, Some([_, end])) => (Why::NoLonger, Some(end)),
-        (true, None) => return Ok(gaps),
+        (false, _) => (Why::WithoutPeriod, asked.first.into_iter().chain(first).min()),
+        (true, Some([_, end])) if !class.customers.contains(&None) => {
+            (Why::NoLonger, first.map(|first| first.max(end)))
+        }
+        (true, _) => return Ok(gaps),
     };
     let now = asked.context.clock.now();
     let ended = asked.periods.iter().filter(|[_, end]| closable(*end, asked.terms) <= now);
     let until = ended.map(|[_, end]| *end).max();
-    let first = asked.first.into_iter().chain(asked.periods.iter().map(|[start, _]| *start)).min();
-    if let (Some(since), Some(until)) = (since.or(first), until) {
+    if let (Some(since), Some(until)) = (since, until) {
         gaps.extend(parts([since, until], &others, why));
     }
     Ok(gaps)
@@ -339,11 +337,11 @@ fn gaps_between(
             continue;
         }
         let part = [start.max(since), end.min(now)];
-        let overlaps = class.closed.iter().any(|[from, to]| *from < end && start < *to);
-        if overlaps {
+        let overlaps = class.closed.iter().find(|[from, to]| *from < end && start < *to);
+        if let Some(beside) = overlaps {
             for part in without(part, &class.closed) {
                 let before = class.closed.iter().map(|[_, to]| *to).filter(|to| *to <= part[0]);
-                gaps.push(Gap { part, why: Why::Displaced(before.max(), period) });
+                gaps.push(Gap { part, why: Why::Displaced(before.max(), period, *beside) });
             }
         } else if is_closed && (is_own || is_behind) {
             gaps.push(Gap { part, why: Why::ClosedWithout(period) });
@@ -379,7 +377,9 @@ async fn used(
     let context = Context { meters, ..asked.context.clone() };
     let mut customers = BTreeSet::new();
     let mut take = |rows: RecordBatch| {
-        customers.extend(lines_of(&rows)?.into_iter().map(|line| line.customer));
+        // What is carried on over time has lines of nothing, too.
+        let of_something = lines_of(&rows)?.into_iter().filter(|line| !line.is_of_nothing());
+        customers.extend(of_something.map(|line| line.customer));
         Ok(true)
     };
     usage(&context, &request, &mut take).await?;
@@ -400,13 +400,14 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Stri
             "meter `{meter}`: {who} used something from {from} to {to}, a period that was passed over: \
              close it (`meterhouse periods close {from}..{to} {meter}`)"
         ),
-        Why::Displaced(end, [from, to]) => {
-            let [since, _] = gap.part;
+        Why::Displaced(end, [from, to], [closed_from, closed_to]) => {
+            let [since, until] = gap.part;
             let billed = end.map(|end| format!("{was} billed until {end}, and "));
             format!(
-                "meter `{meter}`: {who} {}by now {has} a period from {from} to {to}, which cannot be closed beside that: what was used from {since} on would be billed \
-                 nowhere; keep the former cycle in the billing table and let the new one hold from a day \
-                 on (`from`)",
+                "meter `{meter}`: {who} {}by now {has} a period from {from} to {to}, which cannot be closed \
+                 beside the closed one from {closed_from} to {closed_to}: what was used from {since} to \
+                 {until} would be billed nowhere; keep the former cycle in the billing table and let the new \
+                 one hold from a day on (`from`; README, \"Closed periods\", for another zone)",
                 billed.unwrap_or_default()
             )
         }
@@ -451,8 +452,8 @@ fn told_of(asked: &Asked<'_>, gap: &Gap, customers: &BTreeSet<Customer>) -> Stri
         Why::NoLonger => {
             let [from, to] = gap.part;
             format!(
-                "meter `{meter}`: {who} {was} billed until {from}, {has} no row in the table of `billing` by \
-                 now and used something from then to {to}, which is not billed (`otherwise: none`)"
+                "meter `{meter}`: {who} {was} billed before, {has} no row in the table of `billing` by now and \
+                 used something from {from} to {to}, which is not billed (`otherwise: none`)"
             )
         }
         Why::Removed => {

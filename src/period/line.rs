@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::store::Record;
+use crate::decimal::Decimal;
 use crate::error::{Error, Result};
 use crate::render::hexadecimal;
 use crate::schema::CUSTOMER_ID;
@@ -27,6 +28,14 @@ pub struct Line {
     pub events: i64,
     /// Events that matched and had no usable value.
     pub skipped: i64,
+}
+
+impl Line {
+    /// Whether nothing was used, as where a level is carried on that is none.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        let value = self.value.as_deref().and_then(|value| value.parse::<Decimal>().ok());
+        self.events == 0 && self.skipped == 0 && value.is_none_or(|value| value.is_zero())
+    }
 }
 
 /// A statement on its own: all that its line and the record say, in the order in which it is hashed.
@@ -162,4 +171,26 @@ fn lines_of_some(
         }
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_events_and_value_is_of_nothing() {
+        for (value, events, skipped, want) in [
+            (Some("0"), 0, 0, true),
+            (Some("0.000"), 0, 0, true),
+            (None, 0, 0, true),
+            (Some("3"), 0, 0, false),
+            (Some("0"), 1, 0, false),
+            (None, 0, 1, false),
+        ] {
+            let value = value.map(ToOwned::to_owned);
+            let (customer, converted, billable) = (None, None, None);
+            let line = Line { customer, value, converted, billable, events, skipped };
+            assert_eq!(line.is_of_nothing(), want, "{line:?}");
+        }
+    }
 }

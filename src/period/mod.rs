@@ -85,7 +85,7 @@ const BOUNDS_NAMED: usize = 5;
 /// # Errors
 /// Not found, with what is closed; a period that cannot be read, or that may be several.
 pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closing> {
-    let mut meant = find_all(context, meter, period).await?;
+    let (mut meant, _) = find_all(context, meter, period).await?;
     if meant.len() > 1 {
         let bounds = |closing: &Closing| format!("{}..{}", closing.record.from, closing.record.to);
         let mut names: Vec<String> = meant.iter().take(BOUNDS_NAMED).map(bounds).collect();
@@ -100,12 +100,28 @@ pub async fn find(context: &Context, meter: &str, period: &str) -> Result<Closin
     meant.pop().ok_or_else(|| Error::internal("a closed period that was found"))
 }
 
-/// The same where customers may have periods of their own: the newest closing of each bounds that the name
-/// means, one at least, in order.
+/// Of closings of meters those that hold; and where none of its bounds does, the last that was opened again.
+pub fn standing(all: Vec<Closing>) -> (Vec<Closing>, Vec<Closing>) {
+    let bounds =
+        |Record { meter, from, to, .. }: &Record| (meter.clone(), from.clone(), to.clone());
+    let (hold, open): (Vec<Closing>, Vec<Closing>) = all.into_iter().partition(Closing::holds);
+    let held: BTreeSet<_> = hold.iter().map(|closing| bounds(&closing.record)).collect();
+    let open = open.into_iter().map(|closing| (bounds(&closing.record), closing));
+    let open: BTreeMap<_, _> = open.filter(|(bounds, _)| !held.contains(bounds)).collect();
+    (hold, open.into_values().collect())
+}
+
+/// The same where customers may have periods of their own: the closings that hold of all bounds that the name
+/// means, in order, and the last ones of those that were opened again. Where none holds, these come first
+/// and alone.
 ///
 /// # Errors
 /// Not found, with what is closed; a period that cannot be read.
-pub async fn find_all(context: &Context, meter: &str, period: &str) -> Result<Vec<Closing>> {
+pub async fn find_all(
+    context: &Context,
+    meter: &str,
+    period: &str,
+) -> Result<(Vec<Closing>, Vec<Closing>)> {
     let all = list(&context.lake, Some(meter)).await?;
     let mut meant: Vec<&Closing> =
         all.iter().filter(|closing| closing.record.period == period).collect();
@@ -128,14 +144,11 @@ pub async fn find_all(context: &Context, meter: &str, period: &str) -> Result<Ve
             meant.push(closing);
         }
     }
-    // What holds is meant before what was opened again, and the newest revision of each.
-    if meant.iter().any(|closing| closing.holds()) {
-        meant.retain(|closing| closing.holds());
-    }
-    let newest: BTreeMap<(&str, &str), &Closing> =
-        meant.iter().map(|closing| (closing.record.bounds(), *closing)).collect();
-    if !newest.is_empty() {
-        return Ok(newest.into_values().cloned().collect());
+    // What holds is meant before what was opened again.
+    match standing(meant.into_iter().cloned().collect()) {
+        (hold, open) if !hold.is_empty() => return Ok((hold, open)),
+        (_, open) if !open.is_empty() => return Ok((open, Vec::new())),
+        _ => {}
     }
     if let Some(error) = unreadable {
         return Err(error);

@@ -92,11 +92,6 @@ impl Record {
         })
     }
 
-    /// The bounds as they are written.
-    pub(super) fn bounds(&self) -> (&str, &str) {
-        (&self.from, &self.to)
-    }
-
     /// What the closing of this period is known by to the log: its version counts closings and
     /// reopenings, so that of two that happen at once one is refused.
     pub(super) fn app(&self) -> String {

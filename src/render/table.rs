@@ -134,7 +134,7 @@ fn shown(cell: &Cell) -> Result<String> {
 }
 
 /// `text` with every character escaped that a terminal would obey instead of show.
-fn harmless(text: &str) -> Cow<'_, str> {
+pub fn harmless(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }

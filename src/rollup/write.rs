@@ -5,8 +5,8 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Builder, Int64Builder, RecordBatch, StringArray,
-    StringBuilder,
+    Array, ArrayBuilder, ArrayRef, AsArray, Decimal128Builder, Int64Builder, RecordBatch,
+    StringArray, StringBuilder,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -30,6 +30,7 @@ use crate::meter::Meter;
 use crate::plan::states::columns::{LEVEL, VALUE, WEIGHTS, key};
 use crate::plan::states::{Kept, MONTH, Value, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind};
+use crate::time::Timestamp;
 
 /// Fractional digits of a stored decimal.
 const SCALE: u8 = 18;
@@ -135,8 +136,8 @@ fn layout(meter: &Meter) -> Layout {
         // The order is not the same for all levels.
         paged: paged.collect(),
         // Hardly two states have the same: a dictionary is read whole for a single row.
-        delta_packed: vec![ValueKind::Integer.column(VALUE)],
-        no_dictionary: vec![ValueKind::Decimal.column(VALUE)],
+        delta_packed: [VALUE, WEIGHTS].map(|of| ValueKind::Integer.column(of)).to_vec(),
+        no_dictionary: [VALUE, WEIGHTS].map(|of| ValueKind::Decimal.column(of)).to_vec(),
         pages: PAGES,
         // A month is one file, whatever its bytes; no two writers' files have one name.
         target_bytes: usize::MAX,
@@ -172,10 +173,10 @@ fn stored(
         Some(Value::Text) => {
             Some(Split { text: Arc::clone(column(rows, VALUE)?), ..Split::none(rows) })
         }
-        Some(Value::Number) => Some(split(column(rows, VALUE)?, meter)?),
+        Some(Value::Number) => Some(split(rows, VALUE, meter)?),
     };
     let weights = match kept {
-        Kept::Weighed => Some(split(column(rows, WEIGHTS)?, meter)?),
+        Kept::Weighed => Some(split(rows, WEIGHTS, meter)?),
         _ => None,
     };
     let numbers = [(VALUE, &value), (WEIGHTS, &weights)];
@@ -225,17 +226,15 @@ impl Split {
     }
 }
 
-fn split(values: &ArrayRef, meter: &Meter) -> Result<Split> {
+fn split(rows: &RecordBatch, name: &str, meter: &Meter) -> Result<Split> {
+    let values = column(rows, name)?;
     let (mut integers, mut texts) = (Int64Builder::new(), StringBuilder::new());
     let mut decimals = Decimal128Builder::new().with_data_type(ValueKind::Decimal.data_type());
     let mut take = |value: Option<(i256, u8)>| -> Result<()> {
         let (mut integer, mut decimal, mut text) = (None, None, None);
         if let Some((scaled, scale)) = value {
             if scaled == OVERFLOW {
-                return Err(Error::invalid(format!(
-                    "meter `{}`: a sum has more than 38 integer digits, so that there can be no rollup",
-                    meter.name
-                )));
+                return Err(overflow(rows, integers.len(), meter)?);
             }
             integer = integer_of(scaled, scale);
             if integer.is_none() {
@@ -277,6 +276,24 @@ fn split(values: &ArrayRef, meter: &Meter) -> Result<Split> {
         decimal: Arc::new(decimals.finish()),
         text: Arc::new(texts.finish()),
     })
+}
+
+/// The error of a sum that does not fit, with what it is of.
+fn overflow(rows: &RecordBatch, row: usize, meter: &Meter) -> Result<Error> {
+    let customers = cast(column(rows, CUSTOMER_ID)?, &DataType::Utf8);
+    let customers = customers.map_err(|error| Error::internal("customers").with_source(error))?;
+    let customers = customers.as_string::<i32>();
+    let of = match customers.is_valid(row) {
+        true => format!(" of customer `{}`", customers.value(row)),
+        false => String::new(),
+    };
+    let months = column(rows, MONTH)?.as_primitive::<TimestampMicrosecondType>();
+    let name = &meter.name;
+    Ok(Error::invalid(format!(
+        "meter `{name}`: a sum{of} in the month from {} has more than 38 integer digits, so that there can \
+         be no rollup: `meterhouse explain {name} --events` shows the largest events",
+        Timestamp::from_micros(months.value(row))
+    )))
 }
 
 fn power(digits: u8) -> i256 {

@@ -4,8 +4,8 @@
 //! is between the plan and the reader. The file list is that of the snapshot, never a listing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt64Type};
@@ -69,6 +69,8 @@ pub struct EventsTable {
     schema: TableSchema,
     store: ObjectStoreUrl,
     files: Vec<PartitionedFile>,
+    /// Of each file, once it is asked for.
+    statistics: OnceLock<Vec<Arc<Statistics>>>,
     dates: RecordBatch,
     partition: String,
     /// Where the files lie, and what people know that folder as.
@@ -114,6 +116,7 @@ impl EventsTable {
             schema: TableSchema::builder(file_schema).with_table_partition_cols(vec![date]).build(),
             store,
             files,
+            statistics: OnceLock::new(),
             dates,
             partition: partition.to_owned(),
             folder: (table.object_path("")?, table.display().to_owned()),
@@ -304,10 +307,14 @@ impl TableProvider for EventsTable {
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let (keep, condition) = self.prune(state, filters)?;
-        let statistics = file_statistics(&self.snapshot, self.schema.file_schema());
+        // A table is also made for its bounds alone.
+        let statistics = self.statistics.get_or_init(|| {
+            let all = file_statistics(&self.snapshot, self.schema.file_schema());
+            all.into_iter().map(Arc::new).collect()
+        });
         let kept = self.files.iter().zip(statistics).zip(keep).filter(|(_, keep)| *keep);
         let kept: Vec<PartitionedFile> = kept
-            .map(|((file, statistics), _)| file.clone().with_statistics(Arc::new(statistics)))
+            .map(|((file, statistics), _)| file.clone().with_statistics(Arc::clone(statistics)))
             .collect();
         self.counts.scans.fetch_add(1, Ordering::Relaxed);
         self.counts.files_read.fetch_add(kept.len(), Ordering::Relaxed);

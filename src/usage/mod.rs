@@ -639,20 +639,33 @@ async fn prepare<'m>(context: &'m Context, request: &UsageRequest) -> Result<Pre
             shape.groups.join(", ")
         )));
     }
-    let mut questions = Vec::with_capacity(groups.len());
-    for group in groups {
+    // Each is planned on a thread of its own.
+    let questions = groups.into_iter().map(|group| {
         let states = group.first().and_then(|(place, ..)| from_states.remove(place));
-        let has_states = states.is_some();
-        questions.push(match question(context, &table, group.clone(), states).await {
-            // Plans over states look into their files.
-            Err(damage) if has_states && is_damage(&damage) => {
-                let of_events = question(context, &table, group, None).await?;
-                Question { damage: Some(damage.to_string()), ..of_events }
-            }
-            planned => planned?,
-        });
-    }
+        sound_question(context, &table, group, states)
+    });
+    let questions = futures::future::try_join_all(questions.collect::<Vec<_>>()).await?;
     Ok(Prepared { table, shape, questions, requested: meters.len() })
+}
+
+/// The question from states, if there are any and they are sound, or else from the events.
+async fn sound_question<'m>(
+    context: &Context,
+    table: &Arc<EventsTable>,
+    meters: Vec<(usize, &'m Meter, Resolved)>,
+    states: Option<Answerable>,
+) -> Result<Question<'m>> {
+    if states.is_none() {
+        return question(context, table, meters, None).await;
+    }
+    match question(context, table, meters.clone(), states).await {
+        // Plans over states look into their files.
+        Err(damage) if is_damage(&damage) => {
+            let of_events = question(context, table, meters, None).await?;
+            Ok(Question { damage: Some(damage.to_string()), ..of_events })
+        }
+        planned => planned,
+    }
 }
 
 async fn question<'m>(

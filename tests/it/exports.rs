@@ -570,7 +570,13 @@ fn a_picture_shows_the_numbers_of_usage() {
     // What is in a name is text.
     ingest(
         folder,
-        &[("9", Some("<b onload=x>\u{1b}[31m"), "2026-05-03T00:00:00Z", "us", json!(4_000))],
+        &[(
+            "9",
+            Some("<b onload=x>\u{1b}[31m\u{202e}"),
+            "2026-05-03T00:00:00Z",
+            "us",
+            json!(4_000),
+        )],
     );
     for (args, title) in [(&["-o", "svg"][..], "<svg xmlns="), (&["-o", "html"], "<!doctype html>")]
     {
@@ -583,7 +589,7 @@ fn a_picture_shows_the_numbers_of_usage() {
     let page = drawn(&["-o", "html"]);
     assert_eq!(page.matches("<svg").count(), 2);
     assert!(page.contains("2026-05-01T00:00:00Z to 2026-06-01T00:00:00Z UTC"), "{page}");
-    assert!(!drawn(&["--chart"]).contains('\u{1b}'));
+    assert!(!drawn(&["--chart"]).contains(['\u{1b}', '\u{202e}']));
     let (_, said) = run(folder, &[&ask[..], &["--chart", "-o", "csv"]].concat(), 2);
     assert!(said.contains("cannot be used with"), "{said}");
 }
@@ -627,4 +633,28 @@ fn exports_to_one_place_at_once_leave_one_file_and_its_record() {
             .unwrap()
             .any(|entry| hidden(&entry.unwrap().file_name().into_string().unwrap()))
     );
+}
+
+/// Of two that export to one place, the one that was overtaken may put its file last.
+#[test]
+fn a_file_that_comes_after_the_one_that_overtook_it_is_replaced() {
+    let folder = lake();
+    let folder = folder.path();
+    let file = folder.join("o.csv");
+    let export = |key: &str| -> Vec<u8> {
+        ingest(folder, &[(key, Some("late"), "2026-05-04T00:00:00Z", "us", json!(7))]);
+        run(folder, &["export", "usage", "bytes", "--period", "2026-05", "--out", "o.csv"], 0);
+        fs::read(&file).unwrap()
+    };
+    let (before, overtaken) = (export("l1"), export("l2"));
+    // The second one has put its record, and its file is on its way.
+    fs::write(&file, &before).unwrap();
+    let last = export("l3");
+    fs::write(&file, &overtaken).unwrap();
+    assert_ne!(last, export("l4"));
+    // What nobody has exported is not replaced.
+    fs::write(&file, "mine").unwrap();
+    let args = ["export", "usage", "bytes", "--period", "2026-05", "--out", "o.csv"];
+    let (_, said) = run(folder, &args, 1);
+    assert!(said.contains("was changed since it was exported"), "{said}");
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use arrow::array::RecordBatch;
 use meterhouse::clock::Clock;
@@ -40,6 +41,8 @@ const WHOLE: Manner = Manner { merging: Merging::Whole, anew: false };
 enum Turn {
     Step(Step),
     Refresh(Manner),
+    /// A refresh that is killed where it waits after having waited so often.
+    Killed(u8),
 }
 
 fn turn() -> BoxedStrategy<Turn> {
@@ -47,6 +50,7 @@ fn turn() -> BoxedStrategy<Turn> {
         2 => step().prop_map(Turn::Step),
         2 => Just(Turn::Refresh(WORTH)),
         1 => Just(Turn::Refresh(WHOLE)),
+        2 => (0..100_u8).prop_map(Turn::Killed),
     ]
     .boxed()
 }
@@ -100,6 +104,30 @@ fn refresh_all(context: &Context, merging: Manner) {
     }
 }
 
+/// How many refreshes of all lives were killed.
+static KILLED: AtomicU64 = AtomicU64::new(0);
+
+/// Refreshes of which each is broken off where it waits, for the store or for rows, after having waited so
+/// often.
+fn killed_refreshes(context: &Context, waits: u8) {
+    let snapshot = RUNTIME.block_on(context.lake.events.snapshot(None)).unwrap();
+    for meter in context.meters.iter().filter(|meter| kept(meter).is_some()) {
+        let place = (&context.lake, &context.engine);
+        let now = Timestamp::from_micros(NOW);
+        let mut refreshed = Box::pin(refresh(place, meter, &snapshot, WORTH, now));
+        let mut left = waits;
+        let killed = std::future::poll_fn(|waker| match refreshed.as_mut().poll(waker) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending if left == 0 => Poll::Ready(true),
+            Poll::Pending => {
+                left -= 1;
+                Poll::Pending
+            }
+        });
+        KILLED.fetch_add(u64::from(RUNTIME.block_on(killed)), Ordering::Relaxed);
+    }
+}
+
 /// A question whose bounds are dates, more often than not those of buckets.
 fn question() -> BoxedStrategy<Question> {
     let date = || {
@@ -140,6 +168,9 @@ fn answers_from_states_are_those_of_the_events() {
     let (states, events) =
         (FROM_STATES.load(Ordering::Relaxed), FROM_EVENTS.load(Ordering::Relaxed));
     assert!(states > 0 && events > 0, "{states} from states, {events} from events");
+    let killed = KILLED.load(Ordering::Relaxed);
+    assert!(killed > 0, "no refresh was killed");
+    eprintln!("{states} answers from states, {events} from events, {killed} refreshes killed");
 }
 
 proptest! {
@@ -166,6 +197,7 @@ proptest! {
                 match turn {
                     Turn::Step(step) => life.take(step),
                     Turn::Refresh(merging) => refresh_all(&context, *merging),
+                    Turn::Killed(waits) => killed_refreshes(&context, *waits),
                 }
                 for question in &questions {
                     let want = answer(&life.events(), &meters, question);
@@ -717,6 +749,7 @@ fn a_killed_refresh_changes_no_answer_and_doubles_nothing() {
         ("people", by(&["customer_id"]), Some("month")),
         ("last", Grouping::Total, None),
     ];
+    let from_states = AtomicU64::new(0);
     let answers = |from_events: bool| -> Vec<Row> {
         let meters = Arc::new(load_folder(&meters).unwrap());
         let context = Context { meters, ..statements::context(folder) };
@@ -734,7 +767,9 @@ fn a_killed_refresh_changes_no_answer_and_doubles_nothing() {
                 rows.extend(rows_of(&batch));
                 Ok(true)
             };
-            RUNTIME.block_on(usage(&context, &request, &mut take)).unwrap();
+            let notes = RUNTIME.block_on(usage(&context, &request, &mut take)).unwrap();
+            let of_states = notes.iter().filter(|note| note.rollup.is_some()).count();
+            from_states.fetch_add(of_states as u64, Ordering::Relaxed);
         }
         rows
     };
@@ -769,6 +804,7 @@ fn a_killed_refresh_changes_no_answer_and_doubles_nothing() {
         assert_eq!(answers(false), answers(true), "round {round}");
     }
     eprintln!("{killed} refreshes were killed, {whole} ended before that");
+    assert!(from_states.load(Ordering::Relaxed) > 0, "no answer was made of states");
     // One that ends leaves states that tell everything, without the events.
     run(&["rollups", "refresh", "-q"]);
     assert_eq!(answers(false), answers(true));
@@ -818,4 +854,35 @@ fn days_come_in_the_order_of_the_answer_with_a_sort_or_without() {
         assert!(plan.contains("from states by day"), "{plan}");
         assert_eq!(plan.contains("SortExec"), sorts, "{period}: {plan}");
     }
+}
+
+/// Which sum it is, of thousands.
+#[test]
+fn a_sum_that_fits_in_no_state_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let meters = folder.join("queries/meters");
+    fs::create_dir_all(&meters).unwrap();
+    fs::write(meters.join("bytes.yaml"), "meter: bytes\nevent: e\naggregation: sum\nproperty: n\n")
+        .unwrap();
+    let huge = "9".repeat(38);
+    let events = [("anna", "07-01", "1"), ("zoe", "08-02", &huge), ("zoe", "08-03", &huge)];
+    let lines = events.iter().enumerate().map(|(key, (customer, day, number))| {
+        json!({
+            "event_name": "e",
+            "idempotency_key": key.to_string(),
+            "customer_id": customer,
+            "timestamp": format!("2026-{day}T10:00:00Z"),
+            "properties": { "n": number },
+        })
+        .to_string()
+            + "\n"
+    });
+    fs::write(folder.join("e.ndjson"), lines.collect::<String>()).unwrap();
+    assert!(meterhouse(folder, &["ingest", "e.ndjson", "-q"]).status.success());
+    let output = meterhouse(folder, &["rollups", "refresh"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let want = "a sum of customer `zoe` in the month from 2026-08-01T00:00:00Z has more than 38";
+    assert!(said.contains(want), "{said}");
 }
