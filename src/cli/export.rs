@@ -56,7 +56,7 @@ async fn statements(global: &Global, flags: &ExportStatementsFlags) -> Result<()
     let context = context(global, Vec::new()).await?;
     target.check(&context)?;
     let (closings, open) = closings(&context, flags).await?;
-    open.iter().filter(|closing| closing.record.lines > 0).for_each(say_open);
+    open.iter().for_each(say_open);
     if target.file.is_some() {
         let place = target.place(&[], "")?;
         let period = flags.period.as_ref().map(|asked| lasting_period(asked, &closings));

@@ -81,9 +81,12 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
     Ok(Outcome::Done)
 }
 
-/// Warns of a period that was opened again beside others that hold.
+/// Warns of a period that was opened again beside others that hold, if it had lines.
 pub(super) fn say_open(closing: &Closing) {
     let Record { meter, from, to, lines, .. } = &closing.record;
+    if *lines == 0 {
+        return;
+    }
     say(&format!(
         "warning: the period {from}..{to} of {meter} was opened again and is not closed anew: its {} not here",
         match lines {

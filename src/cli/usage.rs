@@ -257,8 +257,8 @@ mod tests {
              bandwidth: no event of the range has a property `domian`; did you mean `domain`?\n\
              bandwidth: the window that begins 2026-10-01T00:00:00+02:00 is partial, a bound cuts it\n\
              bandwidth: 2 rows of billing periods that a bound cuts, see `partial`\n\
-             bandwidth: 1 row of customers without a billing period, whose window is null: add them \
-             to the table of `billing`, or an `otherwise`\n\
+             bandwidth: 1 row of customers without a billing period, whose window is null: they \
+             have no row in the table of `billing`, which has no `otherwise` with an anchor\n\
              bandwidth: the rounded rows are together 1,750 GB less than the rounded total"
         );
         let whole = Note {
