@@ -292,6 +292,25 @@ fn what_failed_is_told_and_tried_again() {
 }
 
 #[test]
+fn what_a_scheduled_closing_warns_of_is_listed() {
+    let folder = lake();
+    let folder = folder.path();
+    let gone = folder.join("queries/meters/gone.yaml");
+    fs::write(&gone, METER.replace("meter: bytes", "meter: gone")).unwrap();
+    run(folder, &["periods", "close", "2026-07", "gone"], 0);
+    fs::remove_file(gone).unwrap();
+    let job = "jobs:\n  - { name: bills, cron: \"@yearly\", run: [periods, close, \"2026-08\"] }\n";
+    fs::write(folder.join("queries/schedule.yaml"), job).unwrap();
+    run(folder, &["schedule", "run", "--once"], 0);
+    let [bills] = &jobs(folder)[..] else { panic!("one job") };
+    assert_eq!(bills["outcome"], "done");
+    assert_eq!(
+        bills["message"],
+        "meter `gone` was closed until 2026-08-01T00:00:00Z and has no file any more"
+    );
+}
+
+#[test]
 fn a_job_whose_periods_have_not_all_ended_is_not_done() {
     let folder = lake();
     let folder = folder.path();
