@@ -746,8 +746,8 @@ fn a_killed_closing_is_there_in_full_or_not_at_all() {
     let (folder, undisturbed) = (lake(), lake());
     let (folder, undisturbed) = (folder.path(), undisturbed.path());
     let first = jiff::civil::date(2026, 5, 30);
-    // Of each some are killed before it is closed.
-    let days = (0..kills().div_ceil(2).max(4)).map(|back| {
+    // Of each one or two are killed before it is closed; on a busy machine some end before that.
+    let days = (0..kills() + 7).map(|back| {
         let back = jiff::Span::new().days(i64::try_from(back).unwrap());
         first.checked_sub(back).unwrap().to_string()
     });
