@@ -112,8 +112,8 @@ pub fn standing(all: Vec<Closing>) -> (Vec<Closing>, Vec<Closing>) {
 }
 
 /// The same where customers may have periods of their own: the closings that hold of all bounds that the name
-/// means, in order, and the last ones of those that were opened again. Where none holds, these come first
-/// and alone.
+/// means, in order, and beside them the last ones of bounds that were opened again. Where none holds, these
+/// take their place.
 ///
 /// # Errors
 /// Not found, with what is closed; a period that cannot be read.

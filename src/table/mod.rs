@@ -307,7 +307,7 @@ impl TableProvider for EventsTable {
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let schema = self.schema();
         let (keep, condition) = self.prune(state, filters)?;
-        // A table is also made for its bounds alone.
+        // A table is also made for its facts alone, without a scan.
         let statistics = self.statistics.get_or_init(|| {
             let all = file_statistics(&self.snapshot, self.schema.file_schema());
             all.into_iter().map(Arc::new).collect()
