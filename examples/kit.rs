@@ -23,6 +23,11 @@ use meterhouse::rollup::{Manner, Merging, describe, refresh};
 use meterhouse::usage::{Context, Grouping, UsageRequest, usage};
 use serde_json::Value;
 
+/// As in the program.
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The kit's questions through the product's own paths.

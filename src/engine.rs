@@ -3,10 +3,11 @@
 //! A seam: what stands above hands over a logical plan and gets record batches, and need not know
 //! where they were computed.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use datafusion::common::Result as EngineResult;
+use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -18,6 +19,10 @@ use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchSt
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
+
+mod runs;
+
+use runs::add_up_runs;
 
 use crate::error::{Error, Result};
 use crate::functions;
@@ -155,6 +160,11 @@ impl Engine {
         Ok(keeps_order(physical.as_ref()).then_some(physical))
     }
 
+    /// What questions may use.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// A part of the memory of questions, for rows that are held outside of plans.
     pub fn memory(&self, purpose: &str) -> MemoryReservation {
         MemoryConsumer::new(purpose).register(&self.runtime.memory_pool)
@@ -223,7 +233,10 @@ async fn planned(state: &Arc<SessionState>, plan: &LogicalPlan) -> Result<Arc<dy
     let (state, plan) = (Arc::clone(state), plan.clone());
     let planning = tokio::spawn(async move { state.create_physical_plan(&plan).await });
     let planned = planning.await;
-    planned.map_err(|error| Error::internal("planning").with_source(error))?.map_err(engine_error)
+    planned
+        .map_err(|error| Error::internal("planning").with_source(error))?
+        .and_then(add_up_runs)
+        .map_err(engine_error)
 }
 
 /// Whether nothing in a plan mixes the rows of what it reads, so that they come as that gives them,
@@ -273,8 +286,8 @@ fn prepare(limits: &Limits, runtime: &Arc<RuntimeEnv>, reach: Reach) -> SessionS
 
 /// Whether an object that was to be read is not there. The reader of footers passes the store's error
 /// on as text only.
-fn is_missing(error: &datafusion::error::DataFusionError) -> bool {
-    use datafusion::error::DataFusionError as Engine;
+fn is_missing(error: &DataFusionError) -> bool {
+    use DataFusionError as Engine;
     match error {
         Engine::ObjectStore(error) => {
             matches!(error.as_ref(), object_store::Error::NotFound { .. })
@@ -308,9 +321,16 @@ fn damaged_file(message: &str) -> String {
     format!("{file}{NOT_AS_WRITTEN} (`meterhouse verify` finds all such files)")
 }
 
+/// Whether a question failed for want of memory, so that more of it may help.
+pub fn is_out_of_memory(error: &Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let mut failed = causes.filter_map(|cause| cause.downcast_ref::<DataFusionError>());
+    failed.any(|cause| matches!(cause.find_root(), DataFusionError::ResourcesExhausted(_)))
+}
+
 /// The engine's errors by whose turn it is.
-pub fn engine_error(error: datafusion::error::DataFusionError) -> Error {
-    use datafusion::error::DataFusionError as Engine;
+pub fn engine_error(error: DataFusionError) -> Error {
+    use DataFusionError as Engine;
     let message = error.strip_backtrace();
     let message = message.lines().next().unwrap_or_default().to_owned();
     let failed = match error.find_root() {

@@ -26,6 +26,7 @@ mod numbers;
 mod opening;
 mod outcome;
 mod output;
+mod period_rows;
 mod periods;
 mod picture;
 mod progress;

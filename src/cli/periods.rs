@@ -1,11 +1,6 @@
 //! `meterhouse periods`: periods are closed, shown, verified and opened again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, Int64Array, StringArray, UInt64Array};
-use arrow::compute::concat_batches;
-use arrow::record_batch::RecordBatch;
 
 use super::actor::actor;
 use super::flags::{CloseFlags, Global, PeriodFlags, PeriodsCommand};
@@ -13,12 +8,12 @@ use super::numbers::{counted, grouped};
 use super::opening::{all_meter_files, context, load_meter_files, resolve_at};
 use super::outcome::{Failure, Outcome, all_or, joined};
 use super::output::{check_format, numeric, say, write_rows};
+use super::period_rows::{ADJUSTED, NUMBERS, line_rows, list_rows, of_all, of_one_name, together};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{Billing, Bundle, Meter, load_bundle};
-use crate::period::{
-    self, Adjustment, Change, Closed, ClosedPeriods, Closing, Line, Record, Terms,
-};
+use crate::period::{self, Change, Closed, ClosedPeriods, Closing, Record, Terms};
 use crate::registry;
+use crate::render::OutputFormat;
 use crate::time::{BillingHistory, BillingPeriod, TimeRange, Timestamp};
 use crate::usage::{Context, UsageRequest, published_for};
 
@@ -55,29 +50,67 @@ pub(super) async fn run(global: &Global, command: &PeriodsCommand) -> Result<Out
             open.iter().for_each(say_open);
         }
         PeriodsCommand::Verify { meter } => return verify(global, meter.as_deref()).await,
-        PeriodsCommand::Adjustments { of, output } => {
-            check_format(output.output)?;
-            let context = context(global, Vec::new()).await?;
-            let (closings, open) = period::find_all(&context, &of.meter, &of.period).await?;
-            let (mut rows, mut said) = (Vec::new(), Vec::new());
-            for closing in &closings {
-                let (found, version) = period::adjustments(&context, closing).await?;
-                rows.push(adjustment_rows(&closing.record, &found)?);
-                said.push(format!(
-                    "{}\n{} would be another by table version {version}",
-                    told(closing),
-                    counted(found.len() as u64, "line"),
-                ));
-            }
-            let rows = together(&closings, &rows)?;
-            write_rows(output.output, &numeric(output.output, &rows, &ADJUSTED)?)?;
-            for text in said.iter().filter(|_| !global.quiet) {
-                say(text);
-            }
-            open.iter().for_each(say_open);
+        PeriodsCommand::Adjustments { meter, period, output } => {
+            let asked = (meter.as_deref(), period.as_deref());
+            return adjustments(global, asked, output.output).await;
         }
         PeriodsCommand::Reopen { of, reason } => reopen(global, of, reason).await?,
     }
+    Ok(Outcome::Done)
+}
+
+/// Shows what changed since of one closed period, or of all of a meter, or of all.
+async fn adjustments(
+    global: &Global,
+    asked: (Option<&str>, Option<&str>),
+    output: OutputFormat,
+) -> Result<Outcome, Failure> {
+    check_format(output)?;
+    let context = context(global, Vec::new()).await?;
+    let is_one = asked.1.is_some();
+    let (closings, open) = match asked {
+        (Some(meter), Some(period)) => period::find_all(&context, meter, period).await?,
+        (meter, _) => {
+            let all = period::list(&context.lake, meter).await?;
+            if let (Some(meter), true) = (meter, all.is_empty()) {
+                return Err(none_closed(meter).into());
+            }
+            period::standing(all)
+        }
+    };
+    let (mut done, mut said, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    let all = closings.len() as u64;
+    for closing in closings {
+        match period::adjustments(&context, &closing).await {
+            Ok((found, version)) => {
+                let count = counted(found.len() as u64, "line");
+                let told = told(&closing);
+                said.push(format!("{told}\n{count} would be another by table version {version}"));
+                done.push((closing, found));
+            }
+            Err(error) if is_one => return Err(error.into()),
+            // What is wrong with one is no matter of the others.
+            Err(error) => {
+                let Record { meter, period, .. } = &closing.record;
+                wrong.push(Error::new(error.kind(), format!("{meter} {period}: {error}")));
+            }
+        }
+    }
+    let rows = if is_one { of_one_name(&done)? } else { of_all(&done)? };
+    write_rows(output, &numeric(output, &rows, &ADJUSTED)?)?;
+    if !is_one {
+        let lines = done.iter().map(|(_, found)| found.len() as u64).sum();
+        said = vec![format!(
+            "{} of {} would be another",
+            counted(lines, "line"),
+            counted(done.len() as u64, "closed period")
+        )];
+    }
+    for text in said.iter().filter(|_| !global.quiet) {
+        say(text);
+    }
+    open.iter().for_each(say_open);
+    all_or(wrong, all, "computed")?;
     Ok(Outcome::Done)
 }
 
@@ -94,41 +127,6 @@ pub(super) fn say_open(closing: &Closing) {
             lines => format!("{} lines are", grouped(*lines)),
         }
     ));
-}
-
-/// The rows of each closing in one; with the bounds that they are of where customers have periods of their
-/// own, so that a name may mean several.
-fn together(closings: &[Closing], rows: &[RecordBatch]) -> Result<RecordBatch> {
-    if let ([closing], [rows]) = (closings, rows)
-        && !closing.record.own
-    {
-        return Ok(rows.clone());
-    }
-    let of_units: BTreeSet<Option<&String>> =
-        closings.iter().map(|closing| closing.record.unit.as_ref()).collect();
-    if of_units.len() > 1 {
-        let name =
-            |unit: Option<&String>| unit.map_or("none".to_owned(), |unit| format!("`{unit}`"));
-        return Err(Error::invalid(format!(
-            "these periods were closed with different units ({}): ask for each of them by its bounds \
-             (`meterhouse periods list`)",
-            of_units.into_iter().map(name).collect::<Vec<_>>().join(", ")
-        )));
-    }
-    let with_bounds = closings.iter().zip(rows).map(|(closing, rows)| {
-        let text =
-            |text: &str| -> ArrayRef { Arc::new(StringArray::new_repeated(text, rows.num_rows())) };
-        let bounds = [("from", text(&closing.record.from)), ("to", text(&closing.record.to))];
-        let bounds = bounds.map(|(name, column)| (name, column, false));
-        let schema = rows.schema();
-        let of_rows = schema.fields().iter().zip(rows.columns()).map(|(field, column)| {
-            (field.name().as_str(), Arc::clone(column), field.is_nullable())
-        });
-        RecordBatch::try_from_iter_with_nullable(bounds.into_iter().chain(of_rows))
-    });
-    let rows = with_bounds.collect::<std::result::Result<Vec<_>, _>>().map_err(defect)?;
-    let Some(first) = rows.first() else { return Err(Error::internal("rows of no closing")) };
-    concat_batches(&first.schema(), &rows).map_err(defect)
 }
 
 fn none_closed(meter: &str) -> Error {
@@ -429,97 +427,4 @@ fn record_text(record: &Record) -> String {
          sha256 {sha256}",
         counted(record.lines, "line")
     )
-}
-
-fn defect(error: arrow::error::ArrowError) -> Error {
-    Error::internal("rows of closed periods").with_source(error)
-}
-
-fn list_rows(all: &[Closing]) -> Result<RecordBatch> {
-    let texts = |text: fn(&Closing) -> Option<&str>| -> ArrayRef {
-        Arc::new(all.iter().map(text).collect::<StringArray>())
-    };
-    let lookups = |closing: &Closing| serde_json::to_string(&closing.record.lookups).ok();
-    let lookups: StringArray = all.iter().map(lookups).collect();
-    let revisions: Int64Array = all.iter().map(|c| Some(c.record.revision)).collect();
-    let lines: UInt64Array = all.iter().map(|c| Some(c.record.lines)).collect();
-    let versions: UInt64Array = all.iter().map(|c| Some(c.record.table_version)).collect();
-    let state = |closing: &Closing| Some(if closing.holds() { "closed" } else { "reopened" });
-    let states: StringArray = all.iter().map(state).collect();
-    RecordBatch::try_from_iter_with_nullable([
-        ("meter", texts(|c| Some(&c.record.meter)), false),
-        ("period", texts(|c| Some(&c.record.period)), false),
-        ("from", texts(|c| Some(&c.record.from)), false),
-        ("to", texts(|c| Some(&c.record.to)), false),
-        ("zone", texts(|c| Some(&c.record.zone)), false),
-        ("state", Arc::new(states) as ArrayRef, false),
-        ("revision", Arc::new(revisions) as ArrayRef, false),
-        ("lines", Arc::new(lines) as ArrayRef, false),
-        ("unit", texts(|c| c.record.unit.as_deref()), true),
-        ("lookups", Arc::new(lookups) as ArrayRef, true),
-        ("meter_version", texts(|c| Some(&c.record.meter_version)), false),
-        ("table_version", Arc::new(versions) as ArrayRef, false),
-        ("closed_at", texts(|c| Some(&c.record.closed.at)), false),
-        ("by", texts(|c| c.record.closed.by.as_deref()), true),
-        ("reason", texts(|c| c.record.closed.reason.as_deref()), true),
-        ("sha256", texts(|c| Some(&c.record.sha256)), false),
-    ])
-    .map_err(defect)
-}
-
-/// The columns of lines that are numbers.
-const NUMBERS: [&str; 3] = ["value", "converted", "billable"];
-
-fn line_rows(record: &Record, lines: &[Line]) -> Result<RecordBatch> {
-    let texts = |text: fn(&Line) -> Option<&str>| -> ArrayRef {
-        Arc::new(lines.iter().map(text).collect::<StringArray>())
-    };
-    let numbers = |number: fn(&Line) -> i64| -> ArrayRef {
-        Arc::new(lines.iter().map(|line| Some(number(line))).collect::<Int64Array>())
-    };
-    let mut columns = vec![
-        ("customer_id", texts(|line| line.customer.as_deref()), true),
-        ("value", texts(|line| line.value.as_deref()), true),
-    ];
-    if record.unit.is_some() {
-        columns.push(("converted", texts(|line| line.converted.as_deref()), true));
-        columns.push(("billable", texts(|line| line.billable.as_deref()), true));
-    }
-    columns.push(("events", numbers(|line| line.events), false));
-    columns.push(("skipped", numbers(|line| line.skipped), false));
-    RecordBatch::try_from_iter_with_nullable(columns).map_err(defect)
-}
-
-/// The columns of adjustments that are numbers.
-const ADJUSTED: [&str; 6] =
-    ["closed_value", "value", "difference", "closed_billable", "billable", "billable_difference"];
-
-fn adjustment_rows(record: &Record, found: &[Adjustment]) -> Result<RecordBatch> {
-    let texts = |text: &dyn Fn(&Adjustment) -> Option<String>| -> ArrayRef {
-        Arc::new(found.iter().map(text).collect::<StringArray>())
-    };
-    let of = |side: fn(&Adjustment) -> &Option<Line>, text: fn(&Line) -> &Option<String>| {
-        texts(&move |adjustment| side(adjustment).as_ref().and_then(|line| text(line).clone()))
-    };
-    let mut columns = vec![
-        ("customer_id", texts(&|adjustment| adjustment.customer.clone()), true),
-        (ADJUSTED[0], of(|a| &a.closed, |line| &line.value), true),
-        (ADJUSTED[1], of(|a| &a.now, |line| &line.value), true),
-        (ADJUSTED[2], texts(&|a| Some(a.difference.to_string())), false),
-    ];
-    if record.unit.is_some() {
-        let difference = texts(&|a| a.billable_difference.as_ref().map(ToString::to_string));
-        columns.push((ADJUSTED[3], of(|a| &a.closed, |line| &line.billable), true));
-        columns.push((ADJUSTED[4], of(|a| &a.now, |line| &line.billable), true));
-        columns.push((ADJUSTED[5], difference, true));
-    }
-    let number = |side: fn(&Adjustment) -> &Option<Line>, number: fn(&Line) -> i64| -> ArrayRef {
-        let numbers = found.iter().map(|adjustment| side(adjustment).as_ref().map(number));
-        Arc::new(numbers.collect::<Int64Array>())
-    };
-    columns.push(("closed_events", number(|a| &a.closed, |line| line.events), true));
-    columns.push(("events", number(|a| &a.now, |line| line.events), true));
-    columns.push(("closed_skipped", number(|a| &a.closed, |line| line.skipped), true));
-    columns.push(("skipped", number(|a| &a.now, |line| line.skipped), true));
-    RecordBatch::try_from_iter_with_nullable(columns).map_err(defect)
 }

@@ -16,6 +16,7 @@ use arrow::datatypes::SchemaRef;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
+use crate::engine::{Engine, Limits, is_out_of_memory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::period::Closing;
 use crate::render::hexadecimal;
@@ -71,6 +72,9 @@ pub struct Export<'e> {
     pub partitioned: bool,
     /// Whether it may take the place of an export of something else.
     pub replace: bool,
+    /// Bytes of memory that it is computed with at first, beyond which operators spill; with all that the
+    /// engine has where these do not do.
+    pub memory_at_first: Option<usize>,
 }
 
 /// What became of an export.
@@ -133,7 +137,7 @@ async fn attempt(context: &Context, export: &Export<'_>) -> Result<Option<Export
         }
         place.check_ours(record, there.as_ref())?;
     }
-    let written = write(context, export, pinned, &asked).await;
+    let written = compute(context, export, pinned, &asked).await;
     let (mut spool, computed, [rows, left_out]) = match written {
         Ok(written) => written,
         Err(error) => {
@@ -196,14 +200,35 @@ fn other_export(place: &Place, record: &Record, asked: &BTreeMap<String, String>
     ))
 }
 
-/// Writes the file to a place of its own; gives it with what it was computed of, how many rows it has and
-/// how many became none.
+/// What was written, what it was computed of, how many rows it has and how many became none.
+type Spooled = (Spool, Vec<Computed>, [u64; 2]);
+
+/// Writes the file to a place of its own, within the memory that it is to get at first if that does.
+async fn compute(
+    context: &Context,
+    export: &Export<'_>,
+    pinned: u64,
+    asked: &BTreeMap<String, String>,
+) -> Result<Spooled> {
+    if let Some(memory_bytes) = export.memory_at_first {
+        let limits = Limits { memory_bytes, ..context.engine.limits().clone() };
+        let engine = Engine::new(&context.lake.location, limits)?;
+        let frugal = Context { engine, ..context.clone() };
+        match write(&frugal, export, pinned, asked).await {
+            Err(error) if is_out_of_memory(&error) => {}
+            written => return written,
+        }
+    }
+    write(context, export, pinned, asked).await
+}
+
+/// Writes the file to a place of its own.
 async fn write(
     context: &Context,
     export: &Export<'_>,
     pinned: u64,
     asked: &BTreeMap<String, String>,
-) -> Result<(Spool, Vec<Computed>, [u64; 2])> {
+) -> Result<Spooled> {
     let mut spool = export.place.spool()?;
     let out = spool.file().try_clone().map_err(spool_failed)?;
     let mut rows = Rows { export, out, open: None, count: 0, left_out: 0 };

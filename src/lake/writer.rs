@@ -61,6 +61,8 @@ pub struct Layout {
     pub delta_packed: Vec<String>,
     /// Columns whose values hardly repeat: no dictionary.
     pub no_dictionary: Vec<String>,
+    /// Columns that compressing does not make smaller.
+    pub uncompressed: Vec<String>,
     /// How large the pages get.
     pub pages: Pages,
     /// When a file is closed, in compressed bytes, roughly.
@@ -99,6 +101,7 @@ impl Default for Layout {
             bloom_filter: None,
             delta_packed: Vec::new(),
             no_dictionary: Vec::new(),
+            uncompressed: Vec::new(),
             pages: Pages::default(),
             target_bytes: TARGET_BYTES,
             stamp: None,
@@ -291,6 +294,10 @@ fn properties(schema: &Schema, layout: &Layout) -> Result<WriterProperties, Parq
         }
         if layout.no_dictionary.contains(name) {
             builder = builder.set_column_dictionary_enabled(column.clone(), false);
+        }
+        if layout.uncompressed.contains(name) {
+            let none = Compression::UNCOMPRESSED;
+            builder = builder.set_column_compression(column.clone(), none);
         }
         if layout.bloom_filter.as_ref() == Some(name) {
             // Sized for a full row group; the writer folds it to what the rows need.

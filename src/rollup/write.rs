@@ -27,7 +27,7 @@ use crate::lake::staged::StagedFile;
 use crate::lake::table::Table;
 use crate::lake::writer::{Layout, Pages, ParquetFileWriter};
 use crate::meter::Meter;
-use crate::plan::states::columns::{LEVEL, VALUE, WEIGHTS, key};
+use crate::plan::states::columns::{BUCKET, LEVEL, VALUE, WEIGHTS, key};
 use crate::plan::states::{Kept, MONTH, Value, kept, keys};
 use crate::schema::{CUSTOMER_ID, ValueKind};
 use crate::time::Timestamp;
@@ -132,11 +132,14 @@ impl<'a> MonthFiles<'a> {
 fn layout(meter: &Meter) -> Layout {
     let texts = (0..keys(meter).len()).map(|place| ValueKind::Text.column(&key(place)));
     let paged = [LEVEL, CUSTOMER_ID].map(ToOwned::to_owned).into_iter().chain(texts);
+    let packed = [VALUE, WEIGHTS].map(|of| ValueKind::Integer.column(of));
+    let short = [LEVEL, BUCKET].map(ToOwned::to_owned);
     Layout {
         // The order is not the same for all levels.
         paged: paged.collect(),
         // Hardly two states have the same: a dictionary is read whole for a single row.
-        delta_packed: [VALUE, WEIGHTS].map(|of| ValueKind::Integer.column(of)).to_vec(),
+        delta_packed: packed.to_vec(),
+        uncompressed: packed.into_iter().chain(short).collect(),
         no_dictionary: [VALUE, WEIGHTS].map(|of| ValueKind::Decimal.column(of)).to_vec(),
         pages: PAGES,
         // A month is one file, whatever its bytes; no two writers' files have one name.

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use super::storm::random::Random;
@@ -195,6 +196,76 @@ fn is_full(
     is_full
 }
 
+#[test]
+fn a_full_disk_leaves_rollups_statements_and_exports_as_they_were() {
+    let spaces = setting("METERHOUSE_CRASH_SPACES", SPACES / 2);
+    let mut place = Place::new();
+    fs::create_dir_all(place.path("queries/meters")).unwrap();
+    let meter = "meter: hits\nevent: hit\naggregation: sum\nproperty: n\n";
+    fs::write(place.path("queries/meters/hits.yaml"), meter).unwrap();
+    place.acknowledge(&ingest("in/0"));
+    let mut commands: Vec<Vec<String>> = vec![
+        words("rollups refresh"),
+        words("periods close 2026-05"),
+        words("periods close 2026-06"),
+    ];
+    for (what, name) in [
+        ("usage hits --period 2026-06", "u.csv"),
+        ("usage hits --period 2026-06", "u.ndjson"),
+        ("statements", "s.parquet"),
+        ("statements", "s.xlsx"),
+    ] {
+        let mut command = words(&format!("export {what} --out"));
+        command.push(place.disk().join("out").join(name).to_str().unwrap().to_owned());
+        commands.push(command);
+    }
+    for command in &commands {
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let template = place.path("template");
+        copy_folder(&place.disk(), &template);
+        let before = place.told();
+        let needed = place.acknowledge(&command).bytes;
+        let after = place.told();
+        assert!(needed > 0, "{command:?} wrote nothing");
+        let mut full = 0;
+        for space in (0..spaces).map(|part| needed * part / spaces) {
+            fs::remove_dir_all(place.disk()).unwrap();
+            copy_folder(&template, &place.disk());
+            let output = output(place.on_disk(&command).env("DISK_SPACE", space.to_string()));
+            let (story, error) = (format!("{command:?} with {space} bytes"), said(&output));
+            let is_full = place.report().bytes == space;
+            full += u64::from(is_full);
+            let mut findings = Vec::new();
+            if output.status.code() != Some(i32::from(is_full)) {
+                findings.push(format!("{}: {error}", output.status));
+            }
+            // Of a workbook, the zip file's writer does not say more.
+            let told = ["No space left", "the disk is full"];
+            if is_full && !told.iter().any(|told| error.contains(told)) {
+                findings.push(format!("it is not told why: {error}"));
+            }
+            let there = place.told();
+            if there != if is_full { before.clone() } else { after.clone() } {
+                findings.push(format!("{there:#?} is there"));
+            }
+            // With space again it is done as if nothing had been.
+            place.acknowledge(&command);
+            let there = place.told();
+            if there != after {
+                findings.push(format!("{there:#?} is there in the end, not {after:#?}"));
+            }
+            place.judge(&findings, &story);
+        }
+        eprintln!("{command:?}: full in {full} of {spaces} cases, {needed} bytes needed");
+        assert!(full * 4 >= spaces * 3, "{command:?}: full in only {full} of {spaces} cases");
+        fs::remove_dir_all(template).unwrap();
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
 // --- One lake -------------------------------------------------------------------------------
 
 /// How many bytes a run took of the disk, and how many writes and syncs it made.
@@ -351,6 +422,40 @@ impl Place {
             }
         }
         Ok(stored)
+    }
+
+    /// What the lake and the exports beside it say: usage from states and from events, statements, and the
+    /// content of files, which nothing unfinished lies beside.
+    fn told(&self) -> BTreeMap<String, String> {
+        let mut told = BTreeMap::new();
+        for question in [
+            "usage hits --period 2026-06 --window day -o csv -q",
+            "usage hits --period 2026-06 --window day -o csv -q --from-events",
+            "verify -q",
+        ] {
+            let question: Vec<&str> = question.split(' ').collect();
+            let output = output(&mut self.program(&self.lake(), &question));
+            told.insert(
+                question.join(" "),
+                format!("{:?} {}", output.status.code(), said(&output)),
+            );
+        }
+        let output = output(&mut self.program(&self.lake(), &["periods", "list", "-o", "json"]));
+        if let Ok(mut closings) = serde_json::from_slice::<Vec<Map<String, Value>>>(&output.stdout)
+        {
+            // Another run closes at another time.
+            closings.iter_mut().for_each(|closing| assert!(closing.remove("closed_at").is_some()));
+            told.insert("periods".to_owned(), format!("{closings:#?}"));
+        }
+        for entry in fs::read_dir(self.disk().join("out")).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            // A record without a file says that an export did not get to it.
+            if !(name.starts_with('_') && name.ends_with(".json")) {
+                told.insert(name, format!("{:?}", fs::read(&path).unwrap()));
+            }
+        }
+        told
     }
 
     /// Fails the test if there are findings, and then leaves everything where it is.

@@ -6,13 +6,22 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use meterhouse::engine::{Engine, Limits};
+use meterhouse::export::{Export, Format, Place, Source, export};
+use meterhouse::lake::location::Location;
+use meterhouse::meter::load_folder;
+use meterhouse::usage::{Context, UsageRequest};
+
+use crate::agreement::RUNTIME;
 use crate::program::meterhouse;
+use crate::statements;
 use crate::storm::random::Random;
 
 const METER: &str = "meter: bytes\nevent: e\naggregation: sum\nproperty: bytes\ndimensions: [region]\n\
@@ -125,6 +134,42 @@ fn a_file_says_what_usage_says() {
     run(folder, &none, 0);
     let header = "customer_id,value,converted,billable,events,skipped\n";
     assert_eq!(fs::read_to_string(folder.join("none.csv")).unwrap(), header);
+}
+
+#[test]
+fn an_export_that_needs_more_memory_than_it_gets_at_first_gets_it() {
+    const LITTLE: usize = 1 << 10;
+    let folder = lake();
+    let folder = folder.path();
+    let meters = Arc::new(load_folder(&folder.join("queries/meters")).unwrap());
+    let rich = Context { meters, ..statements::context(folder) };
+    let limits = Limits { memory_bytes: LITTLE, ..Limits::default() };
+    let engine = Engine::new(&rich.lake.location, limits).unwrap();
+    let poor = Context { engine, ..rich.clone() };
+    let location = Location::parse(folder.to_str().unwrap()).unwrap();
+    let request = UsageRequest {
+        meters: vec!["bytes".to_owned()],
+        period: Some("2026-05".to_owned()),
+        ..UsageRequest::default()
+    };
+    let exported = |context: &Context, name: &str, memory_at_first| {
+        let place = Place::new(&location, &[], name).unwrap();
+        let source = Source::Usage(&request);
+        let (format, events, partitioned, replace) = (Format::Csv, None, false, false);
+        let asked = Export { source, place, format, events, partitioned, replace, memory_at_first };
+        RUNTIME.block_on(export(context, &asked))
+    };
+    // It is too little, also where there is no more.
+    for memory_at_first in [None, Some(LITTLE)] {
+        let error = exported(&poor, "u.csv", memory_at_first).unwrap_err();
+        assert!(error.to_string().contains("needs more memory than allowed"), "{error}");
+    }
+    assert!(!files(folder).iter().any(|file| file.ends_with("u.csv")));
+    exported(&rich, "little.csv", Some(LITTLE)).unwrap();
+    exported(&rich, "all.csv", None).unwrap();
+    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert_eq!(text("little.csv"), text("all.csv"));
+    assert_eq!(text("all.csv").lines().count(), 4);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every single call to the store fails once, before and after its effect: each event counts once.
 //!
-//! The scenario is a short life of a lake: two writers with common keys, a closed period, a compaction, a
-//! vacuum, a read. Whoever fails is started again, as a user would. Every so many-th call is tried unless
+//! The scenario is a short life of a lake: two writers with common keys, a closed period, a rollup, a
+//! compaction, a vacuum, an export, a read. Whoever fails is started again, as a user would. Every so many-th call is tried unless
 //! `METERHOUSE_FAULT_STRIDE=1` says all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,11 +32,14 @@ fn scenario() -> Vec<(&'static str, i64, Operation)> {
         ("one", 2, Operation::Ingest(keys(45..60))),
         ("corrector", 2, Operation::Amend(7, 777)),
         ("biller", 2, Operation::Close),
+        ("roller", 2, Operation::Refresh),
         ("compactor", 3, Operation::Compact),
         ("cleaner", 40, Operation::Vacuum),
         ("shortener", 42, Operation::ShortenLog),
         ("one", 44, Operation::Ingest(keys(0..60))),
         ("biller", 44, Operation::Close),
+        ("exporter", 44, Operation::Export),
+        ("roller", 44, Operation::Refresh),
         ("one", 44, Operation::Read),
     ]
 }
@@ -79,6 +82,9 @@ fn live(weather: &Weather, tries: u32, name: &str) -> u32 {
     for key in 0..60 {
         *used.entry(format!("c{}", key % 3)).or_default() += content(key);
     }
+    let (from_states, is_of_states) = runtime.block_on(world.used(&reader)).unwrap();
+    assert_eq!((from_states, is_of_states), (used.clone(), true), "{name}");
+    assert_eq!(runtime.block_on(world.exported(&reader)), used, "{name}");
     assert_eq!(runtime.block_on(world.closed(&reader)).unwrap(), [used], "{name}");
     runtime.block_on(world.run(&reader, &Operation::Verify)).unwrap();
     failed

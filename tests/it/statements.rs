@@ -76,6 +76,47 @@ fn list(folder: &Path) -> Vec<Value> {
     data.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+#[test]
+fn adjustments_of_all_closed_periods_are_told_together() {
+    let folder = lake();
+    let folder = folder.path();
+    let header = "meter,period,from,to,unit,customer_id,closed_value,value,difference,closed_billable,\
+                  billable,billable_difference,closed_events,events,closed_skipped,skipped\n";
+    let all = |args: &[&str], code| {
+        run(folder, &[&["periods", "adjustments", "-o", "csv"], args].concat(), code)
+    };
+    let (data, said) = all(&[], 0);
+    assert_eq!(data, header);
+    assert!(said.contains("0 lines of 0 closed periods would be another"), "{said}");
+    let count = "meter: calls\nevent: e\naggregation: count\n";
+    fs::write(folder.join("queries/meters/calls.yaml"), count).unwrap();
+    for period in ["2026-04", "2026-05"] {
+        run(folder, &["periods", "close", period], 0);
+    }
+    ingest(folder, &[event("6", Some("acme"), 9, 99), event("7", Some("dune"), 9, 1)]);
+    let of_bytes = "bytes,2026-05,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,kB,acme,3201,3300,99,3.3,3.3,0,\
+                    2,3,0,0\n\
+                    bytes,2026-05,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,kB,dune,,1,1,,0.1,0.1,,1,,0\n";
+    let of_calls = "calls,2026-05,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,,acme,2,3,1,,,,2,3,0,0\n\
+                    calls,2026-05,2026-05-01T00:00:00Z,2026-06-01T00:00:00Z,,dune,,1,1,,,,,1,,0\n";
+    let (data, said) = all(&[], 0);
+    assert_eq!(data, [header, of_bytes, of_calls].concat());
+    assert!(said.contains("4 lines of 4 closed periods would be another"), "{said}");
+    let (data, said) = all(&["bytes"], 0);
+    assert_eq!(data, [header, of_bytes].concat());
+    assert!(said.contains("2 lines of 2 closed periods would be another"), "{said}");
+    // One that was opened again holds no more, and is missed.
+    run(folder, &["periods", "reopen", "bytes", "2026-05", "--reason", "r"], 0);
+    let (data, said) = all(&[], 0);
+    assert_eq!(data, [header, of_calls].concat());
+    assert!(
+        said.contains("warning: the period 2026-05-01T00:00:00Z..2026-06-01T00:00:00Z of bytes"),
+        "{said}"
+    );
+    let (data, said) = all(&["none"], 1);
+    assert!(data.is_empty() && said.contains("no period of meter `none` is closed"), "{said}");
+}
+
 const CLOSED: &str = "customer_id,value,converted,billable,events,skipped\n\
                       ,55,0.055,0.1,1,0\n\
                       acme,3201,3.201,3.3,2,0\n\
@@ -223,7 +264,7 @@ fn what_cannot_be_closed_is_named_and_nothing_is_written() {
         (&["reopen", "bytes", "2026-05", "--reason", " "], 2, "it is empty: say why"),
         (&["close", "7d"], 1, "ends with the clock and is another one by now"),
         (&["close", "24h", "--grace", "0h"], 1, "close days, such as 2026-10-01..2026-10-08"),
-        (&["adjustments", "bytes"], 2, "PERIOD"),
+        (&["adjustments", "bytes"], 1, "no period of meter `bytes` is closed"),
     ] {
         let args: Vec<&str> = ["periods"].into_iter().chain(args.iter().copied()).collect();
         let (data, said) = run(folder, &args, code);

@@ -35,8 +35,13 @@ pub(in crate::cli) enum PeriodsCommand {
     },
     /// Show what later events and corrections changed since, a row for each customer
     Adjustments {
-        #[command(flatten)]
-        of: PeriodFlags,
+        /// Name of the meter; all of them where none is given
+        #[arg(value_name = "METER")]
+        meter: Option<String>,
+        /// The period, as `periods list` calls it or as `usage --period` takes it; all closed ones where
+        /// none is given
+        #[arg(value_name = "PERIOD")]
+        period: Option<String>,
         #[command(flatten)]
         output: OutputFlag,
     },

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use meterhouse::clock::Clock;
@@ -17,6 +17,7 @@ use meterhouse::correct::{Action, Changes, CorrectSettings, Identity, Selection,
 use meterhouse::engine::{Engine, Limits};
 use meterhouse::error::{Error, Result};
 use meterhouse::event::EventRules;
+use meterhouse::export::{Export, Format, Place, Source, export};
 use meterhouse::ingest::accounts;
 use meterhouse::ingest::follow::Ledger;
 use meterhouse::ingest::input::{Input, InputFormat};
@@ -28,10 +29,16 @@ use meterhouse::lake::tables::Lake;
 use meterhouse::lake::vacuum::vacuum;
 use meterhouse::meter::Bundle;
 use meterhouse::period::{self, Terms};
+use meterhouse::rollup::{Manner, Merging, refresh};
 use meterhouse::sql::query;
 use meterhouse::time::Timestamp;
-use meterhouse::usage::Context;
+use meterhouse::usage::{Context, UsageRequest, usage};
 use meterhouse::verify::verify;
+use object_store::ObjectStoreExt;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::agreement::rows_of;
 
 use super::store::{Fate, Objects, Stormy, Weather};
 
@@ -50,6 +57,10 @@ pub(crate) enum Operation {
     Pin,
     /// Closes the month of all events.
     Close,
+    /// Exports what was closed.
+    Export,
+    /// Brings the rollup of the closed meter up to the events.
+    Refresh,
     /// Forgets versions that were superseded an hour ago.
     ShortenLog,
     Read,
@@ -65,6 +76,10 @@ pub(crate) enum Ended {
     Pinned(u64, BTreeMap<u64, Vec<u64>>),
     Done,
 }
+
+/// The folder of exports, and the file in it.
+const EXPORTS: (&str, &str) = ("to", "ledger");
+const EXPORTED: &str = "statements.ndjson";
 
 /// The mark of every file.
 const MARK: &str = "1";
@@ -166,6 +181,30 @@ impl World {
                 let closing = period::close(&context, (&meter, Some(&bundle)), &terms);
                 Box::pin(closing).await.map(|_| Ended::Done)
             }
+            Operation::Export => {
+                let clock = Clock::Fixed(process.now);
+                let context = Context { clock, ..context(&location, lake) };
+                let closings = period::list(&context.lake, None).await?;
+                let source = Source::Statements { closings: &closings, meters: &[], period: None };
+                let asked = Export {
+                    source,
+                    place: Place::new(&location, &[EXPORTS], EXPORTED)?,
+                    format: Format::Ndjson,
+                    events: None,
+                    partitioned: false,
+                    replace: false,
+                    memory_at_first: None,
+                };
+                export(&context, &asked).await.map(|_| Ended::Done)
+            }
+            Operation::Refresh => {
+                let context = context(&location, lake);
+                let snapshot = context.lake.events.snapshot(None).await?;
+                let manner = Manner { merging: Merging::Worth, anew: false };
+                let place = (&context.lake, &context.engine);
+                let meter = total().meter().unwrap();
+                refresh(place, &meter, &snapshot, manner, process.now).await.map(|_| Ended::Done)
+            }
             Operation::Read => contents(&context(&location, lake), None).await.map(|_| Ended::Done),
             Operation::Verify => {
                 let (context, state) = (context(&location, lake), self.state(&process.name));
@@ -225,6 +264,51 @@ impl World {
             all.push(used.collect());
         }
         Ok(all)
+    }
+
+    /// What every customer was exported with, from a file that is what its record says.
+    pub(crate) async fn exported(&self, process: &Process) -> BTreeMap<String, u64> {
+        let store = self.location(process).store;
+        let read = async |name: &str| {
+            let path = format!("{}={}/{name}", EXPORTS.0, EXPORTS.1).into();
+            store.get(&path).await.unwrap().bytes().await.unwrap()
+        };
+        let file = read(EXPORTED).await;
+        let record: Value =
+            serde_json::from_slice(&read(&format!("_{EXPORTED}.json")).await).unwrap();
+        let sha256: String =
+            Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(record["sha256"], sha256);
+        let lines = str::from_utf8(&file).unwrap().lines().map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let value =
+                line["value"].as_str().map_or_else(|| line["value"].to_string(), str::to_owned);
+            (line["customer_id"].as_str().unwrap().to_owned(), value.parse().unwrap())
+        });
+        lines.collect()
+    }
+
+    /// What every customer used, and whether the rollup says so.
+    pub(crate) async fn used(&self, process: &Process) -> Result<(BTreeMap<String, u64>, bool)> {
+        let location = self.location(process);
+        let lake = Lake::open(&location, &Namespace::default()).await?;
+        let meters = Arc::new(vec![total().meter().unwrap()]);
+        let context = Context { meters, ..context(&location, lake) };
+        let request = UsageRequest {
+            meters: vec!["total".to_owned()],
+            period: Some("2026-06".to_owned()),
+            ..UsageRequest::default()
+        };
+        let mut used = BTreeMap::new();
+        let mut take = |rows: RecordBatch| {
+            for row in rows_of(&rows) {
+                let [Some(customer), Some(value), ..] = row.as_slice() else { panic!("{row:?}") };
+                used.insert(customer.clone(), value.parse().unwrap());
+            }
+            Ok(true)
+        };
+        let notes = usage(&context, &request, &mut take).await?;
+        Ok((used, notes.iter().all(|note| note.rollup.is_some())))
     }
 
     /// The contents in the lake by key, at a version or now, through the engine.
