@@ -7,6 +7,7 @@ use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation};
@@ -20,14 +21,12 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, execute_
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
-mod runs;
-
-use runs::add_up_runs;
-
 use crate::error::{Error, Result};
 use crate::functions;
 use crate::lake::checked::NOT_AS_WRITTEN;
 use crate::lake::location::Location;
+
+mod neighbours;
 
 /// Memory for the footers of data files, read once per process.
 const FOOTER_CACHE_BYTES: usize = 256 << 20;
@@ -108,17 +107,21 @@ impl Engine {
             .build_arc()
             .map_err(|error| Error::invalid("folder to spill to").with_source(error))?;
         runtime.register_object_store(&location.url, Arc::clone(&location.store));
+        Ok(Self::prepared(limits, runtime))
+    }
+
+    fn prepared(limits: Limits, runtime: Arc<RuntimeEnv>) -> Self {
         let broad = prepare(&limits, &runtime, Reach::Broad);
         let mut config = broad.config().clone();
         config.options_mut().optimizer.enable_round_robin_repartition = false;
         let in_order = SessionStateBuilder::new_from_existing(broad.clone()).with_config(config);
-        Ok(Self {
+        Self {
             needle: Arc::new(prepare(&limits, &runtime, Reach::Needle)),
             broad: Arc::new(broad),
             in_order: Arc::new(in_order.build()),
             limits,
             runtime,
-        })
+        }
     }
 
     /// A session of its own, with our functions and settings and without any table.
@@ -158,6 +161,22 @@ impl Engine {
         let LogicalPlan::Sort(Sort { input, .. }) = plan else { return Ok(None) };
         let physical = planned(&self.in_order, input).await?;
         Ok(keeps_order(physical.as_ref()).then_some(physical))
+    }
+
+    /// The same engine for questions that get so much memory at most, beside those that this one answers.
+    ///
+    /// # Errors
+    /// A folder to spill to that cannot be used.
+    pub fn with_memory(&self, memory_bytes: usize) -> Result<Self> {
+        let limits = Limits {
+            memory_bytes: memory_bytes.min(self.limits.memory_bytes),
+            ..self.limits.clone()
+        };
+        let runtime = RuntimeEnvBuilder::from_runtime_env(&self.runtime)
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
+            .build_arc()
+            .map_err(|error| Error::invalid("folder to spill to").with_source(error))?;
+        Ok(Self::prepared(limits, runtime))
     }
 
     /// What questions may use.
@@ -231,12 +250,11 @@ impl Engine {
 /// The physical plan of a logical one, made beside others: it takes a core and waits for nothing.
 async fn planned(state: &Arc<SessionState>, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     let (state, plan) = (Arc::clone(state), plan.clone());
-    let planning = tokio::spawn(async move { state.create_physical_plan(&plan).await });
+    let planning = tokio::spawn(async move {
+        state.create_physical_plan(&plan).await.and_then(neighbours::add_up)
+    });
     let planned = planning.await;
-    planned
-        .map_err(|error| Error::internal("planning").with_source(error))?
-        .and_then(add_up_runs)
-        .map_err(engine_error)
+    planned.map_err(|error| Error::internal("planning").with_source(error))?.map_err(engine_error)
 }
 
 /// Whether nothing in a plan mixes the rows of what it reads, so that they come as that gives them,
@@ -321,11 +339,22 @@ fn damaged_file(message: &str) -> String {
     format!("{file}{NOT_AS_WRITTEN} (`meterhouse verify` finds all such files)")
 }
 
-/// Whether a question failed for want of memory, so that more of it may help.
-pub fn is_out_of_memory(error: &Error) -> bool {
+/// Whether a question failed for want of memory, or of the disk that what does not fit is spilled to, so that
+/// more memory may help.
+pub fn wants_memory(error: &Error) -> bool {
+    use DataFusionError as Engine;
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let mut failed = causes.filter_map(|cause| cause.downcast_ref::<DataFusionError>());
-    failed.any(|cause| matches!(cause.find_root(), DataFusionError::ResourcesExhausted(_)))
+    failed.any(|cause| match cause.find_root() {
+        Engine::ResourcesExhausted(_) | Engine::IoError(_) => true,
+        Engine::ArrowError(cause, _) => is_of_a_disk(cause),
+        _ => false,
+    })
+}
+
+/// Whether what was spilled could not be written or read.
+fn is_of_a_disk(error: &ArrowError) -> bool {
+    matches!(error, ArrowError::IoError(..))
 }
 
 /// The engine's errors by whose turn it is.
@@ -334,9 +363,9 @@ pub fn engine_error(error: DataFusionError) -> Error {
     let message = error.strip_backtrace();
     let message = message.lines().next().unwrap_or_default().to_owned();
     let failed = match error.find_root() {
-        Engine::ResourcesExhausted(_) => {
-            Error::unavailable(format!("the question needs more memory than allowed: {message}"))
-        }
+        Engine::ResourcesExhausted(_) => Error::unavailable(format!(
+            "the question needs more memory than allowed, which --memory sets: {message}"
+        )),
         root if is_missing(root) => Error::not_found(format!(
             "a data file is gone, as those of old versions are after vacuum (`meterhouse log` shows \
              the versions there were): {message}"
@@ -344,6 +373,7 @@ pub fn engine_error(error: DataFusionError) -> Error {
         // The reader of footers passes this on as text only, too.
         _ if message.contains(NOT_AS_WRITTEN) => Error::corrupt(damaged_file(&message)),
         Engine::ObjectStore(_) | Engine::IoError(_) => Error::unavailable(message),
+        Engine::ArrowError(cause, _) if is_of_a_disk(cause) => Error::unavailable(message),
         Engine::ParquetError(error)
             if message.contains(STORE_FAILED) || store_error(error).is_some() =>
         {

@@ -171,9 +171,9 @@ async fn closings(
 /// How long ago an event may have been that Stripe takes: 35 days.
 const STRIPE_MICROS: i64 = 35 * 86_400_000_000;
 
-/// Memory for the state of operators that does for nearly every export: what is sorted spills, which takes
-/// no longer, and an export runs at night beside others (benches/README.md).
-const MEMORY_AT_FIRST: usize = 128 << 20;
+/// Memory a thread for the state of operators that does for nearly every export: what is sorted spills,
+/// which takes no longer, and an export runs at night beside others (benches/README.md).
+const THREAD_MEMORY_AT_FIRST: usize = 64 << 20;
 
 /// Exports one file and says so.
 async fn one(
@@ -187,7 +187,8 @@ async fn one(
     let (format, events) = (target.format, target.events.as_ref());
     let partitioned = target.file.is_none();
     let replace = target.replace;
-    let memory_at_first = global.memory.is_none().then_some(MEMORY_AT_FIRST);
+    let threads = context.engine.limits().threads;
+    let memory_at_first = global.memory.is_none().then_some(THREAD_MEMORY_AT_FIRST * threads);
     let asked = Export { source, place, format, events, partitioned, replace, memory_at_first };
     let exported = export(context, &asked).await?;
     if let (Exported::Written(record), Format::Stripe) = (&exported, format)

@@ -90,7 +90,7 @@ pub(super) struct Global {
         hide_env_values = true
     )]
     pub(super) state: Option<PathBuf>,
-    /// Memory to work with, such as 512MiB or 2GB [default: 512MiB to ingest, 2GiB to query]
+    /// Memory to work with, such as 512MiB or 2GB [default: 512MiB to ingest, 2GiB to query; exports try with 64MiB a thread first]
     #[arg(long, global = true, value_name = "SIZE", value_parser = parse_memory)]
     pub(super) memory: Option<usize>,
     /// Threads to work with [default: one per core]

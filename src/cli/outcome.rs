@@ -2,7 +2,6 @@
 
 use std::error::Error as StdError;
 
-use super::numbers::counted;
 use crate::error::{Error, ErrorKind};
 
 /// Everything was done.
@@ -45,15 +44,16 @@ impl Outcome {
     }
 }
 
-/// What became of `all` meters, where `wrong` says what kept some from being done.
-pub(super) fn all_or(mut wrong: Vec<Error>, all: u64, done: &str) -> Result<(), Error> {
+/// What became of `all`, such as `3 meters`, where `wrong` says what kept some from being done.
+pub(super) fn all_or(mut wrong: Vec<Error>, all: &str, done: &str) -> Result<(), Error> {
     match wrong.len() as u64 {
         0 => Ok(()),
-        _ if all == 1 => Err(wrong.remove(0)),
+        _ if all.starts_with("1 ") => Err(wrong.remove(0)),
         several => {
-            let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-            let meters = counted(all, "meter");
-            let text = format!("{several} of {meters} not {done}:\n{}", texts.join("\n"));
+            let mut texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            // What is wrong with all of them is said once.
+            texts.dedup();
+            let text = format!("{several} of {all} not {done}:\n{}", texts.join("\n"));
             Err(Error::new(kind_of(&wrong), text).with_source(wrong.remove(0)))
         }
     }

@@ -1,4 +1,6 @@
 //! Closings, their lines and what changed since as rows.
+//!
+//! Only puts into columns what it is given. Quantities stay texts, to the last digit.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -104,6 +106,9 @@ pub(super) fn adjustment_rows(found: &[Adjustment], with_unit: bool) -> Result<R
 
 /// The rows of each closing in one; with the bounds that they are of where customers have periods of their
 /// own, so that a name may mean several.
+///
+/// # Errors
+/// Closings with different units, whose quantities are not to be read as one column.
 pub(super) fn together(closings: &[Closing], rows: &[RecordBatch]) -> Result<RecordBatch> {
     if let ([closing], [rows]) = (closings, rows)
         && !closing.record.own
@@ -133,7 +138,7 @@ pub(super) fn together(closings: &[Closing], rows: &[RecordBatch]) -> Result<Rec
 ///
 /// # Errors
 /// As [`together`].
-pub(super) fn of_one_name(found: &[(Closing, Vec<Adjustment>)]) -> Result<RecordBatch> {
+pub(super) fn adjustments_of_name(found: &[(Closing, Vec<Adjustment>)]) -> Result<RecordBatch> {
     let rows = found.iter().map(|(closing, found)| {
         let with_unit = closing.record.unit.is_some();
         adjustment_rows(found, with_unit)
@@ -149,7 +154,7 @@ const OF_ALL: [&str; 5] = ["meter", "period", "from", "to", "unit"];
 ///
 /// # Errors
 /// A defect of ours.
-pub(super) fn of_all(found: &[(Closing, Vec<Adjustment>)]) -> Result<RecordBatch> {
+pub(super) fn adjustments_of_all(found: &[(Closing, Vec<Adjustment>)]) -> Result<RecordBatch> {
     let rows = found.iter().map(|(closing, found)| {
         let Record { meter, period, from, to, unit, .. } = &closing.record;
         let told = [Some(meter), Some(period), Some(from), Some(to), unit.as_ref()];
@@ -161,7 +166,7 @@ pub(super) fn of_all(found: &[(Closing, Vec<Adjustment>)]) -> Result<RecordBatch
     concat_batches(&none.schema(), &rows).map_err(defect)
 }
 
-/// Rows behind texts that are the same for all of them.
+/// Rows behind columns of texts that are the same for all of them.
 fn behind(names: &[&str], told: &[Option<&String>], rows: &RecordBatch) -> Result<RecordBatch> {
     let told = names.iter().zip(told).map(|(name, text)| {
         let column = StringArray::from(vec![text.map(String::as_str); rows.num_rows()]);

@@ -8,7 +8,9 @@ use super::numbers::{counted, grouped};
 use super::opening::{all_meter_files, context, load_meter_files, resolve_at};
 use super::outcome::{Failure, Outcome, all_or, joined};
 use super::output::{check_format, numeric, say, write_rows};
-use super::period_rows::{ADJUSTED, NUMBERS, line_rows, list_rows, of_all, of_one_name, together};
+use super::period_rows::{
+    ADJUSTED, NUMBERS, adjustments_of_all, adjustments_of_name, line_rows, list_rows, together,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meter::{Billing, Bundle, Meter, load_bundle};
 use crate::period::{self, Change, Closed, ClosedPeriods, Closing, Record, Terms};
@@ -67,7 +69,9 @@ async fn adjustments(
 ) -> Result<Outcome, Failure> {
     check_format(output)?;
     let context = context(global, Vec::new()).await?;
-    let is_one = asked.1.is_some();
+    // What a correction moved from one period to another is in one of them.
+    let version = context.lake.events.snapshot(None).await?.version;
+    let is_one_name = asked.1.is_some();
     let (closings, open) = match asked {
         (Some(meter), Some(period)) => period::find_all(&context, meter, period).await?,
         (meter, _) => {
@@ -81,27 +85,36 @@ async fn adjustments(
     let (mut done, mut said, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     let all = closings.len() as u64;
     for closing in closings {
-        match period::adjustments(&context, &closing).await {
-            Ok((found, version)) => {
+        match period::adjustments(&context, &closing, version).await {
+            Ok(found) => {
                 let count = counted(found.len() as u64, "line");
                 let told = told(&closing);
                 said.push(format!("{told}\n{count} would be another by table version {version}"));
                 done.push((closing, found));
             }
-            Err(error) if is_one => return Err(error.into()),
+            Err(error) if is_one_name => return Err(error.into()),
             // What is wrong with one is no matter of the others.
             Err(error) => {
                 let Record { meter, period, .. } = &closing.record;
-                wrong.push(Error::new(error.kind(), format!("{meter} {period}: {error}")));
+                let told = format!("{meter} {period}: {error}");
+                wrong.push(Error::new(error.kind(), told).with_source(error));
             }
         }
     }
-    let rows = if is_one { of_one_name(&done)? } else { of_all(&done)? };
+    if done.is_empty() && !wrong.is_empty() {
+        return all_or(wrong, &counted(all, "closed period"), "computed")
+            .map(|()| Outcome::Done)
+            .map_err(Failure::from);
+    }
+    let rows = match is_one_name {
+        true => adjustments_of_name(&done)?,
+        false => adjustments_of_all(&done)?,
+    };
     write_rows(output, &numeric(output, &rows, &ADJUSTED)?)?;
-    if !is_one {
+    if !is_one_name {
         let lines = done.iter().map(|(_, found)| found.len() as u64).sum();
         said = vec![format!(
-            "{} of {} would be another",
+            "{} of {} would be another by table version {version}",
             counted(lines, "line"),
             counted(done.len() as u64, "closed period")
         )];
@@ -110,7 +123,7 @@ async fn adjustments(
         say(text);
     }
     open.iter().for_each(say_open);
-    all_or(wrong, all, "computed")?;
+    all_or(wrong, &counted(all, "closed period"), "computed")?;
     Ok(Outcome::Done)
 }
 
@@ -159,7 +172,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
         };
         let closed = Box::pin(period::close(&context, (&meter, bundle.as_ref()), &terms)).await;
         let done = closed.unwrap_or_else(|error| ClosedPeriods {
-            wrong: vec![error],
+            wrong: vec![of_meter(&meter.name, error)],
             ..ClosedPeriods::default()
         });
         let is_later = |closed: &Closed| matches!(closed, Closed::Later { .. });
@@ -188,7 +201,7 @@ async fn close(global: &Global, flags: &CloseFlags) -> Result<Outcome, Failure> 
     for warning in &warnings {
         say(&format!("warning: {warning}"));
     }
-    all_or(wrong, all, "settled")?;
+    all_or(wrong, &counted(all, "meter"), "settled")?;
     Ok(match (later, any) {
         (false, _) if warnings.is_empty() => Outcome::Done,
         (false, _) => Outcome::Warned(warnings.join("\n")),
@@ -223,6 +236,16 @@ async fn missed(
         format!("meter `{meter}` was closed until {last} and has no file any more")
     };
     Ok(missed.map(text).collect())
+}
+
+/// An error with the meter that it is about, where it is not the request that is wrong.
+fn of_meter(meter: &str, error: Error) -> Error {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict => error,
+        _ if text.contains(&format!("`{meter}`")) => error,
+        kind => Error::new(kind, format!("meter `{meter}`: {text}")).with_source(error),
+    }
 }
 
 fn say_closed(meter: &str, done: &ClosedPeriods) {

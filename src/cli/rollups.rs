@@ -59,7 +59,7 @@ async fn refresh(global: &Global, flags: &RefreshFlags) -> Result<()> {
         let names: Vec<&str> = without.iter().map(|meter| meter.name.as_str()).collect();
         say(&format!("answered from the events, without a rollup: {}", names.join(", ")));
     }
-    all_or(wrong, with.len() as u64, "refreshed")
+    all_or(wrong, &counted(with.len() as u64, "meter"), "refreshed")
 }
 
 async fn refresh_one(

@@ -178,7 +178,7 @@ fn normalized(mut digits: BigInt, mut scale: i64) -> Decimal {
         }
         return Decimal(BigDecimal::new(digits, fewer));
     }
-    for chunk in CHUNKS {
+    for (chunk, _) in CHUNKS {
         let power = power_of_ten(chunk);
         while scale >= chunk && (&digits % power.as_ref()).sign() == Sign::NoSign {
             digits /= power.as_ref();
@@ -188,16 +188,23 @@ fn normalized(mut digits: BigInt, mut scale: i64) -> Decimal {
     Decimal(BigDecimal::new(digits, scale))
 }
 
-/// The zeros at the end of a fraction go in halving chunks: a handful of divisions instead of one for each.
-const CHUNKS: [i64; 6] = [32, 16, 8, 4, 2, 1];
+/// The zeros at the end of a fraction go in halving chunks, a handful of divisions instead of one for each:
+/// how many there are, and ten to that power.
+const CHUNKS: [(i64, i128); 6] = [
+    (32, 10_i128.pow(32)),
+    (16, 10_i128.pow(16)),
+    (8, 100_000_000),
+    (4, 10_000),
+    (2, 100),
+    (1, 10),
+];
 
 /// `digits` / 10^`scale` without zeros at the end of its fraction; `scale` is not negative.
 fn trimmed(mut digits: i128, mut scale: i64) -> (i128, i64) {
     if digits == 0 {
         return (0, 0);
     }
-    for chunk in CHUNKS {
-        let power = 10_i128.pow(u32::try_from(chunk).unwrap_or(0));
+    for (chunk, power) in CHUNKS {
         while scale >= chunk && digits % power == 0 {
             digits /= power;
             scale -= chunk;
@@ -206,10 +213,10 @@ fn trimmed(mut digits: i128, mut scale: i64) -> (i128, i64) {
     (digits, scale)
 }
 
-/// The powers that scales ask for, made once.
+/// The powers that scales ask for, made once: of a product, twice as many digits as of a number.
 static POWERS: LazyLock<Vec<BigInt>> = LazyLock::new(|| {
     let powers = successors(Some(BigInt::from(1)), |power| Some(power * 10));
-    powers.take(2 * usize::from(WIDE_SCALE) + 2).collect()
+    powers.take(2 * usize::from(WIDE_SCALE) + 1).collect()
 });
 
 /// 10^`exponent`; exponents are scales, so they are small and not negative.
@@ -431,6 +438,35 @@ mod tests {
             assert_eq!(decimal(text).to_number(), Some(number), "{text}");
         }
         assert_eq!(decimal("1e38").to_number(), None);
+    }
+
+    #[test]
+    fn a_value_is_the_same_whichever_way_it_comes() {
+        for (scaled, scale, want) in [
+            (i128::MIN, 0, "-170141183460469231731687303715884105728"),
+            (i128::MIN, 38, "-1.70141183460469231731687303715884105728"),
+            (i128::MAX, 3, "170141183460469231731687303715884105.727"),
+            (-1_500, 3, "-1.5"),
+            (10_i128.pow(38), 38, "1"),
+            (-(10_i128.pow(38)), 6, "-100000000000000000000000000000000"),
+            (0, 9, "0"),
+        ] {
+            let short = Decimal::from_scaled_i128(scaled, scale);
+            let wide = Decimal::from_scaled(i256::from_i128(scaled), scale);
+            // Beyond 128 bits on the way there.
+            let sum = &(&short + &decimal("1e60")) - &decimal("1e60");
+            for value in [&short, &wide, &sum] {
+                assert_eq!(
+                    (value.to_string().as_str(), hash(value)),
+                    (want, hash(&short)),
+                    "{want}"
+                );
+                assert_eq!(
+                    (value, value.0.as_bigint_and_scale().1),
+                    (&short, short.0.as_bigint_and_scale().1)
+                );
+            }
+        }
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use arrow::datatypes::SchemaRef;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
-use crate::engine::{Engine, Limits, is_out_of_memory};
+use crate::engine::wants_memory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::period::Closing;
 use crate::render::hexadecimal;
@@ -72,7 +72,7 @@ pub struct Export<'e> {
     pub partitioned: bool,
     /// Whether it may take the place of an export of something else.
     pub replace: bool,
-    /// Bytes of memory that it is computed with at first, beyond which operators spill; with all that the
+    /// Bytes of memory that usage is computed with at first, beyond which operators spill; with all that the
     /// engine has where these do not do.
     pub memory_at_first: Option<usize>,
 }
@@ -210,12 +210,14 @@ async fn compute(
     pinned: u64,
     asked: &BTreeMap<String, String>,
 ) -> Result<Spooled> {
-    if let Some(memory_bytes) = export.memory_at_first {
-        let limits = Limits { memory_bytes, ..context.engine.limits().clone() };
-        let engine = Engine::new(&context.lake.location, limits)?;
+    let all = context.engine.limits().memory_bytes;
+    if let (Some(bytes), Source::Usage(_)) = (export.memory_at_first, export.source)
+        && bytes < all
+    {
+        let engine = context.engine.with_memory(bytes)?;
         let frugal = Context { engine, ..context.clone() };
         match write(&frugal, export, pinned, asked).await {
-            Err(error) if is_out_of_memory(&error) => {}
+            Err(error) if wants_memory(&error) => {}
             written => return written,
         }
     }

@@ -166,16 +166,14 @@ pub struct Adjustment {
     pub billable_difference: Option<Decimal>,
 }
 
-/// What later events and corrections changed of a closed period, and the version of the events that says
-/// so.
+/// What later events and corrections changed of a closed period, as version `at` of the events says.
 ///
 /// # Errors
 /// As [`verify`].
-pub async fn adjustments(context: &Context, closing: &Closing) -> Result<(Vec<Adjustment>, u64)> {
+pub async fn adjustments(context: &Context, closing: &Closing, at: u64) -> Result<Vec<Adjustment>> {
     let record = &closing.record;
-    let newest = context.lake.events.snapshot(None).await?.version;
     let mut of_customers: BTreeMap<Option<String>, [Option<Line>; 2]> = BTreeMap::new();
-    let now = made_again(context, record, Some(newest)).await?;
+    let now = made_again(context, record, Some(at)).await?;
     for (side, lines) in [(0, lines(context, closing).await?), (1, now)] {
         for line in lines {
             let customer = line.customer.clone();
@@ -193,7 +191,7 @@ pub async fn adjustments(context: &Context, closing: &Closing) -> Result<(Vec<Ad
             Some(closed) => {
                 let period = bounds(record)?;
                 for part in without(period, closed) {
-                    let line = line_of(context, record, (&customer, part), newest).await?;
+                    let line = line_of(context, record, (&customer, part), at).await?;
                     all.push((customer.clone(), [None, line]));
                 }
             }
@@ -220,7 +218,7 @@ pub async fn adjustments(context: &Context, closing: &Closing) -> Result<(Vec<Ad
             });
         }
     }
-    Ok((found, newest))
+    Ok(found)
 }
 
 /// What other closings hold of the time of a closing, in order, of those of some customers without a line in

@@ -441,19 +441,30 @@ impl Place {
             );
         }
         let output = output(&mut self.program(&self.lake(), &["periods", "list", "-o", "json"]));
-        if let Ok(mut closings) = serde_json::from_slice::<Vec<Map<String, Value>>>(&output.stdout)
-        {
-            // Another run closes at another time.
-            closings.iter_mut().for_each(|closing| assert!(closing.remove("closed_at").is_some()));
-            told.insert("periods".to_owned(), format!("{closings:#?}"));
-        }
+        assert!(output.status.success(), "{}", said(&output));
+        let mut closings: Vec<Map<String, Value>> = serde_json::from_slice(&output.stdout).unwrap();
+        // Another run closes at another time.
+        closings.iter_mut().for_each(|closing| assert!(closing.remove("closed_at").is_some()));
+        told.insert("periods".to_owned(), format!("{closings:#?}"));
         for entry in fs::read_dir(self.disk().join("out")).into_iter().flatten() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            // A record without a file says that an export did not get to it.
-            if !(name.starts_with('_') && name.ends_with(".json")) {
-                told.insert(name, format!("{:?}", fs::read(&path).unwrap()));
-            }
+            let content = fs::read(&path).unwrap();
+            let of = name.strip_prefix('_').and_then(|name| name.strip_suffix(".json"));
+            told.insert(
+                name.clone(),
+                match of {
+                    None => format!("{content:?}"),
+                    // One without a file says that an export did not get to it.
+                    Some(of) if !path.with_file_name(of).exists() => continue,
+                    Some(_) => {
+                        let mut record: Map<String, Value> =
+                            serde_json::from_slice(&content).unwrap();
+                        assert!(record.remove("written_at").is_some());
+                        format!("{record:#?}")
+                    }
+                },
+            );
         }
         told
     }

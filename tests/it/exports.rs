@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use meterhouse::engine::{Engine, Limits};
+use meterhouse::error::ErrorKind;
 use meterhouse::export::{Export, Format, Place, Source, export};
 use meterhouse::lake::location::Location;
 use meterhouse::meter::load_folder;
@@ -136,40 +137,75 @@ fn a_file_says_what_usage_says() {
     assert_eq!(fs::read_to_string(folder.join("none.csv")).unwrap(), header);
 }
 
+/// Memory in which the operators of the question below spill, and in which they do not even begin.
+const SPILLS: usize = 3 << 20;
+const TOO_LITTLE: usize = 1 << 10;
+
 #[test]
 fn an_export_that_needs_more_memory_than_it_gets_at_first_gets_it() {
-    const LITTLE: usize = 1 << 10;
     let folder = lake();
     let folder = folder.path();
+    let names: Vec<String> = (0..20_000).map(|place| format!("customer-{place}")).collect();
+    let at = "2026-05-03T00:00:00Z";
+    let events: Vec<_> =
+        names.iter().map(|name| (name.as_str(), Some(name.as_str()), at, "us", json!(3))).collect();
+    ingest(folder, &events);
     let meters = Arc::new(load_folder(&folder.join("queries/meters")).unwrap());
-    let rich = Context { meters, ..statements::context(folder) };
-    let limits = Limits { memory_bytes: LITTLE, ..Limits::default() };
-    let engine = Engine::new(&rich.lake.location, limits).unwrap();
-    let poor = Context { engine, ..rich.clone() };
+    let context = Context { meters, ..statements::context(folder) };
+    let lake = &context.lake.location;
+    let engine = |memory_bytes: usize, spill_max_bytes: u64| {
+        Engine::new(lake, Limits { threads: 1, memory_bytes, spill_max_bytes, ..Limits::default() })
+            .unwrap()
+    };
+    let all = Limits::default();
+    let (memory, disk) = (all.memory_bytes, all.spill_max_bytes);
     let location = Location::parse(folder.to_str().unwrap()).unwrap();
     let request = UsageRequest {
         meters: vec!["bytes".to_owned()],
         period: Some("2026-05".to_owned()),
         ..UsageRequest::default()
     };
-    let exported = |context: &Context, name: &str, memory_at_first| {
-        let place = Place::new(&location, &[], name).unwrap();
-        let source = Source::Usage(&request);
-        let (format, events, partitioned, replace) = (Format::Csv, None, false, false);
-        let asked = Export { source, place, format, events, partitioned, replace, memory_at_first };
-        RUNTIME.block_on(export(context, &asked))
+    let exported = |engine: Engine, (name, format): (&str, Format), memory_at_first| {
+        let asked = Export {
+            source: Source::Usage(&request),
+            place: Place::new(&location, &[], name).unwrap(),
+            format,
+            events: None,
+            partitioned: false,
+            replace: false,
+            memory_at_first,
+        };
+        RUNTIME.block_on(export(&Context { engine, ..context.clone() }, &asked))
     };
-    // It is too little, also where there is no more.
-    for memory_at_first in [None, Some(LITTLE)] {
-        let error = exported(&poor, "u.csv", memory_at_first).unwrap_err();
-        assert!(error.to_string().contains("needs more memory than allowed"), "{error}");
+    let before = files(folder);
+    let csv = ("u.csv", Format::Csv);
+    // What is too little is so, also at first; and what spills needs the disk.
+    for (memory, disk, at_first) in
+        [(TOO_LITTLE, disk, None), (TOO_LITTLE, disk, Some(TOO_LITTLE)), (SPILLS, 0, None)]
+    {
+        let error = exported(engine(memory, disk), csv, at_first).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
-    assert!(!files(folder).iter().any(|file| file.ends_with("u.csv")));
-    exported(&rich, "little.csv", Some(LITTLE)).unwrap();
-    exported(&rich, "all.csv", None).unwrap();
-    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-    assert_eq!(text("little.csv"), text("all.csv"));
-    assert_eq!(text("all.csv").lines().count(), 4);
+    assert_eq!(files(folder), before, "something is left");
+    for format in [Format::Csv, Format::Ndjson, Format::Parquet, Format::Xlsx] {
+        let mut same = Vec::new();
+        for (place, (memory, disk, at_first)) in [
+            (memory, disk, None),
+            (SPILLS, disk, None),
+            (memory, disk, Some(SPILLS)),
+            (memory, 0, Some(SPILLS)),
+            (memory, disk, Some(TOO_LITTLE)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let name = format!("{place}.{}", format.extension());
+            exported(engine(memory, disk), (&name, format), at_first).unwrap();
+            same.push(fs::read(folder.join(&name)).unwrap());
+        }
+        assert!(same[0].len() > 20_000, "{format:?}");
+        assert!(same.iter().all(|file| *file == same[0]), "{format:?}");
+    }
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn billed(folder: &Path) -> BTreeMap<String, i64> {
         *billed.entry(customer.unwrap()).or_insert(0) += value;
     };
     RUNTIME.block_on(async {
+        let version = context.lake.events.snapshot(None).await.unwrap().version;
         for closing in period::list(&context.lake, None).await.unwrap() {
             if !closing.holds() {
                 continue;
@@ -82,7 +83,7 @@ fn billed(folder: &Path) -> BTreeMap<String, i64> {
             for line in period::lines(&context, &closing).await.unwrap() {
                 add(line.customer, line.value.unwrap().parse().unwrap());
             }
-            for late in period::adjustments(&context, &closing).await.unwrap().0 {
+            for late in period::adjustments(&context, &closing, version).await.unwrap() {
                 add(late.customer, late.difference.to_string().parse().unwrap());
             }
         }

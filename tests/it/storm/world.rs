@@ -258,10 +258,13 @@ impl World {
         let mut all = Vec::new();
         for closing in period::list(&context.lake, None).await? {
             assert!(period::verify(&context, &closing).await?.is_right());
-            let lines = period::lines(&context, &closing).await?.into_iter();
-            let used =
-                lines.map(|line| (line.customer.unwrap(), line.value.unwrap().parse().unwrap()));
-            all.push(used.collect());
+            let mut used = BTreeMap::new();
+            for line in period::lines(&context, &closing).await? {
+                let before =
+                    used.insert(line.customer.unwrap(), line.value.unwrap().parse().unwrap());
+                assert!(before.is_none(), "a customer has two lines");
+            }
+            all.push(used);
         }
         Ok(all)
     }
@@ -279,13 +282,14 @@ impl World {
         let sha256: String =
             Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(record["sha256"], sha256);
-        let lines = str::from_utf8(&file).unwrap().lines().map(|line| {
+        let mut exported = BTreeMap::new();
+        for line in str::from_utf8(&file).unwrap().lines() {
             let line: Value = serde_json::from_str(line).unwrap();
-            let value =
-                line["value"].as_str().map_or_else(|| line["value"].to_string(), str::to_owned);
-            (line["customer_id"].as_str().unwrap().to_owned(), value.parse().unwrap())
-        });
-        lines.collect()
+            let customer = line["customer_id"].as_str().unwrap().to_owned();
+            let value = line["value"].as_str().unwrap().parse().unwrap();
+            assert!(exported.insert(customer, value).is_none(), "twice: {line}");
+        }
+        exported
     }
 
     /// What every customer used, and whether the rollup says so.
@@ -303,7 +307,8 @@ impl World {
         let mut take = |rows: RecordBatch| {
             for row in rows_of(&rows) {
                 let [Some(customer), Some(value), ..] = row.as_slice() else { panic!("{row:?}") };
-                used.insert(customer.clone(), value.parse().unwrap());
+                let before = used.insert(customer.clone(), value.parse().unwrap());
+                assert!(before.is_none(), "{customer} is there twice");
             }
             Ok(true)
         };

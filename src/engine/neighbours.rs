@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, RecordBatch, UInt32Array,
+    Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, RecordBatch, StringViewArray, UInt32Array,
 };
 use arrow::compute::{partition, take};
 use arrow::datatypes::{DataType, Int64Type};
@@ -18,7 +18,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateInputMode};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
@@ -31,16 +31,23 @@ use crate::functions::sum::ExactSum;
 /// Fewest neighbours, on average, that are worth adding up: copying the others costs, too.
 const NEIGHBOURS_MIN: usize = 3;
 
-/// The plan with runs added up below each aggregate that only adds up integers.
-pub(super) fn add_up_runs(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// Batches without many neighbours after which a partition is not looked at any more.
+const BATCHES_TRIED: usize = 16;
+
+/// The plan with neighbours added up below each aggregate that does nothing but add up integers.
+pub(super) fn add_up(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let with_runs = plan.transform_up(|plan| {
         let Some(sums) = plan.downcast_ref::<AggregateExec>().and_then(sums_of_integers) else {
             return Ok(Transformed::no(plan));
         };
-        let input = Arc::clone(plan.children()[0]);
-        let runs: Arc<dyn ExecutionPlan> = Arc::new(RunsExec { input, sums });
-        let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-        plan.replace_children(vec![runs], anew).map(Transformed::yes)
+        let inputs = plan.children().into_iter().map(|input| {
+            let (input, sums) = (Arc::clone(input), sums.clone());
+            Arc::new(NeighboursExec { input, sums }) as Arc<dyn ExecutionPlan>
+        });
+        // Rows of the same groups in the same order: all that was decided above holds.
+        let keep = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Keep);
+        let inputs = inputs.collect();
+        plan.replace_children(inputs, keep).map(Transformed::yes)
     });
     with_runs.map(|plan| plan.data)
 }
@@ -48,7 +55,7 @@ pub(super) fn add_up_runs(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execut
 /// The places of the columns that an aggregate adds up, if all others are keys of its groups.
 fn sums_of_integers(aggregate: &AggregateExec) -> Option<Vec<usize>> {
     let groups = aggregate.group_expr();
-    if *aggregate.mode() != AggregateMode::Partial
+    if aggregate.mode().input_mode() != AggregateInputMode::Raw
         || groups.is_empty()
         || !groups.is_single()
         || aggregate.filter_expr().iter().any(Option::is_some)
@@ -72,7 +79,8 @@ fn sums_of_integers(aggregate: &AggregateExec) -> Option<Vec<usize>> {
     }
     let is_known = |column: &usize| keys.contains(column) || sums.contains(column);
     let are_flat = keys.iter().all(|key| !schema.field(*key).data_type().is_nested());
-    (are_flat && (0..schema.fields().len()).all(|column| is_known(&column))).then_some(sums)
+    let are_all = (0..schema.fields().len()).all(|column| is_known(&column));
+    (are_flat && are_all && !sums.is_empty()).then_some(sums)
 }
 
 fn place(expression: &Arc<dyn PhysicalExpr>) -> Option<usize> {
@@ -80,25 +88,28 @@ fn place(expression: &Arc<dyn PhysicalExpr>) -> Option<usize> {
 }
 
 /// Adds up neighbours; rows keep their order and their columns.
+///
+/// Only for directly below the aggregate: what the input says of the columns that are added up (their order,
+/// that they are constant) is passed on and does not hold, and nobody asks there.
 #[derive(Debug)]
-struct RunsExec {
+struct NeighboursExec {
     input: Arc<dyn ExecutionPlan>,
     /// The columns that are added up; the others are the same throughout a run.
     sums: Vec<usize>,
 }
 
-impl DisplayAs for RunsExec {
+impl DisplayAs for NeighboursExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let schema = self.input.schema();
         let names: Vec<&str> =
             self.sums.iter().map(|sum| schema.field(*sum).name().as_str()).collect();
-        write!(f, "RunsExec: sums=[{}]", names.join(", "))
+        write!(f, "NeighboursExec: sums=[{}]", names.join(", "))
     }
 }
 
-impl ExecutionPlan for RunsExec {
+impl ExecutionPlan for NeighboursExec {
     fn name(&self) -> &'static str {
-        "RunsExec"
+        "NeighboursExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -145,7 +156,17 @@ impl ExecutionPlan for RunsExec {
     ) -> Result<SendableRecordBatchStream> {
         let sums = self.sums.clone();
         let rows = self.input.execute(partition, context)?;
-        let rows = rows.map(move |batch| added_up(batch?, &sums));
+        let mut tried = 0;
+        let rows = rows.map(move |batch| {
+            let batch = batch?;
+            if tried >= BATCHES_TRIED {
+                return Ok(batch);
+            }
+            let before = batch.num_rows();
+            let batch = added_up(batch, &sums)?;
+            tried = if batch.num_rows() < before { 0 } else { tried + 1 };
+            Ok(batch)
+        });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 }
@@ -154,7 +175,7 @@ impl ExecutionPlan for RunsExec {
 fn added_up(batch: RecordBatch, sums: &[usize]) -> Result<RecordBatch> {
     let keys = (0..batch.num_columns()).filter(|column| !sums.contains(column));
     let keys: Vec<ArrayRef> = keys.map(|column| Arc::clone(batch.column(column))).collect();
-    let runs = partition(&keys)?.ranges();
+    let runs = runs_of(&keys)?;
     if runs.len() * NEIGHBOURS_MIN > batch.num_rows() {
         return Ok(batch);
     }
@@ -172,6 +193,37 @@ fn added_up(batch: RecordBatch, sums: &[usize]) -> Result<RecordBatch> {
         });
     }
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// The rows of each run of the same keys.
+fn runs_of(keys: &[ArrayRef]) -> Result<Vec<Range<usize>>> {
+    match keys {
+        [key] if let Some(texts) = key.as_string_view_opt() => Ok(runs_of_texts(texts)),
+        keys => Ok(partition(keys)?.ranges()),
+    }
+}
+
+/// The same for texts, of which those of one entry of a dictionary are known to be the same without a look at
+/// them.
+fn runs_of_texts(texts: &StringViewArray) -> Vec<Range<usize>> {
+    let (views, are_there) = (texts.views(), texts.nulls());
+    let is_there = |row: usize| are_there.is_none_or(|there| there.is_valid(row));
+    let is_same = |row: usize| match (is_there(row - 1), is_there(row)) {
+        (true, true) => views[row - 1] == views[row] || texts.value(row - 1) == texts.value(row),
+        (before, now) => before == now,
+    };
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for row in 1..texts.len() {
+        if !is_same(row) {
+            runs.push(start..row);
+            start = row;
+        }
+    }
+    if start < texts.len() {
+        runs.push(start..texts.len());
+    }
+    runs
 }
 
 /// The sum of each run, nothing where all of it is nothing; `None` where one does not fit.
@@ -198,8 +250,10 @@ fn sums_of(values: &PrimitiveArray<Int64Type>, runs: &[Range<usize>]) -> Option<
 mod tests {
     use std::collections::BTreeMap;
 
-    use arrow::array::StringViewArray;
     use arrow::datatypes::{Field, Schema};
+    use datafusion::logical_expr::AggregateUDF;
+    use datafusion::physical_plan::{collect, displayable};
+    use datafusion::prelude::{SessionConfig, SessionContext};
     use proptest::prelude::*;
 
     use super::*;
@@ -256,23 +310,86 @@ mod tests {
         assert_eq!(added_up(none, &[0, 2]).unwrap(), batch(&[(None, None, 3)]));
     }
 
+    /// Whether neighbours are added up for a question in SQL over a table of integers and others.
+    async fn adds_up(question: &str) -> bool {
+        let session =
+            SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
+        session.register_udaf(AggregateUDF::from(ExactSum::new()));
+        let table = "CREATE TABLE t (a BIGINT, b BIGINT, x DECIMAL(38, 18), g TEXT, h TEXT) AS VALUES \
+                     (1, 2, 3, 'g', 'h'), (1, 2, 3, 'g', 'i')";
+        session.sql(table).await.unwrap().collect().await.unwrap();
+        let planned =
+            async || session.sql(question).await.unwrap().create_physical_plan().await.unwrap();
+        let rows = collect(planned().await, session.task_ctx()).await.unwrap();
+        let plan = add_up(planned().await).unwrap();
+        let text = displayable(plan.as_ref()).indent(false).to_string();
+        assert_eq!(collect(plan, session.task_ctx()).await.unwrap(), rows, "{question}");
+        text.contains("NeighboursExec")
+    }
+
+    #[tokio::test]
+    async fn they_are_added_up_where_nothing_else_is_asked() {
+        for (question, want) in [
+            ("SELECT g, exact_sum(a) FROM t GROUP BY g", true),
+            ("SELECT g, h, exact_sum(a), exact_sum(b) FROM t GROUP BY g, h ORDER BY g, h", true),
+            ("SELECT g, exact_sum(a), exact_sum(a + 0) FROM t GROUP BY g", false),
+            ("SELECT g, exact_sum(a), count(b) FROM t GROUP BY g", false),
+            ("SELECT g, exact_sum(a), max(b) FROM t GROUP BY g", false),
+            ("SELECT g, exact_sum(x) FROM t GROUP BY g", false),
+            ("SELECT g, exact_sum(a) FILTER (WHERE b > 1) FROM t GROUP BY g", false),
+            ("SELECT g, h, exact_sum(a) FROM t GROUP BY ROLLUP (g, h) ORDER BY g, h", false),
+            ("SELECT a, exact_sum(a) FROM t GROUP BY a", false),
+            ("SELECT DISTINCT g FROM t", false),
+            ("SELECT exact_sum(a) FROM t", false),
+        ] {
+            assert_eq!(adds_up(question).await, want, "{question}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn runs_of_texts_are_those_of_any_column(
+            places in prop::collection::vec(prop::option::of(0_u32..4), 0..40),
+            of_a_dictionary in any::<bool>(),
+        ) {
+            let names = ["a", "b", "customer-number-1", "customer-number-2"];
+            let texts: ArrayRef = match of_a_dictionary {
+                true => {
+                    let names = StringViewArray::from(names.to_vec());
+                    take(&names, &UInt32Array::from(places), None).unwrap()
+                }
+                false => {
+                    let name = |place: &Option<u32>| place.map(|place| names[place as usize]);
+                    Arc::new(places.iter().map(name).collect::<StringViewArray>())
+                }
+            };
+            let want = partition(&[Arc::clone(&texts)]).unwrap().ranges();
+            prop_assert_eq!(runs_of_texts(texts.as_string_view()), want);
+        }
+
         #[test]
         fn no_sum_is_another(
             runs in prop::collection::vec(
-                (prop::option::of(0_u8..3), 1_usize..9, prop::option::of(any::<i64>()), any::<bool>()),
+                (prop::option::of(0_u8..3), 1_usize..9, prop::option::of(any::<i64>())),
                 0..20,
             ),
+            are_small in any::<bool>(),
         ) {
             let rows: Vec<_> = runs
                 .iter()
-                .flat_map(|(group, times, value, is_small)| {
-                    let value = value.map(|value| if *is_small { value % 1_000 } else { value });
+                .flat_map(|(group, times, value)| {
+                    let value = value.map(|value| if are_small { value % 1_000 } else { value });
                     vec![(*group, value, 1); *times]
                 })
                 .collect();
             let before = batch(&rows);
-            prop_assert_eq!(totals(&added_up(before.clone(), &[0, 2]).unwrap()), totals(&before));
+            let after = added_up(before.clone(), &[0, 2]).unwrap();
+            prop_assert_eq!(totals(&after), totals(&before));
+            let mut groups: Vec<_> = runs.iter().map(|run| run.0).collect();
+            groups.dedup();
+            if are_small && groups.len() * NEIGHBOURS_MIN <= rows.len() {
+                prop_assert_eq!(after.num_rows(), groups.len());
+            }
         }
     }
 }
