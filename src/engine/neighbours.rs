@@ -237,11 +237,10 @@ fn sums_of(values: &PrimitiveArray<Int64Type>, runs: &[Range<usize>]) -> Option<
         return runs.iter().map(sum).collect::<Option<Vec<i64>>>().map(Int64Array::from);
     }
     let sum = |run: &Range<usize>| {
-        let there = run.clone().filter(|row| values.is_valid(*row)).map(|row| values.value(row));
-        there.fold(Some(None), |sum: Option<Option<i64>>, value| match sum? {
-            None => Some(Some(value)),
-            Some(sum) => sum.checked_add(value).map(Some),
-        })
+        let are_there = run.clone().filter(|row| values.is_valid(*row));
+        let mut there = are_there.map(|row| values.value(row));
+        let Some(first) = there.next() else { return Some(None) };
+        there.try_fold(first, i64::checked_add).map(Some)
     };
     runs.iter().map(sum).collect::<Option<Vec<Option<i64>>>>().map(Int64Array::from)
 }
