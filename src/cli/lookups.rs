@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 
 use super::actor::actor;
 use super::flags::{Global, LookupsCommand};
-use super::opening::{load_sound_meters, open_lake, resolve_at};
+use super::opening::{load_sound_meters, open_lake, open_target, resolve_at};
 use super::outcome::{Failure, Outcome};
 use super::output::{check_format, say, write_rows, write_text};
 use crate::clock::Clock;
@@ -92,7 +92,8 @@ async fn put(global: &Global, name: &str, file: &Path, reason: Option<&str>) -> 
     for meter in load_sound_meters(global)? {
         check(&meter, &name, &csv, file)?;
     }
-    let lake = open_lake(global).await?;
+    // Tables may be put before there are events.
+    let lake = open_target(global, false).await?.lake;
     check_published(&lake.events, &name, &csv, file).await?;
     let mut info = BTreeMap::new();
     info.extend(actor().map(|actor| (BY.to_owned(), actor)));

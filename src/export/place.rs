@@ -118,6 +118,9 @@ impl Place {
         };
         let text = match self.store.get(&self.record).await {
             Ok(got) => got.bytes().await.map_err(|error| store_error(&self.display, error))?,
+            Err(StoreError::NotFound { .. }) if size.is_none() && self.is_link() => {
+                return Err(self.foreign("is a link that leads nowhere"));
+            }
             Err(StoreError::NotFound { .. }) if size.is_none() => return Ok(Found::Nothing),
             Err(StoreError::NotFound { .. }) => {
                 return Err(self.foreign("no export has written it"));
@@ -132,6 +135,12 @@ impl Place {
                 self.display, self.name
             ))),
         }
+    }
+
+    /// Whether its name is that of a link, which the store does not tell where it leads nowhere.
+    fn is_link(&self) -> bool {
+        let path = self.folder.as_ref().map(|folder| folder.join(&self.name));
+        path.and_then(|path| path.symlink_metadata().ok()).is_some_and(|of| of.is_symlink())
     }
 
     /// Whether the file of a closing is there.

@@ -11,6 +11,7 @@ use std::io::{BufWriter, Write};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use unicode_width::UnicodeWidthChar;
 
 use super::spool_failed;
 use crate::error::Result;
@@ -97,12 +98,17 @@ const SEPARATORS: [char; 4] = [';', '\t', '\r', '\n'];
 /// A text that a spreadsheet takes for what it is.
 fn harmless(text: &str) -> Cow<'_, str> {
     let text = without_formulas_within(text);
-    let is_formula = text.trim_start().starts_with(FORMULAS);
+    let is_formula = text.trim_start_matches(is_unseen).starts_with(FORMULAS);
     let is_formula = is_formula || text.starts_with(['\t', '\r', '\n']);
     match is_formula || becomes_something_else(&text) {
         true => Cow::Owned(format!("'{text}")),
         false => text,
     }
+}
+
+/// Whether a character takes no room that is seen: a space, a control, a mark of the byte order or of direction.
+fn is_unseen(character: char) -> bool {
+    character.is_whitespace() || character.width().unwrap_or(0) == 0
 }
 
 /// A text in which no formula begins where a spreadsheet may take a new cell to begin.
@@ -112,7 +118,7 @@ fn without_formulas_within(text: &str) -> Cow<'_, str> {
     }
     let mut harmless = String::with_capacity(text.len());
     for (place, part) in text.split_inclusive(SEPARATORS).enumerate() {
-        let begins = part.trim_start_matches([' ', '"']).starts_with(FORMULAS);
+        let begins = part.trim_start_matches(|c| c == '"' || is_unseen(c)).starts_with(FORMULAS);
         harmless.push_str(if place > 0 && begins { "'" } else { "" });
         harmless.push_str(part);
     }
@@ -194,6 +200,11 @@ mod tests {
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\tx", "'\tx"),
             (" =1", "' =1"),
+            ("\u{feff}=1", "'\u{feff}=1"),
+            ("\u{202e}\u{200b}@x", "'\u{202e}\u{200b}@x"),
+            ("\u{0}\u{ad}=1", "'\u{0}\u{ad}=1"),
+            ("x;\u{2066}=1", "x;'\u{2066}=1"),
+            ("\u{feff}acme", "\u{feff}acme"),
             ("＝1", "'＝1"),
             ("＠x", "'＠x"),
             ("x;=cmd|'/C calc'!A0", "x;'=cmd|'/C calc'!A0"),

@@ -331,6 +331,14 @@ fn what_is_not_ours_is_not_touched() {
     let (_, said) = run(folder, &[&ask[..], &["mine.csv"]].concat(), 1);
     assert!(said.contains("mine.csv is there and no export has written it"), "{said}");
     assert_eq!(fs::read_to_string(folder.join("mine.csv")).unwrap(), "mine");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere.csv", folder.join("link.csv")).unwrap();
+        let (_, said) = run(folder, &[&ask[..], &["link.csv"]].concat(), 1);
+        assert!(said.contains("link.csv is there and is a link that leads nowhere"), "{said}");
+        assert_eq!(fs::read_link(folder.join("link.csv")).unwrap(), Path::new("nowhere.csv"));
+        assert!(!folder.join("_link.csv.json").exists());
+    }
     // A file that somebody changed.
     run(folder, &[&ask[..], &["u.csv"]].concat(), 0);
     fs::write(folder.join("u.csv"), "mine").unwrap();

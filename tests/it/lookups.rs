@@ -158,6 +158,29 @@ fn a_table_of_the_lake_is_as_it_was_at_every_version() {
 }
 
 #[test]
+fn a_table_may_be_put_before_there_are_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::create_dir_all(folder.join("meters")).unwrap();
+    let meter = "meter: m\naggregation: count\nlookups:\n  \
+                 team: { of: domain, table: teams, key: domain, value: team, otherwise: none }\n";
+    write(folder, "m.yaml", meter);
+    fs::write(folder.join("wrong.csv"), "domain\nx.test\n").unwrap();
+    let put = |file| {
+        meterhouse(folder, &["lookups", "put", "teams", file, "--meters", "meters", "--lake", "l"])
+    };
+    refusal(put("wrong.csv"));
+    assert!(!folder.join("l").exists());
+    fs::write(folder.join("teams.csv"), "domain,team\nx.test,blue\n").unwrap();
+    assert!(put("teams.csv").status.success());
+    let events = event("1", "2026-01-10T00:00:00Z", Some("acme"), "x.test");
+    fs::write(folder.join("e.ndjson"), events).unwrap();
+    succeed(folder, &["ingest", "e.ndjson", "--lake", "l"]);
+    let rows = usage(folder, &["--by", "team", "--lake", "l"]);
+    assert_eq!(rows, "team,value,events,skipped\nblue,1,1,0\n");
+}
+
+#[test]
 fn a_table_that_contradicts_itself_is_named_with_its_line() {
     let folder = lake();
     let folder = folder.path();

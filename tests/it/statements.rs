@@ -285,7 +285,7 @@ fn what_cannot_be_closed_is_named_and_nothing_is_written() {
         (&["show", "bytes", "2026-05"], 1, "no period of meter `bytes` is closed"),
         (&["reopen", "bytes", "2026-05", "--reason", " "], 2, "it is empty: say why"),
         (&["close", "7d"], 1, "ends with the clock and is another one by now"),
-        (&["close", "24h", "--grace", "0h"], 1, "close days, such as 2026-10-01..2026-10-08"),
+        (&["close", "24h", "--grace", "0"], 1, "close days, such as 2026-10-01..2026-10-08"),
         (&["adjustments", "bytes"], 1, "no period of meter `bytes` is closed"),
     ] {
         let args: Vec<&str> = ["periods"].into_iter().chain(args.iter().copied()).collect();

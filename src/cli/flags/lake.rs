@@ -110,6 +110,7 @@ pub(super) fn days_or_hours(text: &str) -> Result<Duration, String> {
     let found = match text.split_at_checked(text.len().saturating_sub(1)) {
         Some((number, "d")) => seconds(number, 86_400),
         Some((number, "h")) => seconds(number, 3_600),
+        Some(("", "0")) => Some(0),
         _ => None,
     };
     let found = found.map(Duration::from_secs);
