@@ -101,6 +101,19 @@ impl CheckedFile {
     }
 }
 
+/// Ranges that touch as one, in their order.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
 /// The error that a file is not what was written.
 pub(super) fn not_as_written(name: &impl fmt::Display) -> Error {
     Error::Generic { store: "checksums", source: format!("{name}: {NOT_AS_WRITTEN}").into() }
@@ -163,12 +176,18 @@ impl ObjectStore for CheckedFile {
             return self.store.get_ranges(location, ranges).await;
         }
         let checksums = self.checksums().await?;
-        let around: Vec<Range<u64>> = ranges.iter().map(|range| checksums.around(range)).collect();
+        // Pages may share a block, which is read and checked once.
+        let around = merged(ranges.iter().map(|range| checksums.around(range)).collect());
         let found = self.whole(self.store.get_ranges(location, &around).await).await?;
-        let parts = ranges.iter().zip(&around).zip(&found);
-        parts
-            .map(|((range, around), bytes)| self.checked(checksums, around, range, bytes))
-            .collect()
+        for (around, bytes) in around.iter().zip(&found) {
+            checksums.check(around, bytes).map_err(|Damaged| self.damaged())?;
+        }
+        let parts = ranges.iter().map(|range| {
+            let place = around.partition_point(|around| around.end < range.end);
+            let found = around.get(place).zip(found.get(place));
+            found.and_then(|(around, bytes)| part(bytes, around, range))
+        });
+        parts.map(|part| part.ok_or_else(|| self.damaged())).collect()
     }
 
     async fn put_opts(
@@ -270,5 +289,51 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Ranges of any order that share blocks, as pages of one column and the next do.
+    #[tokio::test]
+    async fn ranges_that_share_blocks_are_read_once_each() {
+        let place = Path::from("file.parquet");
+        let mut file: Vec<u8> = (0..=250).cycle().take(200_000).collect();
+        file.extend(WITNESS.as_bytes());
+        file.extend(u32::try_from(WITNESS.len()).unwrap().to_le_bytes());
+        file.extend(b"PAR1");
+        let file = with_checksums(file);
+        let size = file.len() as u64;
+        let ranges = [
+            70_000..70_001,
+            5..10,
+            8..30,
+            16_383..16_385,
+            99_000..199_999,
+            0..1,
+            100_000..100_010,
+            size - 8..size,
+            70_000..70_001,
+        ];
+        let parts = |content: Vec<u8>| {
+            let (place, ranges) = (place.clone(), &ranges);
+            async move {
+                let store = Arc::new(InMemory::new());
+                store.put(&place, content.into()).await.unwrap();
+                let named = (place.clone(), "file".to_owned(), size);
+                let checked = CheckedFile::new(store, named, None);
+                checked.get_ranges(&place, ranges).await
+            }
+        };
+        let at = |place: u64| usize::try_from(place).unwrap();
+        let found = parts(file.clone()).await.unwrap();
+        for (range, found) in ranges.iter().zip(&found) {
+            assert_eq!(*found, file[at(range.start)..at(range.end)], "{range:?}");
+        }
+        for wrong in [0, 29, 16_384, 70_000, 100_005, 199_998] {
+            let mut content = file.clone();
+            content[wrong] ^= 1;
+            let told = parts(content).await.unwrap_err().to_string();
+            assert!(told.contains(NOT_AS_WRITTEN), "{wrong}: {told}");
+        }
+        let merged = merged(vec![9..10, 0..4, 4..6, 1..2, 7..8]);
+        assert_eq!(merged, [0..6, 7..8, 9..10]);
     }
 }

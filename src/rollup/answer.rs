@@ -86,7 +86,7 @@ pub async fn find(
         && !kept(meter).is_some_and(Kept::tells_values_apart)
         && each_once(&states, &zone, query.range)?;
     let in_order = are_groups && tail.is_none() && lie_in_order(&level, query)?;
-    let (states, facts) = scanned(&table, states)?;
+    let (states, facts) = scanned(&table, states, in_order)?;
     let states = Stored {
         rows: Rows { source: provider_as_source(states), facts: &facts },
         level: &level.name(),

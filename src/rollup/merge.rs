@@ -83,7 +83,7 @@ impl Work<'_> {
         paths: &BTreeSet<String>,
     ) -> Result<Vec<StagedFile>> {
         let of = Arc::new(base.only(|file| paths.contains(&file.path))?);
-        let (states, facts) = scanned(&self.table, of)?;
+        let (states, facts) = scanned(&self.table, of, false)?;
         let rows = Rows { source: provider_as_source(states), facts: &facts };
         let levels = Level::all(self.meter).into_iter();
         let levels: Vec<(Level, String)> =

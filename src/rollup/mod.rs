@@ -212,9 +212,13 @@ fn columns_of(meter: &Meter, kept: Kept) -> Vec<Field> {
     fields
 }
 
-/// Stored states, ready to be scanned, and what is known of them.
-fn scanned(table: &Table, snapshot: Arc<Snapshot>) -> Result<(Arc<EventsTable>, TableFacts)> {
-    let states = Arc::new(EventsTable::new(table, snapshot)?.by_row_groups());
+/// Stored states, ready to be scanned, in their order if that matters, and what is known of them.
+fn scanned(
+    table: &Table,
+    snapshot: Arc<Snapshot>,
+    in_order: bool,
+) -> Result<(Arc<EventsTable>, TableFacts)> {
+    let states = Arc::new(EventsTable::new(table, snapshot)?.by_row_groups(in_order));
     let known = states.facts(TimeRange::default());
     let facts = TableFacts { properties: known.properties, ..TableFacts::default() };
     Ok((states, facts))

@@ -287,7 +287,7 @@ impl Work<'_> {
         let source = provider_as_source(events as Arc<dyn TableProvider>);
         let rows: Vec<Rows<'_>> =
             facts.iter().map(|facts| Rows { source: Arc::clone(&source), facts }).collect();
-        let (states, facts) = scanned(&self.table, of_month)?;
+        let (states, facts) = scanned(&self.table, of_month, false)?;
         let states = Rows { source: provider_as_source(states), facts: &facts };
         let levels: Vec<(Level, String)> = Level::all(self.meter)
             .into_iter()

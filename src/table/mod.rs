@@ -62,6 +62,17 @@ impl ScanCounts {
     }
 }
 
+/// How scans spread what they read over partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spread {
+    /// So many bytes of the files to each.
+    Bytes,
+    /// Runs of the row groups that are asked for, in their order.
+    Runs,
+    /// The row groups that are asked for, of which each takes the next one.
+    Shared,
+}
+
 /// One version of the events table, or of another one partitioned by dates, ready to be scanned.
 #[derive(Debug)]
 pub struct EventsTable {
@@ -75,8 +86,7 @@ pub struct EventsTable {
     partition: String,
     /// Where the files lie, and what people know that folder as.
     folder: (Path, String),
-    /// Whether scans look into the files before they are spread over partitions.
-    by_row_groups: bool,
+    spread: Spread,
     counts: ScanCounts,
 }
 
@@ -121,17 +131,17 @@ impl EventsTable {
             partition: partition.to_owned(),
             folder: (table.object_path("")?, table.display().to_owned()),
             snapshot,
-            by_row_groups: false,
+            spread: Spread::Bytes,
             counts: ScanCounts::default(),
         })
     }
 
     /// The same for few large files of which little is asked: only the row groups that may hold it are
-    /// spread over the partitions, one run after the other. Rows come by date, and of one file in its
-    /// order, where nothing in the plan mixes them.
+    /// spread over the partitions. In order, they are one run after the other: rows come by date, and of
+    /// one file in its order, where nothing in the plan mixes them.
     #[must_use]
-    pub fn by_row_groups(self) -> Self {
-        Self { by_row_groups: true, ..self }
+    pub fn by_row_groups(self, in_order: bool) -> Self {
+        Self { spread: if in_order { Spread::Runs } else { Spread::Shared }, ..self }
     }
 
     /// The version that is scanned.
@@ -326,7 +336,7 @@ impl TableProvider for EventsTable {
             self.folder.clone(),
         );
         let partitions = state.config().target_partitions();
-        let groups = match condition.filter(|_| self.by_row_groups) {
+        let groups = match condition.filter(|_| self.spread != Spread::Bytes) {
             Some(condition) => {
                 let kept = by_date(kept);
                 row_groups::runs(kept, &condition, &schema, (&footers, partitions)).await?
@@ -353,7 +363,7 @@ impl TableProvider for EventsTable {
             .with_file_groups(groups)
             .with_statistics(statistics)
             .with_limit(limit)
-            .with_preserve_order(self.by_row_groups)
+            .with_preserve_order(self.spread == Spread::Runs)
             .with_projection_indices(projection.cloned())?
             .build();
         Ok(DataSourceExec::from_data_source(config))

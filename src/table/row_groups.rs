@@ -7,13 +7,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt64Array};
 use arrow::datatypes::Schema;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, DataFusionError, Result, ScalarValue};
+use datafusion::common::{Column, DataFusionError, Result, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, ParquetFileReaderFactory};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::{StreamExt, TryStreamExt};
@@ -41,18 +42,25 @@ pub(super) async fn runs(
         async move { Ok::<_, DataFusionError>((file, reader?.get_metadata(None).await?)) }
     });
     let mut footers_of = futures::stream::iter(footers_of).buffered(READS_AT_ONCE);
+    let columns = collect_columns(condition.orig_expr());
+    let columns: Vec<usize> = columns.iter().map(|column| column.index()).collect();
     let mut pieces = Vec::new();
     while let Some((file, footer)) = footers_of.try_next().await? {
-        let known = file.statistics.as_ref().map(|of| of.as_ref().clone().to_inexact());
-        let may = condition.prune(&GroupStatistics { schema, footer: &footer })?;
-        for (group, _) in footer.row_groups().iter().zip(may).filter(|(_, may)| *may) {
+        let known = match &file.statistics {
+            Some(known) => known.as_ref().clone().to_inexact(),
+            None => Statistics::new_unknown(schema),
+        };
+        let groups = footer.row_groups();
+        let may = condition.prune(&GroupStatistics { schema, footer: &footer, groups })?;
+        for (group, _) in groups.iter().zip(may).filter(|(_, may)| *may) {
             let rows = usize::try_from(group.num_rows()).unwrap_or_default();
             // The engine takes the row groups that begin within a range.
             let start = start_of(group);
             let mut piece = file.clone().with_range(start, start + 1);
-            let known = known.clone();
-            piece.statistics =
-                known.map(|known| Arc::new(known.with_num_rows(Precision::Inexact(rows))));
+            let groups = std::slice::from_ref(group);
+            let group = GroupStatistics { schema, footer: &footer, groups };
+            let known = known.clone().with_num_rows(Precision::Inexact(rows));
+            piece.statistics = Some(Arc::new(group.only_values(&columns, known)?));
             pieces.push((piece, rows));
         }
     }
@@ -77,10 +85,11 @@ fn start_of(group: &RowGroupMetaData) -> i64 {
     first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset())
 }
 
-/// Bounds of the row groups of one file.
+/// Bounds of row groups of one file.
 struct GroupStatistics<'f> {
     schema: &'f Schema,
     footer: &'f ParquetMetaData,
+    groups: &'f [RowGroupMetaData],
 }
 
 impl GroupStatistics<'_> {
@@ -93,28 +102,55 @@ impl GroupStatistics<'_> {
         let converter = StatisticsConverter::try_new(column.name(), self.schema, leaves).ok()?;
         read(&converter).ok()
     }
+
+    /// Tells of a row group which of `columns` have but one value in it, as that of its level: the engine
+    /// takes that value and does not read the column.
+    fn only_values(&self, columns: &[usize], mut known: Statistics) -> Result<Statistics> {
+        for place in columns {
+            let column = Column::new_unqualified(self.schema.field(*place).name());
+            let is_exact =
+                |exact: Option<BooleanArray>| exact.is_some_and(|exact| exact.true_count() == 1);
+            let (Some(min), Some(max)) = (self.min_values(&column), self.max_values(&column))
+            else {
+                continue;
+            };
+            let nulls = self.of(&column, |of| of.row_group_null_counts(self.groups));
+            let is_only = min.len() == 1
+                && min.is_valid(0)
+                && min == max
+                && nulls.is_some_and(|nulls| nulls.iter().eq([Some(0)]))
+                && is_exact(self.of(&column, |of| of.row_group_is_min_value_exact(self.groups)))
+                && is_exact(self.of(&column, |of| of.row_group_is_max_value_exact(self.groups)));
+            if is_only && let Some(known) = known.column_statistics.get_mut(*place) {
+                let only = Precision::Exact(ScalarValue::try_from_array(&min, 0)?);
+                (known.min_value, known.max_value) = (only.clone(), only);
+                known.null_count = Precision::Exact(0);
+            }
+        }
+        Ok(known)
+    }
 }
 
 impl PruningStatistics for GroupStatistics<'_> {
     fn num_containers(&self) -> usize {
-        self.footer.num_row_groups()
+        self.groups.len()
     }
 
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.of(column, |of| of.row_group_mins(self.footer.row_groups()))
+        self.of(column, |of| of.row_group_mins(self.groups))
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        self.of(column, |of| of.row_group_maxes(self.footer.row_groups()))
+        self.of(column, |of| of.row_group_maxes(self.groups))
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let nulls = self.of(column, |of| of.row_group_null_counts(self.footer.row_groups()));
+        let nulls = self.of(column, |of| of.row_group_null_counts(self.groups));
         nulls.map(|nulls| Arc::new(nulls) as ArrayRef)
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        let rows = self.footer.row_groups().iter();
+        let rows = self.groups.iter();
         let rows = rows.map(|group| u64::try_from(group.num_rows()).ok());
         Some(Arc::new(rows.collect::<UInt64Array>()))
     }
