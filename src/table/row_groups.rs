@@ -100,7 +100,8 @@ impl GroupStatistics<'_> {
     ) -> Option<T> {
         let leaves = self.footer.file_metadata().schema_descr();
         let converter = StatisticsConverter::try_new(column.name(), self.schema, leaves).ok()?;
-        read(&converter).ok()
+        // Where nothing is said of nulls, there may be some.
+        read(&converter.with_missing_null_counts_as_zero(false)).ok()
     }
 
     /// Tells of a row group which of `columns` have but one value in it, as that of its level: the engine
@@ -157,5 +158,60 @@ impl PruningStatistics for GroupStatistics<'_> {
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, RecordBatch, StringViewArray};
+    use bytes::Bytes;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::metadata::ParquetMetaDataReader;
+
+    use super::*;
+
+    /// Bounds are cut after 64 bytes and say nothing of nulls.
+    #[test]
+    fn a_column_has_but_one_value_only_where_that_is_certain() {
+        let long = |end: &str| format!("{}{end}", "x".repeat(70));
+        let texts = |texts: [Option<&str>; 3]| -> ArrayRef {
+            Arc::new(texts.into_iter().collect::<StringViewArray>())
+        };
+        let columns: [(&str, ArrayRef, Option<ScalarValue>); 7] = [
+            ("text", texts([Some("hour"); 3]), Some(ScalarValue::Utf8View(Some("hour".into())))),
+            ("number", Arc::new(Int64Array::from(vec![7; 3])), Some(ScalarValue::Int64(Some(7)))),
+            ("texts", texts([Some("hour"), Some("month"), Some("hour")]), None),
+            ("nulls", texts([None; 3]), None),
+            ("some_null", texts([Some("hour"), None, Some("hour")]), None),
+            ("long", texts([Some(&long("")); 3]), None),
+            ("ends", texts([Some(&long("a")), Some(&long("b")), Some(&long("a"))]), None),
+        ];
+        let batch = columns.iter().map(|(name, column, _)| (*name, Arc::clone(column)));
+        let batch = RecordBatch::try_from_iter_with_nullable(
+            batch.map(|(name, column)| (name, column, true)),
+        )
+        .unwrap();
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(file)).unwrap();
+        let schema = batch.schema();
+        let group =
+            GroupStatistics { schema: &schema, footer: &footer, groups: footer.row_groups() };
+        let all: Vec<usize> = (0..columns.len()).collect();
+        let known = group.only_values(&all, Statistics::new_unknown(&schema)).unwrap();
+        for ((name, _, want), known) in columns.iter().zip(&known.column_statistics) {
+            let of = |bound: &Precision<ScalarValue>| match bound {
+                Precision::Exact(value) => Some(value.clone()),
+                _ => None,
+            };
+            assert_eq!(
+                (of(&known.min_value), of(&known.max_value)),
+                (want.clone(), want.clone()),
+                "{name}"
+            );
+            assert_eq!(known.null_count == Precision::Exact(0), want.is_some(), "{name}");
+        }
     }
 }
