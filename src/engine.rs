@@ -111,14 +111,19 @@ impl Engine {
     }
 
     fn prepared(limits: Limits, runtime: Arc<RuntimeEnv>) -> Self {
-        let broad = prepare(&limits, &runtime, Reach::Broad);
-        let mut config = broad.config().clone();
-        config.options_mut().optimizer.enable_round_robin_repartition = false;
-        let in_order = SessionStateBuilder::new_from_existing(broad.clone()).with_config(config);
+        let state = |reach: Reach, round_robin: bool| {
+            let state = prepare(&limits, &runtime, reach);
+            let mut config = state.config().clone();
+            let optimizer = &mut config.options_mut().optimizer;
+            // Our plans are as we want them, unlike statements, and small answers take no longer than a pass.
+            optimizer.max_passes = 1;
+            optimizer.enable_round_robin_repartition = round_robin;
+            Arc::new(SessionStateBuilder::new_from_existing(state).with_config(config).build())
+        };
         Self {
-            needle: Arc::new(prepare(&limits, &runtime, Reach::Needle)),
-            broad: Arc::new(broad),
-            in_order: Arc::new(in_order.build()),
+            needle: state(Reach::Needle, true),
+            broad: state(Reach::Broad, true),
+            in_order: state(Reach::Broad, false),
             limits,
             runtime,
         }
