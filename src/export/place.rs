@@ -113,14 +113,14 @@ impl Place {
     pub(super) async fn found(&self) -> Result<Found> {
         let size = match self.store.head(&self.file).await {
             Ok(meta) => Some(meta.size),
+            Err(StoreError::NotFound { .. }) if self.is_link() => {
+                return Err(self.foreign("is a link that leads nowhere"));
+            }
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(store_error(&self.display, error)),
         };
         let text = match self.store.get(&self.record).await {
             Ok(got) => got.bytes().await.map_err(|error| store_error(&self.display, error))?,
-            Err(StoreError::NotFound { .. }) if size.is_none() && self.is_link() => {
-                return Err(self.foreign("is a link that leads nowhere"));
-            }
             Err(StoreError::NotFound { .. }) if size.is_none() => return Ok(Found::Nothing),
             Err(StoreError::NotFound { .. }) => {
                 return Err(self.foreign("no export has written it"));

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 };
 
 use super::average::{AVERAGE_SCALE, half_even, half_even_narrow};
+use super::mean::means;
 use super::number::{WIDE_SCALE, wide_type};
 use super::sum::OVERFLOW;
 use crate::decimal::Decimal;
@@ -177,6 +178,11 @@ impl ScalarUDFImpl for ArithmeticFunction {
             .collect::<Result<_>>()?;
         if self.of == Arithmetic::Checked {
             return checked(&arrays[0]).map(ColumnarValue::Array);
+        }
+        if let (Arithmetic::Mean, [sums, counts]) = (self.of, arrays.as_slice())
+            && let (Some(sums), Some(counts)) = (sums.as_primitive_opt(), counts.as_primitive_opt())
+        {
+            return means(sums, counts).map(ColumnarValue::Array);
         }
         let columns: Vec<Column<'_>> = arrays.iter().map(Column::new).collect::<Result<_>>()?;
         let out = args.return_field.data_type().clone();

@@ -18,6 +18,7 @@ pub mod count_unique;
 pub mod latest;
 pub mod lookup;
 pub mod lookup_at;
+mod mean;
 pub mod number;
 pub mod percentile;
 pub mod quotient;

@@ -339,7 +339,7 @@ impl TableProvider for EventsTable {
         let groups = match condition.filter(|_| self.spread != Spread::Bytes) {
             Some(condition) => {
                 let kept = by_date(kept);
-                row_groups::runs(kept, &condition, &schema, (&footers, partitions)).await?
+                row_groups::spread(kept, &condition, &schema, (&footers, partitions)).await?
             }
             None => FileGroup::new(kept).split_files(partitions),
         };

@@ -1,8 +1,10 @@
-//! Row groups that may hold what is asked for, spread over partitions as runs of about as many rows.
+//! Row groups that may hold what is asked for, spread over partitions as runs of about as many rows, and what
+//! is known of each.
 //!
 //! The engine cuts a file into parts of as many bytes. Where a question is about a small part of one
 //! file, that gives all of it to one partition. The runs are in the order of the files, one after the
-//! other, so that sorted files are read in their order, whatever the number of partitions.
+//! other, so that sorted files are read in their order, whatever the number of partitions. Where no order
+//! matters, a partition that has read its own may take some of another.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ const READS_AT_ONCE: usize = 8;
 const PARTITION_ROWS_MIN: usize = 16_384;
 
 /// The row groups of `files` that may hold rows that meet `condition`, in no more than `most` partitions.
-pub(super) async fn runs(
+pub(super) async fn spread(
     files: Vec<PartitionedFile>,
     condition: &PruningPredicate,
     schema: &Schema,
@@ -108,7 +110,8 @@ impl GroupStatistics<'_> {
     /// takes that value and does not read the column.
     fn only_values(&self, columns: &[usize], mut known: Statistics) -> Result<Statistics> {
         for place in columns {
-            let column = Column::new_unqualified(self.schema.field(*place).name());
+            let Some(field) = self.schema.fields().get(*place) else { continue };
+            let column = Column::new_unqualified(field.name());
             let is_exact =
                 |exact: Option<BooleanArray>| exact.is_some_and(|exact| exact.true_count() == 1);
             let (Some(min), Some(max)) = (self.min_values(&column), self.max_values(&column))
@@ -167,6 +170,7 @@ mod tests {
     use bytes::Bytes;
     use parquet::arrow::ArrowWriter;
     use parquet::file::metadata::ParquetMetaDataReader;
+    use parquet::file::statistics::{Statistics as Bounds, ValueStatistics};
 
     use super::*;
 
@@ -212,6 +216,40 @@ mod tests {
                 "{name}"
             );
             assert_eq!(known.null_count == Precision::Exact(0), want.is_some(), "{name}");
+        }
+    }
+
+    /// Bounds that are equal tell nothing where they may be cut or nulls are not counted.
+    #[test]
+    fn equal_bounds_are_the_value_only_where_they_are_whole_and_nulls_are_counted() {
+        let column: ArrayRef = Arc::new(StringViewArray::from(vec!["hour"; 3]));
+        let batch = RecordBatch::try_from_iter([("text", column)]).unwrap();
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let footer = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(file)).unwrap();
+        let schema = batch.schema();
+        for (min_is_exact, max_is_exact, nulls, is_known) in [
+            (true, true, Some(0), true),
+            (false, true, Some(0), false),
+            (true, false, Some(0), false),
+            (true, true, Some(1), false),
+            (true, true, None, false),
+        ] {
+            let bound = || Some(b"hour".to_vec().into());
+            let bounds = ValueStatistics::new(bound(), bound(), None, nulls, false)
+                .with_min_is_exact(min_is_exact)
+                .with_max_is_exact(max_is_exact);
+            let column = footer.row_group(0).column(0).clone().into_builder();
+            let column = column.set_statistics(Bounds::ByteArray(bounds)).build().unwrap();
+            let group = footer.row_group(0).clone().into_builder();
+            let group = group.set_column_metadata(vec![column]).build().unwrap();
+            let group = GroupStatistics { schema: &schema, footer: &footer, groups: &[group] };
+            let known = group.only_values(&[0], Statistics::new_unknown(&schema)).unwrap();
+            let min = &known.column_statistics[0].min_value;
+            let case = (min_is_exact, max_is_exact, nulls);
+            assert_eq!(matches!(min, Precision::Exact(_)), is_known, "{case:?}");
         }
     }
 }

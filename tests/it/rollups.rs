@@ -838,18 +838,29 @@ fn days_come_in_the_order_of_the_answer_with_a_sort_or_without() {
         "meter: bytes\nevent: e\naggregation: sum\nproperty: bytes\ntimezone: Europe/London\n";
     fs::write(folder.join("queries/meters/bytes.yaml"), meter).unwrap();
     let event = |n: usize| {
-        let (day, customer) = (n / 40, ["zoe", "anna", "mia"][n % 3]);
-        let (month, day) = if day < 28 { (2, day + 1) } else { (3, day - 27) };
+        let (day, customer) = (n / 400, ["zoe", "anna", "mia"][n % 3]);
+        let (month, day) = match day {
+            0..31 => (1, day + 1),
+            31..59 => (2, day - 30),
+            _ => (3, day - 58),
+        };
         let event = json!({
-            "event_name": "e", "idempotency_key": format!("{n}"), "customer_id": format!("{customer}{}", n % 40),
+            "event_name": "e", "idempotency_key": format!("{n}"), "customer_id": format!("{customer}{}", n % 400),
             "timestamp": format!("2026-{month:02}-{day:02}T{:02}:30:00Z", n % 24),
             "properties": { "bytes": n },
         });
         event.to_string() + "\n"
     };
-    statements::ingest(folder, &(0..59 * 40).map(event).collect::<Vec<_>>());
+    // Days of two months are enough rows for two partitions.
+    statements::ingest(folder, &(0..90 * 400).map(event).collect::<Vec<_>>());
     statements::run(folder, &["rollups", "refresh"], 0);
-    for (period, sorts) in [("2026-02", false), ("2026-03", true), ("2026-01..2026-04", true)] {
+    let periods = [
+        ("2026-02", false),
+        ("2026-01..2026-03", false),
+        ("2026-03", true),
+        ("2026-01..2026-04", true),
+    ];
+    for (period, sorts) in periods {
         let (from, to) = match period.split_once("..") {
             Some((from, to)) => (format!("{from}-01"), format!("{to}-01")),
             None => (
@@ -857,13 +868,31 @@ fn days_come_in_the_order_of_the_answer_with_a_sort_or_without() {
                 format!("2026-{:02}-01", 1 + period[5..].parse::<u32>().unwrap()),
             ),
         };
-        let ask =
-            ["usage", "bytes", "--from", &from, "--to", &to, "--window", "day", "-o", "csv", "-q"];
+        let ask = [
+            "usage",
+            "bytes",
+            "--from",
+            &from,
+            "--to",
+            &to,
+            "--window",
+            "day",
+            "--threads",
+            "2",
+            "-o",
+            "csv",
+            "-q",
+        ];
         let (of_states, _) = statements::run(folder, &ask, 0);
         let of_events = [&ask[..], &["--from-events"]].concat();
         assert_eq!(of_states, statements::run(folder, &of_events, 0).0, "{period}");
-        assert!(of_states.lines().count() > 28 * 30, "{period}");
-        let (plan, _) = statements::run(folder, &[&ask[..8], &["--explain"]].concat(), 0);
+        assert!(of_states.lines().count() > 28 * 400, "{period}");
+        let (plan, _) = statements::run(folder, &[&ask[..10], &["--explain"]].concat(), 0);
+        assert_eq!(
+            plan.contains("file_groups={2 groups"),
+            period.contains(".."),
+            "{period}: {plan}"
+        );
         assert!(plan.contains("from states by day"), "{plan}");
         assert_eq!(plan.contains("SortExec"), sorts, "{period}: {plan}");
     }
