@@ -108,7 +108,10 @@ fn harmless(text: &str) -> Cow<'_, str> {
 
 /// Whether a character takes no room that is seen: a space, a control, a mark of the byte order or of direction.
 fn is_unseen(character: char) -> bool {
-    character.is_whitespace() || character.width().unwrap_or(0) == 0
+    character.is_whitespace()
+        || character.width().unwrap_or(0) == 0
+        // As wide as another letter and without a stroke: a filler, a pattern without dots, marks of annotations.
+        || matches!(character, '\u{115f}' | '\u{2800}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// A text in which no formula begins where a spreadsheet may take a new cell to begin.
@@ -203,6 +206,8 @@ mod tests {
             ("\u{feff}=1", "'\u{feff}=1"),
             ("\u{202e}\u{200b}@x", "'\u{202e}\u{200b}@x"),
             ("\u{0}\u{ad}=1", "'\u{0}\u{ad}=1"),
+            ("\u{115f}=1", "'\u{115f}=1"),
+            ("\u{2800}+1", "'\u{2800}+1"),
             ("x;\u{2066}=1", "x;'\u{2066}=1"),
             ("\u{feff}acme", "\u{feff}acme"),
             ("＝1", "'＝1"),
