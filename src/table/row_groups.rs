@@ -174,6 +174,14 @@ mod tests {
 
     use super::*;
 
+    fn footer_of(rows: &RecordBatch) -> ParquetMetaData {
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, rows.schema(), None).unwrap();
+        writer.write(rows).unwrap();
+        writer.close().unwrap();
+        ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(file)).unwrap()
+    }
+
     /// Bounds are cut after 64 bytes and say nothing of nulls.
     #[test]
     fn a_column_has_but_one_value_only_where_that_is_certain() {
@@ -195,11 +203,7 @@ mod tests {
             batch.map(|(name, column)| (name, column, true)),
         )
         .unwrap();
-        let mut file = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-        let footer = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(file)).unwrap();
+        let footer = footer_of(&batch);
         let schema = batch.schema();
         let group =
             GroupStatistics { schema: &schema, footer: &footer, groups: footer.row_groups() };
@@ -224,11 +228,7 @@ mod tests {
     fn equal_bounds_are_the_value_only_where_they_are_whole_and_nulls_are_counted() {
         let column: ArrayRef = Arc::new(StringViewArray::from(vec!["hour"; 3]));
         let batch = RecordBatch::try_from_iter([("text", column)]).unwrap();
-        let mut file = Vec::new();
-        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-        let footer = ParquetMetaDataReader::new().parse_and_finish(&Bytes::from(file)).unwrap();
+        let footer = footer_of(&batch);
         let schema = batch.schema();
         for (min_is_exact, max_is_exact, nulls, is_known) in [
             (true, true, Some(0), true),
