@@ -68,8 +68,8 @@ impl Default for Limits {
     }
 }
 
-/// How often plans of ours go through the logical optimizer: they have no parts that only a second pass could
-/// simplify, and it is a tenth of the time of a small answer.
+/// How often plans of ours go through the logical optimizer: a second pass was found to change none of them, and
+/// without it small answers take 3 to 5 % less CPU time.
 const OWN_PASSES: usize = 1;
 
 /// The same for what people write.
@@ -269,7 +269,7 @@ async fn planned(state: &Arc<SessionState>, plan: &LogicalPlan) -> Result<Arc<dy
 }
 
 /// Whether nothing in a plan mixes the rows of what it reads, so that they come as that gives them,
-/// partition after partition.
+/// partition after partition, and whether that gives them in order: partitions of a scan may share its files.
 fn keeps_order(plan: &dyn ExecutionPlan) -> bool {
     let partitions = |plan: &dyn ExecutionPlan| plan.output_partitioning().partition_count();
     match plan.children().as_slice() {

@@ -70,7 +70,7 @@ mod tests {
         let counts = Int64Array::from(vec![None, Some(1), None, Some(2)]);
         let means = means(&some, &counts).unwrap();
         let means = means.as_primitive::<Decimal256Type>();
-        let texts: Vec<Option<i256>> = means.iter().collect();
-        assert_eq!(texts, [None, None, None, Some(i256::from(3_500_000_000_000_i64))]);
+        let values: Vec<Option<i256>> = means.iter().collect();
+        assert_eq!(values, [None, None, None, Some(i256::from(3_500_000_000_000_i64))]);
     }
 }

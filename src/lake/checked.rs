@@ -85,15 +85,8 @@ impl CheckedFile {
         Checksums::find(tail, self.size).map_err(|Damaged| self.damaged())
     }
 
-    fn checked(
-        &self,
-        checksums: &Checksums,
-        around: &Range<u64>,
-        range: &Range<u64>,
-        bytes: &Bytes,
-    ) -> Result<Bytes> {
-        checksums.check(around, bytes).map_err(|Damaged| self.damaged())?;
-        part(bytes, around, range).ok_or_else(|| self.damaged())
+    fn check(&self, checksums: &Checksums, around: &Range<u64>, bytes: &Bytes) -> Result<()> {
+        checksums.check(around, bytes).map_err(|Damaged| self.damaged())
     }
 
     fn damaged(&self) -> Error {
@@ -166,7 +159,8 @@ impl ObjectStore for CheckedFile {
             // A long footer.
             None => self.store.get_range(location, needed.clone()).await?,
         };
-        let bytes = self.checked(checksums, &needed, &range, &bytes)?;
+        self.check(checksums, &needed, &bytes)?;
+        let bytes = part(&bytes, &needed, &range).ok_or_else(|| self.damaged())?;
         let payload = futures::stream::once(async move { Ok(bytes) }).boxed();
         Ok(GetResult { payload: GetResultPayload::Stream(payload), meta, range, attributes })
     }
@@ -180,7 +174,7 @@ impl ObjectStore for CheckedFile {
         let around = merged(ranges.iter().map(|range| checksums.around(range)).collect());
         let found = self.whole(self.store.get_ranges(location, &around).await).await?;
         for (around, bytes) in around.iter().zip(&found) {
-            checksums.check(around, bytes).map_err(|Damaged| self.damaged())?;
+            self.check(checksums, around, bytes)?;
         }
         let parts = ranges.iter().map(|range| {
             let place = around.partition_point(|around| around.end < range.end);
@@ -234,6 +228,16 @@ mod tests {
     use super::super::checksums::{WITNESS, with_checksums};
     use super::*;
 
+    /// So many bytes of pages and of a footer, with checksums.
+    fn written(pages: usize, footer: usize) -> Vec<u8> {
+        let mut file: Vec<u8> = (0..=250).cycle().take(pages + footer).collect();
+        file.truncate(pages + footer.saturating_sub(WITNESS.len()));
+        file.extend(WITNESS.as_bytes());
+        file.extend(u32::try_from(footer).unwrap().to_le_bytes());
+        file.extend(b"PAR1");
+        with_checksums(file)
+    }
+
     #[tokio::test]
     async fn a_file_of_another_length_is_damaged() {
         let place = Path::from("file.parquet");
@@ -254,12 +258,7 @@ mod tests {
     async fn every_part_of_a_file_is_read_as_it_was_written() {
         let place = Path::from("file.parquet");
         for (pages, footer) in [(100, 50), (200_000, 300), (200_000, 100_000), (10, 90_000)] {
-            let mut file: Vec<u8> = (0..=250).cycle().take(pages + footer).collect();
-            file.truncate(pages + footer.saturating_sub(WITNESS.len()));
-            file.extend(WITNESS.as_bytes());
-            file.extend(u32::try_from(footer).unwrap().to_le_bytes());
-            file.extend(b"PAR1");
-            let file = with_checksums(file);
+            let file = written(pages, footer);
             let size = file.len() as u64;
             let ranges = [0..size, size - 8..size, 0..10, size / 2..size, size / 2..size / 2 + 7];
             for range in ranges {
@@ -295,11 +294,7 @@ mod tests {
     #[tokio::test]
     async fn ranges_that_share_blocks_are_read_once_each() {
         let place = Path::from("file.parquet");
-        let mut file: Vec<u8> = (0..=250).cycle().take(200_000).collect();
-        file.extend(WITNESS.as_bytes());
-        file.extend(u32::try_from(WITNESS.len()).unwrap().to_le_bytes());
-        file.extend(b"PAR1");
-        let file = with_checksums(file);
+        let file = written(200_000, 300);
         let size = file.len() as u64;
         let ranges = [
             70_000..70_001,
